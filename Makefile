@@ -1,0 +1,55 @@
+# The few commands of this project. CI calls `make ci` and nothing else.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: audit bench ci demo examples fmt help lint release setup test
+
+# Every Rust file, also those that `cargo fmt` would not reach and those not yet committed.
+RUST = $$(git ls-files --cached --others --exclude-standard '*.rs')
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+
+setup: ## fetches what tests and demo need: a real Consul
+	@scripts/consul >/dev/null
+
+fmt: ## formats every Rust file
+	rustfmt --edition 2024 $(RUST)
+
+lint: ## clippy, formatting and docs, with no warning let through
+	cargo clippy --locked --all-targets -- -D warnings
+	rustfmt --edition 2024 --check $(RUST)
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+test: setup ## every test, against a real Consul
+	cargo test --locked --doc
+	@export CONSUL_BIN="$$(scripts/consul)"; \
+	if cargo nextest --version >/dev/null 2>&1; then set -x; cargo nextest run --locked; \
+	else set -x; cargo test --locked --lib --bins --tests; fi
+
+audit: ## licences, banned crates and sources of all dependencies
+	@cargo deny --version >/dev/null 2>&1 || \
+	{ echo "make audit needs cargo-deny: cargo install --locked cargo-deny" >&2; exit 1; }
+	cargo deny --locked check bans licenses sources
+
+bench: ## the benchmarks
+	cargo bench --locked
+
+release: ## target/release/lictor
+	cargo build --locked --release
+
+examples: release ## every file in examples/ passes `lictor check`
+	@shopt -s nullglob; passed=0; failed=0; \
+	for file in examples/*.toml; do \
+	  if target/release/lictor check -c "$$file"; then passed=$$((passed + 1)); else failed=$$((failed + 1)); fi; \
+	done; \
+	echo "examples: $$passed passed, $$failed failed"; \
+	[[ "$$passed" -gt 0 && "$$failed" -eq 0 ]]
+
+demo: setup release ## Consul, sample services and the gateway on http://localhost:8000, until Ctrl-C
+	@export CONSUL_BIN="$$(scripts/consul)"; exec target/release/lictor demo
+
+# The tests come last: their summary closes the output.
+ci: lint examples test ## what CI runs: lint, release build, examples, test

@@ -1,0 +1,106 @@
+//! The operators' listener: probes, metrics, and views of what is in force. It sends nothing upstream.
+
+mod events;
+mod guard;
+mod views;
+
+use std::{future::pending, sync::Arc};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::{
+    state::Reader,
+    telemetry::{events::Events, metrics::Metrics},
+};
+
+/// What operators may see.
+#[derive(Debug)]
+pub struct Admin {
+    reader: Reader,
+    metrics: Arc<Metrics>,
+    events: Arc<Events>,
+}
+
+/// Which paths a listener serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All.
+    All,
+    /// Metrics and probes, for Prometheus and Consul's checks.
+    Probes,
+}
+
+impl Admin {
+    /// The operators' side of a gateway.
+    #[must_use]
+    pub fn new(reader: Reader, metrics: Arc<Metrics>, events: Arc<Events>) -> Self {
+        Self { reader, metrics, events }
+    }
+}
+
+/// Serves operators until the future is dropped.
+pub async fn serve(listener: TcpListener, admin: Arc<Admin>, scope: Scope) {
+    if let Err(error) = axum::serve(listener, router(admin, scope)).await {
+        tracing::error!(%error, "a listener for operators has ended");
+        pending::<()>().await;
+    }
+}
+
+fn router(admin: Arc<Admin>, scope: Scope) -> Router {
+    let probes = Router::new()
+        .route("/livez", get(async || "alive\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics));
+    let all = match scope {
+        Scope::Probes => probes,
+        Scope::All => probes.merge(
+            Router::new()
+                .route("/api/config", get(views::config))
+                .route("/api/events", get(events::stream))
+                .route("/api/routes", get(views::routes))
+                .route("/api/topology", get(views::topology))
+                .route_layer(axum::middleware::from_fn_with_state(admin.clone(), guard::check)),
+        ),
+    };
+    all.fallback(nothing).method_not_allowed_fallback(not_so).with_state(admin)
+}
+
+async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
+    let known = admin.reader.load().ready;
+    match (admin.reader.is_ready(), known) {
+        (true, _) => "ready\n".into_response(),
+        (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "the first topology is not known yet\n").into_response(),
+        (false, true) => (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response(),
+    }
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render()).into_response()
+}
+
+async fn nothing(uri: Uri) -> Response {
+    let detail = format!("nothing is at `{}` here", uri.path());
+    problem(StatusCode::NOT_FOUND, &detail)
+}
+
+async fn not_so() -> Response {
+    problem(StatusCode::METHOD_NOT_ALLOWED, "this can be read alone: use GET")
+}
+
+/// Source: RFC 9457.
+fn problem(status: StatusCode, detail: &str) -> Response {
+    let title = status.canonical_reason().unwrap_or("Error");
+    let document = json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], document.to_string()).into_response()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! What is in force, as JSON: topology, routes, configuration.
+
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+
+use axum::{Json, extract::State};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Admin;
+use crate::{
+    model::{
+        instance::{Health, Instance},
+        topology::Rejected,
+    },
+    route::{Route, Target},
+    telemetry::events,
+    upstream::cluster::{Cluster, Member},
+};
+
+/// All services and instances.
+#[derive(Debug, Serialize)]
+pub struct Topology {
+    /// The highest index of Consul's in it.
+    index: u64,
+    /// Since Consul last answered; `null` without Consul.
+    age_seconds: Option<f64>,
+    source: &'static str,
+    services: BTreeMap<String, Service>,
+}
+
+#[derive(Debug, Serialize)]
+struct Service {
+    instances: Vec<Shown>,
+}
+
+/// One instance, of use or not.
+#[derive(Debug, Serialize)]
+struct Shown {
+    id: String,
+    #[serde(flatten)]
+    of_use: Option<OfUse>,
+    usable: bool,
+    /// Why it is not usable.
+    reason: Option<String>,
+}
+
+/// What is told of an instance that a connection could be made to.
+#[derive(Debug, Serialize)]
+struct OfUse {
+    address: String,
+    health: Health,
+    weight: u32,
+    tags: Vec<String>,
+    meta: BTreeMap<String, String>,
+    datacenter: String,
+    in_flight: u64,
+    latency_seconds: Option<f64>,
+    #[serde(serialize_with = "events::rfc3339")]
+    since: SystemTime,
+}
+
+/// `/api/topology`
+pub async fn topology(State(admin): State<Arc<Admin>>) -> Json<Topology> {
+    let world = admin.reader.load();
+    let services = world.clusters.iter().map(|(name, cluster)| (name.to_string(), service(cluster)));
+    Json(Topology {
+        index: world.index,
+        age_seconds: admin.metrics.topology_age().map(|age| age.as_secs_f64()),
+        source: if world.config.consul.is_some() { "consul" } else { "fixed" },
+        services: services.collect(),
+    })
+}
+
+fn service(cluster: &Cluster) -> Service {
+    let members = cluster.members.iter().flat_map(|member| member.instances.iter().map(move |i| (member, i)));
+    let shown = members.map(|(member, instance)| instance_of(cluster, member, instance));
+    Service { instances: shown.chain(cluster.rejected.iter().map(rejected)).collect() }
+}
+
+fn instance_of(cluster: &Cluster, member: &Member, instance: &Instance) -> Shown {
+    let reason = unusable(cluster, instance);
+    let endpoint = &member.endpoint;
+    Shown {
+        id: instance.id.to_string(),
+        usable: reason.is_none(),
+        reason,
+        of_use: Some(OfUse {
+            address: instance.address.to_string(),
+            health: instance.health,
+            weight: instance.weight,
+            tags: instance.tags.clone(),
+            meta: instance.meta.clone(),
+            datacenter: instance.datacenter.clone(),
+            in_flight: endpoint.cells().in_flight(),
+            latency_seconds: endpoint.cells().latency().map(|latency| latency.as_secs_f64()),
+            since: endpoint.since,
+        }),
+    }
+}
+
+fn unusable(cluster: &Cluster, instance: &Instance) -> Option<String> {
+    let accept = &cluster.policy.accept;
+    if !accept.contains(&instance.health) {
+        let accepted = accept.iter().map(|health| health.as_str()).collect::<Vec<_>>().join(", ");
+        return Some(format!("it is {}, and `accept` has {accepted}", instance.health.as_str()));
+    }
+    (instance.weight == 0).then(|| format!("its weight is 0 while it is {}", instance.health.as_str()))
+}
+
+fn rejected(rejected: &Rejected) -> Shown {
+    Shown { id: rejected.id.to_string(), of_use: None, usable: false, reason: Some(rejected.why.to_string()) }
+}
+
+/// One route.
+#[derive(Debug, Serialize)]
+pub struct RouteShown {
+    name: String,
+    /// Where it comes from: `configuration`, or the `tags` of a service.
+    source: &'static str,
+    hosts: Vec<String>,
+    path: String,
+    methods: Vec<String>,
+    headers: BTreeMap<String, String>,
+    service: String,
+    rewrite: Option<String>,
+}
+
+/// `/api/routes`
+pub async fn routes(State(admin): State<Arc<Admin>>) -> Json<Vec<RouteShown>> {
+    Json(admin.reader.load().routes.routes().iter().map(|route| shown(route)).collect())
+}
+
+fn shown(route: &Route) -> RouteShown {
+    let Target::Service(service) = &route.target;
+    let header = |(name, value): &(http::HeaderName, http::HeaderValue)| {
+        (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    RouteShown {
+        name: route.name.to_string(),
+        source: if route.exposed { "tags" } else { "configuration" },
+        hosts: route.hosts.iter().map(ToString::to_string).collect(),
+        path: route.path.to_string(),
+        methods: route.methods.iter().map(ToString::to_string).collect(),
+        headers: route.headers.iter().map(header).collect(),
+        service: service.to_string(),
+        rewrite: route.rewrite.as_ref().map(ToString::to_string),
+    }
+}
+
+/// `/api/config`
+pub async fn config(State(admin): State<Arc<Admin>>) -> Json<Value> {
+    Json(admin.reader.load().config.shown())
+}

@@ -1,0 +1,266 @@
+//! Puts the parts together, starts them, and ends them in order. Owns every task and thread.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, watch},
+    task::{JoinSet, spawn_blocking},
+    time::{Instant, sleep},
+};
+
+use crate::{
+    admin::{self, Admin, Scope},
+    config::{self, Config, Sources},
+    consul, control,
+    control::{
+        Control, News,
+        reload::{self, Occasion, Reloader},
+    },
+    discovery,
+    edge::listener::{Crowd, bind},
+    state,
+    telemetry::{
+        events::{Event, Events},
+        log::Log,
+        metrics::Metrics,
+    },
+    worker::{self, Order, Setup},
+};
+
+/// A gateway that runs.
+pub struct Gateway {
+    /// Where clients are served.
+    pub addresses: Vec<SocketAddr>,
+    reader: state::Reader,
+    events: Arc<Events>,
+    orders: watch::Sender<Order>,
+    workers: Vec<JoinHandle<()>>,
+    occasions: mpsc::Sender<Occasion>,
+    tasks: JoinSet<()>,
+    _watcher: Option<Box<dyn Send>>,
+}
+
+/// Lists from discovery that may wait for the writer.
+const QUEUE: usize = 1024;
+
+impl Gateway {
+    /// Starts all parts. The caller's runtime carries the control plane; each worker has a thread of its own.
+    ///
+    /// # Errors
+    /// An address that cannot be listened on, or a Consul client that cannot be built.
+    pub async fn start(config: Config, sources: Sources, log: Log) -> Result<Self> {
+        let config = Arc::new(config);
+        let count = config.http.workers;
+        let metrics = Metrics::new(count);
+        let events = Events::new();
+        let (writer, reader) = state::world(control::nothing(config.clone()));
+        let (orders, ordered) = watch::channel(Order::Serve);
+        let mut tasks = JoinSet::new();
+
+        // Sockets first: an address that is taken ends the start before anything else has begun.
+        let mut sockets: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
+        let mut addresses = Vec::new();
+        for &address in &config.http.listen {
+            let bound = bind(address, count).with_context(|| format!("cannot listen on {address} (http.listen)"))?;
+            let address = bound.first().map_or(Ok(address), std::net::TcpListener::local_addr)?;
+            let gauge = metrics.listener(&address.to_string());
+            for (place, socket) in sockets.iter_mut().zip(bound) {
+                place.push((socket, gauge.clone()));
+            }
+            tracing::info!(listener = "http", %address, "listening");
+            addresses.push(address);
+        }
+        let admin = Arc::new(Admin::new(reader.clone(), metrics.clone(), events.clone()));
+        let of = |listen: &[SocketAddr], scope, name| listen.iter().map(|&at| (at, scope, name)).collect::<Vec<_>>();
+        let operators = of(&config.admin.listen, Scope::All, "admin");
+        for (address, scope, name) in operators.into_iter().chain(of(&config.metrics.listen, Scope::Probes, "metrics")) {
+            let listener = TcpListener::bind(address).await;
+            let listener = listener.with_context(|| format!("cannot listen on {address} ({name}.listen)"))?;
+            tracing::info!(listener = name, address = %listener.local_addr()?, "listening");
+            tasks.spawn(admin::serve(listener, admin.clone(), scope));
+        }
+
+        let (news, absorbed) = mpsc::channel(QUEUE);
+        let (wanted, wanting) = watch::channel(control::wanted(&config));
+        if let Some(consul) = &config.consul {
+            let client = consul::Client::new(settings(consul), watching(&metrics)).context("cannot use [consul]")?;
+            let (told, mut telling) = mpsc::channel(QUEUE);
+            tasks.spawn(discovery::consul::run(Arc::new(client), wanting, told));
+            let news = news.clone();
+            tasks.spawn(async move {
+                while let Some(change) = telling.recv().await {
+                    if news.send(News::Told(change)).await.is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        let control = Control::new(&config, writer, wanted, metrics.clone(), events.clone());
+        tasks.spawn(control.run(absorbed));
+
+        let (occasions, occasion) = mpsc::channel(1);
+        let watcher = watcher(&config, &occasions, &events);
+        let reloader = Reloader {
+            sources,
+            current: config.clone(),
+            metrics: metrics.clone(),
+            events: events.clone(),
+            news,
+            taken: Box::new(move |config| relog(&log, config)),
+        };
+        tasks.spawn(reloader.run(occasion));
+
+        let crowd = Arc::new(Crowd::default());
+        let workers = sockets.into_iter().enumerate().map(|(worker, sockets)| {
+            let (reader, metrics, crowd, orders) = (reader.clone(), metrics.clone(), crowd.clone(), ordered.clone());
+            worker::start(Setup { worker, reader, metrics, crowd, sockets, orders })
+        });
+        let workers = workers.collect::<Result<_, _>>().context("cannot start a worker")?;
+        Ok(Self {
+            addresses,
+            reader,
+            events,
+            orders,
+            workers,
+            occasions,
+            tasks,
+            _watcher: watcher,
+        })
+    }
+
+    /// Serves until a signal ends it: SIGTERM and SIGINT drain, a second one ends at once, SIGHUP reloads.
+    ///
+    /// # Errors
+    /// Signals cannot be received.
+    pub async fn run(self) -> Result<()> {
+        let mut signals = Signals::new()?;
+        while matches!(signals.next().await, Received::Reload) {
+            // One that waits already does for this one too.
+            let _ = self.occasions.try_send(Occasion::Asked);
+        }
+        tokio::select! {
+            () = self.drain() => {}
+            () = signals.end() => tracing::warn!("ended at once by a second signal"),
+        }
+        Ok(())
+    }
+
+    /// Ends in order: not ready, then no new connections, then nothing.
+    pub async fn drain(mut self) {
+        let config = self.reader.load().config.clone();
+        self.events.publish(Event::new("draining", format!("for {:?}, then {:?}", config.http.drain_wait, config.http.drain)));
+        self.reader.leave();
+        if config.http.drain_wait > Duration::ZERO {
+            self.orders.send_replace(Order::Leave);
+            sleep(config.http.drain_wait).await;
+        }
+        self.orders.send_replace(Order::Drain(Instant::now() + config.http.drain));
+        for worker in std::mem::take(&mut self.workers) {
+            if spawn_blocking(|| worker.join().is_err()).await.unwrap_or(true) {
+                tracing::error!("a worker ended in a panic");
+            }
+        }
+        self.tasks.shutdown().await;
+        tracing::info!("drained");
+    }
+
+}
+
+fn watcher(config: &Config, occasions: &mpsc::Sender<Occasion>, events: &Events) -> Option<Box<dyn Send>> {
+    match reload::watch(&config.files, occasions.clone()) {
+        Ok(watcher) => Some(Box::new(watcher)),
+        Err(e) => {
+            let cause = format!("changes of the configuration files will not be seen: {e}; SIGHUP still reloads");
+            events.publish(Event::new("watch_failed", cause));
+            None
+        }
+    }
+}
+
+fn relog(log: &Log, config: &Config) {
+    let rules = &config.telemetry.log;
+    if let Err(error) = log.change(rules.format, &rules.level) {
+        tracing::warn!(%error, "the log goes on as it was");
+    }
+}
+
+/// The configuration of Consul as its client, which knows none of ours, takes it.
+fn settings(from: &config::Consul) -> consul::Settings {
+    let (cert, key) = from.tls.client.clone().unzip();
+    consul::Settings {
+        address: from.address.clone(),
+        token: from.token.as_ref().map(|token| token.reveal().to_owned()),
+        token_file: from.token_file.clone(),
+        datacenter: from.datacenter.clone(),
+        namespace: from.namespace.clone(),
+        ca: from.tls.ca.clone(),
+        cert,
+        key,
+        consistency: match from.consistency {
+            config::Consistency::Stale => consul::Consistency::Stale,
+            config::Consistency::Default => consul::Consistency::Default,
+            config::Consistency::Consistent => consul::Consistency::Consistent,
+        },
+        max_stale: from.max_stale,
+        wait: from.wait,
+    }
+}
+
+/// What Consul's client does, counted.
+fn watching(metrics: &Arc<Metrics>) -> Arc<dyn consul::Observe> {
+    struct Counted(Arc<Metrics>);
+    impl consul::Observe for Counted {
+        fn request(&self, endpoint: &'static str, ok: bool) {
+            self.0.consul_request(endpoint, ok);
+        }
+        fn watches(&self, delta: i64) {
+            self.0.consul_watches().add(delta);
+        }
+        fn answered(&self) {
+            self.0.consul_answered();
+        }
+    }
+    Arc::new(Counted(metrics.clone()))
+}
+
+/// The signals that mean something to the gateway.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+enum Received {
+    End,
+    Reload,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Received {
+        tokio::select! {
+            _ = self.terminate.recv() => Received::End,
+            _ = self.interrupt.recv() => Received::End,
+            _ = self.hangup.recv() => Received::Reload,
+        }
+    }
+
+    async fn end(&mut self) {
+        while matches!(self.next().await, Received::Reload) {}
+    }
+}

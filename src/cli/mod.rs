@@ -1,0 +1,110 @@
+//! The commands, as users type them.
+
+mod check;
+mod demo;
+mod schema;
+
+use std::{io::Write, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    app::Gateway,
+    config::{self, Sources},
+    telemetry::log,
+};
+
+/// An API gateway that follows Consul.
+#[derive(Parser)]
+#[command(name = "lictor", version, about, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Where the configuration comes from.
+#[derive(Args, Clone, Default)]
+struct Settings {
+    /// A configuration file; of several, the later wins [default: ./lictor.toml, else /etc/lictor/lictor.toml]
+    #[arg(short, long = "config", value_name = "FILE")]
+    config: Vec<PathBuf>,
+    /// One key of the configuration, over all files and the environment, such as `http.listen=127.0.0.1:8080`
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the gateway; `lictor` alone does the same
+    Run(Settings),
+    /// Read the configuration and print every problem in it; exit 1 if there is one
+    Check(Settings),
+    /// Print the JSON Schema of the configuration
+    Schema,
+    /// Start a real Consul, sample services and the gateway, and print calls to try
+    Demo(demo::Args),
+}
+
+/// Does what the command line says. Exit 0: done, 1: failed or invalid, 2: wrong usage.
+#[must_use]
+pub fn main() -> ExitCode {
+    // Fails only where it was done before, which does no harm.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let cli = Cli::parse();
+    match cli.command {
+        None => done(run(&cli.settings)),
+        Some(Command::Run(settings)) => done(run(&settings)),
+        Some(Command::Check(settings)) => check::run(&settings.sources()),
+        Some(Command::Schema) => schema::run(),
+        Some(Command::Demo(args)) => done(demonstrate(args)),
+    }
+}
+
+impl Settings {
+    fn sources(&self) -> Sources {
+        let mut sources = Sources::discover(self.config.clone());
+        sources.sets.clone_from(&self.set);
+        sources
+    }
+}
+
+/// Ends with what people should read, on standard error.
+fn done(result: Result<()>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    // Where nobody reads standard error, the exit code still tells.
+    let _ = writeln!(std::io::stderr(), "lictor: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn run(settings: &Settings) -> Result<()> {
+    let sources = settings.sources();
+    block_on(async { start(sources).await?.run().await })
+}
+
+async fn start(sources: Sources) -> Result<Gateway> {
+    let config = config::load(&sources).map_err(|problems| anyhow::anyhow!("the configuration does not hold:\n{problems}"))?;
+    let rules = &config.telemetry.log;
+    let log = log::start(rules.format, &rules.level).context("cannot start the log")?;
+    Gateway::start(config, sources, log).await
+}
+
+fn demonstrate(args: demo::Args) -> Result<()> {
+    block_on(demo::run(args, async |stage| {
+        let mut sources = Settings::default().sources();
+        sources.files.clear();
+        sources.sets.push(format!("consul.address={}", stage.consul()));
+        let gateway = start(sources).await?;
+        let port = gateway.addresses.first().map_or(0, std::net::SocketAddr::port);
+        let _ = writeln!(std::io::stdout(), "{}", stage.calls(port, 9901));
+        gateway.run().await
+    }))
+}
+
+/// The control plane's runtime: one thread is enough, and requests are served elsewhere.
+fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    runtime.block_on(work)
+}

@@ -1,0 +1,275 @@
+//! `[consul]`: how the agent is reached and asked. Consul's own variables are `environment`.
+
+use std::{path::PathBuf, time::Duration};
+
+use http::Uri;
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{check::At, listen};
+use crate::model::units::{Secret, Time};
+
+/// How Consul's agent is reached and asked.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Table {
+    /// `http://HOST:PORT`, `https://HOST:PORT` or `unix:///PATH`; "": no Consul, and fixed services alone.
+    #[schemars(extend("examples" = ["http://127.0.0.1:8500"]))]
+    pub address: Option<String>,
+    /// The ACL token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<Secret>,
+    /// A file with the token, read again when it changes; wins over `token`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// The datacenter that is asked for; left out: the agent's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub datacenter: Option<String>,
+    /// The namespace that is asked for (Consul Enterprise).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// TLS to the agent.
+    pub tls: TlsTable,
+    /// Which servers may answer: any, or the leader, or a leader that first makes sure that it still is.
+    #[schemars(extend("enum" = ["stale", "default", "consistent"]))]
+    pub consistency: Option<String>,
+    /// How far behind the leader a stale answer may be.
+    #[schemars(with = "Option<Time>")]
+    pub max_stale: Option<String>,
+    /// How long one blocking query may wait for a change; between 1s and 10m.
+    #[schemars(with = "Option<Time>")]
+    pub wait: Option<String>,
+    /// Networks that no instance may be in, such as "169.254.0.0/16".
+    #[schemars(extend("examples" = [["169.254.0.0/16"]]))]
+    pub deny: Option<Vec<String>>,
+}
+
+impl Table {
+    /// What says that there is no Consul.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { address: Some(String::new()), ..Self::default() }
+    }
+}
+
+/// TLS to the agent.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct TlsTable {
+    /// Certificate authorities, PEM; left out: the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// Our certificate, PEM; goes with `key`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert: Option<PathBuf>,
+    /// Its private key, PEM; goes with `cert`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        let text = |text: &str| Some(text.to_owned());
+        Self {
+            address: text("http://127.0.0.1:8500"),
+            token: None,
+            token_file: None,
+            datacenter: None,
+            namespace: None,
+            tls: TlsTable::default(),
+            consistency: text("stale"),
+            max_stale: text("10s"),
+            wait: text("60s"),
+            deny: Some(Vec::new()),
+        }
+    }
+}
+
+/// `[consul]`, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consul {
+    /// `http://`, `https://` or `unix://`.
+    pub address: String,
+    /// The token.
+    pub token: Option<Secret>,
+    /// A file with the token; wins over `token`.
+    pub token_file: Option<PathBuf>,
+    /// The datacenter asked for; `None`: the agent's own.
+    pub datacenter: Option<String>,
+    /// The namespace asked for.
+    pub namespace: Option<String>,
+    /// TLS to the agent.
+    pub tls: ConsulTls,
+    /// How fresh answers must be.
+    pub consistency: Consistency,
+    /// How stale a stale answer may be.
+    pub max_stale: Duration,
+    /// Of one blocking query.
+    pub wait: Duration,
+    /// Networks that no instance may be in.
+    pub deny: Vec<IpNet>,
+}
+
+/// TLS to Consul's agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConsulTls {
+    /// Certificate authorities, PEM.
+    pub ca: Option<PathBuf>,
+    /// Certificate and key of ours, PEM.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+/// Consul's consistency modes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// Any server answers.
+    Stale,
+    /// The leader answers.
+    Default,
+    /// The leader makes sure that it still is.
+    Consistent,
+}
+
+impl Consul {
+    /// Checks what was written; `None`: there is no Consul.
+    #[must_use]
+    pub fn check(table: &Table, at: &At<'_>) -> Option<Self> {
+        let written = table.address.as_deref();
+        // A value that cannot be read must not make services complain that there is no Consul.
+        let read =
+            written.map_or(Some(String::new()), |text| at.key("address").take(address(text)).or(Some(text.into())));
+        let wait = at.time("wait", table.wait.as_deref()).unwrap_or(*WAIT.start());
+        if !WAIT.contains(&wait) {
+            at.key("wait")
+                .say(format!("expected a duration from `1s` to `10m`, which is Consul's limit; got `{}`", Time(wait)));
+        }
+        let deny = at.key("deny").each(table.deny.as_deref().unwrap_or_default(), network);
+        let filled = |text: Option<&String>| text.filter(|text| !text.is_empty()).cloned();
+        let checked = Self {
+            address: read.unwrap_or_default(),
+            token: listen::token(table.token.as_ref(), at),
+            token_file: path(table.token_file.as_ref()),
+            datacenter: filled(table.datacenter.as_ref()),
+            namespace: filled(table.namespace.as_ref()),
+            tls: ConsulTls::check(&table.tls, &at.key("tls")),
+            consistency: match table.consistency.as_deref() {
+                Some("default") => Consistency::Default,
+                Some("consistent") => Consistency::Consistent,
+                _ => Consistency::Stale,
+            },
+            max_stale: at.time("max_stale", table.max_stale.as_deref()).unwrap_or_default(),
+            wait,
+            deny,
+        };
+        (written != Some("")).then_some(checked)
+    }
+
+    /// As it would be written.
+    #[must_use]
+    pub fn shown(&self) -> Table {
+        let (cert, key) = self.tls.client.clone().unzip();
+        let consistency = match self.consistency {
+            Consistency::Stale => "stale",
+            Consistency::Default => "default",
+            Consistency::Consistent => "consistent",
+        };
+        Table {
+            address: Some(self.address.clone()),
+            token: self.token.clone(),
+            token_file: self.token_file.clone(),
+            datacenter: self.datacenter.clone(),
+            namespace: self.namespace.clone(),
+            tls: TlsTable { ca: self.tls.ca.clone(), cert, key },
+            consistency: Some(consistency.into()),
+            max_stale: Some(Time(self.max_stale).to_string()),
+            wait: Some(Time(self.wait).to_string()),
+            deny: Some(self.deny.iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    /// The keys that the client, which is built at the start, was built from and that differ.
+    pub fn differences(&self, next: &Self) -> impl Iterator<Item = &'static str> {
+        let keys = [
+            ("consul.address", self.address != next.address),
+            ("consul.token", self.token != next.token),
+            ("consul.token_file", self.token_file != next.token_file),
+            ("consul.datacenter", self.datacenter != next.datacenter),
+            ("consul.namespace", self.namespace != next.namespace),
+            ("consul.tls", self.tls != next.tls),
+            ("consul.consistency", self.consistency != next.consistency),
+            ("consul.max_stale", self.max_stale != next.max_stale),
+            ("consul.wait", self.wait != next.wait),
+        ];
+        keys.into_iter().filter_map(|(key, differs)| differs.then_some(key))
+    }
+}
+
+impl ConsulTls {
+    fn check(table: &TlsTable, at: &At<'_>) -> Self {
+        let client = match (path(table.cert.as_ref()), path(table.key.as_ref())) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            (Some(_), None) => {
+                at.key("cert").say("a certificate goes with its private key; add `key`");
+                None
+            }
+            (None, Some(_)) => {
+                at.key("key").say("a private key goes with its certificate; add `cert`");
+                None
+            }
+        };
+        Self { ca: path(table.ca.as_ref()), client }
+    }
+}
+
+/// Reads a boolean as Consul does.
+#[must_use]
+pub fn flag(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+fn address(text: &str) -> Result<String, String> {
+    let expected = "expected `http://HOST:PORT`, `https://HOST:PORT` or `unix:///PATH`";
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    if text.contains('@') {
+        return Err(format!("{expected}; there is an `@` in it, and no name or password is sent: use `token`"));
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(format!("{expected}; got `{text}`; try `http://{text}`"));
+    };
+    let wrong = || format!("{expected}; got `{text}`");
+    match scheme {
+        "unix" if rest.starts_with('/') => Ok(text.into()),
+        "http" | "https" => {
+            let uri: Uri = text.parse().map_err(|_| wrong())?;
+            let host = uri.authority().filter(|authority| !authority.host().is_empty()).ok_or_else(wrong)?;
+            match uri.path_and_query().map_or("/", |path| path.as_str()) {
+                "/" => Ok(format!("{scheme}://{host}")),
+                path => Err(format!("{}; leave out `{path}`", wrong())),
+            }
+        }
+        _ => Err(wrong()),
+    }
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    let address = || text.parse::<std::net::IpAddr>().map(IpNet::from);
+    let network = text.parse::<IpNet>().or_else(|_| address());
+    network
+        .map(|network| network.trunc())
+        .map_err(|_| format!("expected a network such as `169.254.0.0/16`; got `{text}`"))
+}
+
+fn path(written: Option<&PathBuf>) -> Option<PathBuf> {
+    written.filter(|path| !path.as_os_str().is_empty()).cloned()
+}
+
+const WAIT: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);

@@ -1,0 +1,224 @@
+//! The configuration: defaults, files, environment and flags in layers, checked all at once. `load` is where to begin
+//! to read; each section of the document has a file with what people write, what the rest of the program uses, and the
+//! check between. Reading it again is `control`.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use figment::value::{Dict, Tag, Value};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::{
+    check::{At, Check},
+    environment::Variables,
+    layers::{Layer, Merged},
+    schema::Node,
+    services::Services,
+};
+pub use self::{
+    consul::{Consistency, Consul},
+    expose::Expose,
+    http::Http,
+    listen::{Admin, Metrics},
+    routes::Route,
+    schema::schema,
+    services::{Origin, Service},
+    sources::Sources,
+    telemetry::Telemetry,
+};
+use crate::{
+    model::{
+        name::ServiceName,
+        problem::{Place, Problem, Problems},
+    },
+    upstream::policy::Policy,
+};
+
+mod check;
+mod consul;
+mod environment;
+mod expose;
+mod file;
+mod fit;
+mod http;
+mod layers;
+mod listen;
+mod place;
+mod policy;
+mod routes;
+mod schema;
+mod services;
+mod sources;
+mod telemetry;
+#[cfg(test)]
+mod tests;
+
+/// TOML; every key may be left out.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Document {
+    /// The public listener.
+    pub http: http::Table,
+    /// The listener for operators.
+    pub admin: listen::AdminTable,
+    /// A listener with metrics and probes alone.
+    pub metrics: listen::MetricsTable,
+    /// How Consul's agent is reached and asked.
+    pub consul: consul::Table,
+    /// Services that route themselves.
+    pub expose: expose::Table,
+    /// The rules of every service that has no table, or leaves a key out.
+    pub defaults: policy::Table,
+    /// Services by name.
+    pub services: BTreeMap<String, services::Table>,
+    /// Which requests go to which service.
+    pub routes: Vec<routes::Table>,
+    /// What the program says of itself.
+    pub telemetry: telemetry::Table,
+}
+
+impl Default for Document {
+    fn default() -> Self {
+        Self {
+            http: http::Table::default(),
+            admin: listen::AdminTable::default(),
+            metrics: listen::MetricsTable::default(),
+            consul: consul::Table::default(),
+            expose: expose::Table::default(),
+            defaults: policy::shown(&Policy::default()),
+            services: BTreeMap::new(),
+            routes: Vec::new(),
+            telemetry: telemetry::Table::default(),
+        }
+    }
+}
+
+/// A configuration that holds: every value is checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The files it was read from.
+    pub files: Vec<PathBuf>,
+    /// The public listener.
+    pub http: Http,
+    /// The operators' listener.
+    pub admin: Admin,
+    /// The listener of metrics and probes alone.
+    pub metrics: Metrics,
+    /// Consul; `None`: there is none.
+    pub consul: Option<Consul>,
+    /// How services expose themselves; `None`: they do not.
+    pub expose: Option<Expose>,
+    /// Policy of services without a table.
+    pub defaults: Policy,
+    /// Services by name.
+    pub services: BTreeMap<ServiceName, Service>,
+    /// Routes, in the order of the document.
+    pub routes: Vec<Route>,
+    /// Logs.
+    pub telemetry: Telemetry,
+}
+
+/// Reads, layers and checks.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn load(sources: &Sources) -> Result<Config, Problems> {
+    load_from(sources, &environment::variables())
+}
+
+/// As [`load`], with the environment as an argument.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn load_from(sources: &Sources, variables: &Variables) -> Result<Config, Problems> {
+    let merged = Merged::new(layers(sources, variables)?);
+    let mut root = merged.root.clone();
+    let check = Check::new(merged);
+    fit::fit(&mut root, Node::root(), &check.root());
+    let document = check.root().take(root.deserialize::<Document>()).unwrap_or_default();
+    let config = Config::check(&document, sources.files.clone(), &check.root());
+    check.end(config)
+}
+
+fn layers(sources: &Sources, variables: &Variables) -> Result<Vec<Layer>, Problems> {
+    let mut problems = Vec::new();
+    let mut over = Vec::new();
+    for file in &sources.files {
+        let source = file.display().to_string();
+        match file::read(file) {
+            Ok((values, lines)) => over.push(Layer { source, values, lines }),
+            Err(faults) => problems.extend(faults.into_iter().map(|fault| Problem {
+                place: Place { source: source.clone(), line: fault.line, key: String::new() },
+                message: fault.message,
+            })),
+        }
+    }
+    over.extend(environment::ours(variables));
+    for flag in &sources.sets {
+        match environment::set(flag) {
+            Ok(layer) => over.push(layer),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    let consuls = environment::consuls(variables, &over).unwrap_or_else(|problem| {
+        problems.push(problem);
+        Vec::new()
+    });
+    if problems.is_empty() { Ok([vec![defaults()], consuls, over].concat()) } else { Err(problems.into()) }
+}
+
+fn defaults() -> Layer {
+    let value = Value::serialize(Document::default()).unwrap_or_else(|_| Value::Dict(Tag::Default, Dict::new()));
+    let values = value.into_dict().unwrap_or_default();
+    Layer { values, ..Layer::default() }
+}
+
+impl Config {
+    fn check(document: &Document, files: Vec<PathBuf>, at: &At<'_>) -> Self {
+        let http = Http::check(&document.http, &at.key("http"));
+        let admin = Admin::check(&document.admin, &at.key("admin"));
+        let metrics = Metrics::check(&document.metrics, &at.key("metrics"));
+        let listeners = [("http", &http.listen), ("admin", &admin.listen), ("metrics", &metrics.listen)];
+        listen::distinct(listeners.into_iter().map(|(table, list)| (table, list.as_slice())), at);
+        let consul = Consul::check(&document.consul, &at.key("consul"));
+        // Without Consul there is nobody to expose anything.
+        let expose = Expose::check(&document.expose, &at.key("expose")).filter(|_| consul.is_some());
+        let defaults = policy::check(&document.defaults, &Policy::default(), &at.key("defaults"));
+        let mut services = Services::check(&document.services, &defaults, consul.is_some(), &at.key("services"));
+        let routes = routes::check(&document.routes, &mut services, &at.key("routes"));
+        let telemetry = Telemetry::check(&document.telemetry, &at.key("telemetry"));
+        let services = services.known;
+        Self { files, http, admin, metrics, consul, expose, defaults, services, routes, telemetry }
+    }
+
+    /// The keys that a change to `next` cannot put in force without a restart.
+    #[must_use]
+    pub fn needs_restart(&self, next: &Self) -> Vec<&'static str> {
+        let keys = [
+            ("http.listen", self.http.listen != next.http.listen),
+            ("http.workers", self.http.workers != next.http.workers),
+            ("admin.listen", self.admin.listen != next.admin.listen),
+            ("metrics.listen", self.metrics.listen != next.metrics.listen),
+            ("consul.address", self.consul.is_some() != next.consul.is_some()),
+        ];
+        let consul = self.consul.iter().zip(&next.consul).flat_map(|(consul, next)| consul.differences(next));
+        keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).chain(consul).collect()
+    }
+
+    /// What is in force, in the form of the document, secrets masked.
+    #[must_use]
+    pub fn shown(&self) -> serde_json::Value {
+        let document = Document {
+            http: self.http.shown(),
+            admin: self.admin.shown(),
+            metrics: self.metrics.shown(),
+            consul: self.consul.as_ref().map_or_else(consul::Table::none, Consul::shown),
+            expose: Expose::shown(self.expose.as_ref()),
+            defaults: policy::shown(&self.defaults),
+            services: self.services.iter().map(|(name, service)| (name.to_string(), service.shown())).collect(),
+            routes: self.routes.iter().map(Route::shown).collect(),
+            telemetry: self.telemetry.shown(),
+        };
+        serde_json::to_value(document).unwrap_or_default()
+    }
+}

@@ -1,0 +1,117 @@
+//! The rules of services: `[defaults]`, and the same keys in each service's table.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{check::At, schema::nearest};
+use crate::{
+    model::{instance::Health, units::Time},
+    upstream::policy::{Policy, PoolRules, Timeouts},
+};
+
+/// The rules of a service.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Table {
+    /// How long to wait for what.
+    pub timeout: TimeoutTable,
+    /// Consul health in which an instance may be picked: passing, warning, critical, maintenance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("items" = { "type": "string", "enum": HEALTH.map(Health::as_str) }))]
+    pub accept: Option<Vec<String>>,
+    /// Which idle connections are kept to each instance, by each worker.
+    pub pool: PoolTable,
+    /// How an instance is picked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["round_robin"]))]
+    pub balance: Option<String>,
+}
+
+/// How long to wait for what.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct TimeoutTable {
+    /// From the whole request to the head of the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Time>")]
+    pub total: Option<String>,
+    /// For each connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Time>")]
+    pub connect: Option<String>,
+    /// For bytes of an answer, its head included, each time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Time>")]
+    pub read: Option<String>,
+}
+
+/// Which idle connections are kept.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct PoolTable {
+    /// The most of them; 0 keeps none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_idle: Option<u32>,
+    /// How long one is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Time>")]
+    pub idle_timeout: Option<String>,
+}
+
+/// Checks what was written; what was left out is as in `base`.
+#[must_use]
+pub fn check(table: &Table, base: &Policy, at: &At<'_>) -> Policy {
+    let time = |table: &str, key: &str, text: Option<&String>, base: Duration| {
+        at.key(table).positive(key, text.map(String::as_str)).unwrap_or(base)
+    };
+    let (waits, pool) = (&table.timeout, &table.pool);
+    Policy {
+        timeout: Timeouts {
+            total: time("timeout", "total", waits.total.as_ref(), base.timeout.total),
+            connect: time("timeout", "connect", waits.connect.as_ref(), base.timeout.connect),
+            read: time("timeout", "read", waits.read.as_ref(), base.timeout.read),
+        },
+        accept: table.accept.as_ref().map_or_else(|| base.accept.clone(), |list| accept(list, &at.key("accept"))),
+        pool: PoolRules {
+            max_idle: pool.max_idle.and_then(|most| usize::try_from(most).ok()).unwrap_or(base.pool.max_idle),
+            idle_timeout: time("pool", "idle_timeout", pool.idle_timeout.as_ref(), base.pool.idle_timeout),
+        },
+    }
+}
+
+/// As it would be written.
+#[must_use]
+pub fn shown(policy: &Policy) -> Table {
+    let time = |time| Some(Time(time).to_string());
+    let Timeouts { total, connect, read } = policy.timeout;
+    Table {
+        timeout: TimeoutTable { total: time(total), connect: time(connect), read: time(read) },
+        accept: Some(policy.accept.iter().map(|health| health.as_str().to_owned()).collect()),
+        pool: PoolTable {
+            max_idle: u32::try_from(policy.pool.max_idle).ok(),
+            idle_timeout: time(policy.pool.idle_timeout),
+        },
+        balance: Some("round_robin".into()),
+    }
+}
+
+fn accept(list: &[String], at: &At<'_>) -> Vec<Health> {
+    if list.is_empty() {
+        at.say("no instance could ever be picked; list at least `passing`");
+    }
+    let read = |text: &str| {
+        HEALTH.into_iter().find(|health| health.as_str() == text).ok_or_else(|| {
+            let near = nearest(text, HEALTH.into_iter().map(Health::as_str)).unwrap_or("passing");
+            format!("`{text}` is not a health that Consul knows; did you mean `{near}`?")
+        })
+    };
+    let mut accept = at.each(list, read);
+    // The order means nothing, and what means the same has to be equal.
+    accept.sort_unstable();
+    accept.dedup();
+    accept
+}
+
+const HEALTH: [Health; 4] = [Health::Passing, Health::Warning, Health::Critical, Health::Maintenance];

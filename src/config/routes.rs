@@ -1,0 +1,169 @@
+//! `[[routes]]`: which requests go to which service, and by which path. Which of several wins is `route`.
+
+use std::collections::BTreeMap;
+
+use http::{HeaderName, HeaderValue, Method};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{check::At, services::Services};
+use crate::model::{
+    name::{RouteName, ServiceName},
+    pattern::{HostPattern, PathPattern},
+    template::Template,
+};
+
+/// Which requests go to which service.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(extend("required" = ["match", "service"]))]
+pub struct Table {
+    /// Its name in labels and reports; left out: its path pattern.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Which requests it takes: those that meet all conditions.
+    #[serde(rename = "match")]
+    pub conditions: Option<MatchTable>,
+    /// What answers: a table in [services], or else the service of this name in Consul.
+    pub service: Option<String>,
+    /// The path that the service is asked for; left out: the path as it came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["/users/{rest}"]))]
+    pub rewrite: Option<String>,
+}
+
+/// What a request has to meet.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(extend("required" = ["path"]))]
+pub struct MatchTable {
+    /// The path: `{name}` takes one segment, `{*name}` at the end takes the rest, which may be empty.
+    #[schemars(extend("examples" = ["/api/v1/users/{*rest}"]))]
+    pub path: Option<String>,
+    /// Any of these methods; left out: all. GET covers HEAD.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("examples" = [["GET", "POST"]]))]
+    pub methods: Vec<String>,
+    /// Any of these hosts, such as "api.example.com" or "*.example.com"; left out: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("examples" = [["api.example.com"]]))]
+    pub hosts: Vec<String>,
+    /// All of these headers, each with exactly this value.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+}
+
+/// `[[routes]]`, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Its name, else its pattern.
+    pub name: RouteName,
+    /// Any of these hosts; empty: all.
+    pub hosts: Vec<HostPattern>,
+    /// The path.
+    pub path: PathPattern,
+    /// Any of these methods; empty: all.
+    pub methods: Vec<Method>,
+    /// All of these headers.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// What answers.
+    pub service: ServiceName,
+    /// The path there; `None`: as it came.
+    pub rewrite: Option<Template>,
+}
+
+/// Checks what was written; services that only routes name are added to `services`.
+#[must_use]
+pub fn check(tables: &[Table], services: &mut Services, at: &At<'_>) -> Vec<Route> {
+    let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut routes = Vec::new();
+    for (i, table) in tables.iter().enumerate() {
+        let here = at.index(i);
+        if let Some(name) = &table.name {
+            check_name(name, &here.key("name"));
+            if let Some(first) = names.get(name.as_str()) {
+                let line = at.index(*first).line().map(|line| format!(" in line {line}")).unwrap_or_default();
+                here.key("name").say(format!("`{name}` is the name of the route{line} already; give this one another"));
+            }
+            names.entry(name).or_insert(i);
+        }
+        routes.extend(Route::check(table, services, &here));
+    }
+    routes
+}
+
+impl Route {
+    fn check(table: &Table, services: &mut Services, at: &At<'_>) -> Option<Self> {
+        let service = table.service.as_ref().map(|name| services.named(name, &at.key("service")));
+        if service.is_none() {
+            at.say("has no service; add `service = \"NAME\"`");
+        }
+        let none = MatchTable::default();
+        let conditions = table.conditions.as_ref().unwrap_or(&none);
+        let here = at.key("match");
+        let hosts = here.key("hosts").each(&conditions.hosts, str::parse);
+        let methods = here.key("methods").each(&conditions.methods, method);
+        let headers = conditions.headers.iter().filter_map(|(name, value)| header(name, value, &here.key("headers")));
+        let headers = headers.collect();
+        let Some(path) = &conditions.path else {
+            at.say("matches nothing; add `match = { path = \"/…\" }`");
+            return None;
+        };
+        let path: PathPattern = here.key("path").read(path)?;
+        let rewrite = table.rewrite.as_deref().filter(|rewrite| !rewrite.is_empty());
+        let rewrite = rewrite.and_then(|text| at.key("rewrite").take(Template::parse(text, &path)));
+        let name = table.name.clone().unwrap_or_else(|| path.to_string()).into();
+        Some(Self { name, hosts, path, methods, headers, service: service?, rewrite })
+    }
+
+    /// As it would be written.
+    #[must_use]
+    pub fn shown(&self) -> Table {
+        let path = self.path.to_string();
+        // A header's value came from a text, so it is one.
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        Table {
+            name: Some(self.name.to_string()).filter(|name| *name != path),
+            conditions: Some(MatchTable {
+                path: Some(path),
+                methods: self.methods.iter().map(ToString::to_string).collect(),
+                hosts: self.hosts.iter().map(ToString::to_string).collect(),
+                headers: self.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+            }),
+            service: Some(self.service.to_string()),
+            rewrite: self.rewrite.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
+fn check_name(name: &str, at: &At<'_>) {
+    if name.is_empty() || name.chars().any(char::is_control) {
+        at.say("expected a name; leave it out to call the route by its path");
+    } else if name.starts_with(RESERVED) {
+        at.say(format!("`{RESERVED}…` is what routes of exposed services are called; take another name"));
+    }
+}
+
+fn method(text: &str) -> Result<Method, String> {
+    let upper = text.to_uppercase();
+    match Method::from_bytes(text.as_bytes()) {
+        Ok(method) if upper == text => Ok(method),
+        Ok(_) => Err(format!("methods are written in capitals; try `{upper}`")),
+        Err(_) => Err(format!("expected a method such as `GET`; got `{text}`")),
+    }
+}
+
+fn header(name: &str, value: &str, at: &At<'_>) -> Option<(HeaderName, HeaderValue)> {
+    let at = at.key(name);
+    let Ok(name) = name.parse() else {
+        at.say("expected the name of a header, such as `x-beta`");
+        return None;
+    };
+    let Ok(value) = HeaderValue::from_str(value) else {
+        at.say("expected the value of a header: one line, without control characters");
+        return None;
+    };
+    Some((name, value))
+}
+
+const RESERVED: &str = "consul:";

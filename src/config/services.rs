@@ -1,0 +1,186 @@
+//! `[services.*]`: where the instances of a service come from, and its rules.
+
+use std::collections::BTreeMap;
+
+use http::{HeaderValue, uri::Authority};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{check::At, policy, schema::nearest};
+use crate::{
+    model::{instance::Address, name::ServiceName},
+    upstream::policy::Policy,
+};
+
+/// A service, by the name that it has in routes, labels and reports.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Table {
+    /// The name in Consul; left out: the table's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consul: Option<String>,
+    /// Only instances that carry this tag; left out: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// The `Host` that the service sees; left out: the client's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Fixed addresses in place of Consul.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = [["10.0.0.7:8002"]]))]
+    pub instances: Option<Vec<String>>,
+    /// The rules of this service; what is left out is as in [defaults].
+    #[serde(flatten)]
+    pub policy: policy::Table,
+}
+
+/// `[services.*]`, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Where its instances come from.
+    pub origin: Origin,
+    /// Its policy, the defaults filled in.
+    pub policy: Policy,
+    /// The `Host` that upstream sees; `None`: the client's own.
+    pub host: Option<String>,
+}
+
+/// Where the instances of a service come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Consul's HTTP API.
+    Consul {
+        /// The name in Consul.
+        name: String,
+        /// Only instances that carry it.
+        tag: Option<String>,
+    },
+    /// The configuration itself.
+    Fixed(Vec<Address>),
+}
+
+/// All services that are known by name.
+#[derive(Debug)]
+pub struct Services {
+    /// By the name that they have here.
+    pub known: BTreeMap<ServiceName, Service>,
+    defaults: Policy,
+    consul: bool,
+}
+
+impl Services {
+    /// Checks what was written. Without `consul`, only fixed instances can be had.
+    #[must_use]
+    pub fn check(tables: &BTreeMap<String, Table>, defaults: &Policy, consul: bool, at: &At<'_>) -> Self {
+        let mut known = BTreeMap::new();
+        let mut owners: BTreeMap<(String, Option<String>), &str> = BTreeMap::new();
+        for (name, table) in tables {
+            let at = at.key(name);
+            check_name(name, &at);
+            let origin = origin(name, table, consul, &at);
+            if let Origin::Consul { name: in_consul, tag } = &origin {
+                match owners.get(&(in_consul.clone(), tag.clone())) {
+                    Some(owner) => at.key("consul").say(format!(
+                        "`{in_consul}` is the service of the table `{owner}` already; give one of them another `tag`"
+                    )),
+                    None => {
+                        owners.insert((in_consul.clone(), tag.clone()), name);
+                    }
+                }
+            }
+            let service =
+                Service { origin, policy: policy::check(&table.policy, defaults, &at), host: host(table, &at) };
+            known.insert(name.as_str().into(), service);
+        }
+        Self { known, defaults: defaults.clone(), consul }
+    }
+
+    /// The service that a route means. One without a table is Consul's service of that name.
+    pub fn named(&mut self, name: &str, at: &At<'_>) -> ServiceName {
+        let service = ServiceName::from(name);
+        if self.known.contains_key(&service) {
+            return service;
+        }
+        let of_consul =
+            |service: &Service| matches!(&service.origin, Origin::Consul { name: known, .. } if known == name);
+        if name.is_empty() {
+            at.say("expected the name of a service");
+        } else if let Some((owner, _)) = self.known.iter().find(|(_, known)| of_consul(known)) {
+            at.say(format!("the service `{name}` goes by the name of its table; write `{owner}`"));
+        } else if self.consul {
+            check_name(name, at);
+            let origin = Origin::Consul { name: name.into(), tag: None };
+            self.known.insert(service.clone(), Service { origin, policy: self.defaults.clone(), host: None });
+        } else {
+            let near = nearest(name, self.known.keys().map(ServiceName::as_str));
+            let hint = near
+                .map_or_else(|| format!("add a table `[services.{name}]`"), |near| format!("did you mean `{near}`?"));
+            at.say(format!("there is no service `{name}`, and no Consul that could know it; {hint}"));
+        }
+        service
+    }
+}
+
+impl Service {
+    /// As it would be written.
+    #[must_use]
+    pub fn shown(&self) -> Table {
+        let (consul, tag, instances) = match &self.origin {
+            Origin::Consul { name, tag } => (Some(name.clone()), tag.clone(), None),
+            Origin::Fixed(addresses) => (None, None, Some(addresses.iter().map(ToString::to_string).collect())),
+        };
+        Table { consul, tag, host: self.host.clone(), instances, policy: policy::shown(&self.policy) }
+    }
+}
+
+fn origin(name: &str, table: &Table, consul: bool, at: &At<'_>) -> Origin {
+    let filled = |text: Option<&String>| text.filter(|text| !text.is_empty()).cloned();
+    let Some(instances) = &table.instances else {
+        if !consul {
+            at.say("has no instances and there is no Consul; list `instances`, or set `consul.address`");
+        }
+        let name = filled(table.consul.as_ref()).unwrap_or_else(|| name.into());
+        return Origin::Consul { name, tag: filled(table.tag.as_ref()) };
+    };
+    for (key, value) in [("consul", &table.consul), ("tag", &table.tag)] {
+        if value.is_some() {
+            at.key(key)
+                .say(format!("instances come from `instances` or from Consul, not from both; leave out `{key}`"));
+        }
+    }
+    let at = at.key("instances");
+    if instances.is_empty() {
+        at.say("the list is empty, so nobody could answer; add an address such as `10.0.0.7:8002`");
+    }
+    let mut addresses = at.each(instances, address);
+    addresses.sort_unstable();
+    addresses.dedup();
+    Origin::Fixed(addresses)
+}
+
+fn address(text: &str) -> Result<Address, String> {
+    let wrong =
+        |why: &str| format!("expected a host and port such as `10.0.0.7:8002` or `[::1]:8002`; got `{text}`{why}");
+    let (host, port) = text.rsplit_once(':').ok_or_else(|| wrong(""))?;
+    if host.contains(':') && !host.starts_with('[') {
+        return Err(wrong(": an IPv6 address is written in brackets"));
+    }
+    let port = port.parse().map_err(|_| wrong(""))?;
+    Address::new(host, port).map_err(|why| wrong(&format!(": {why}")))
+}
+
+fn host(table: &Table, at: &At<'_>) -> Option<String> {
+    let text = table.host.as_deref().filter(|text| !text.is_empty())?;
+    let authority = text.parse::<Authority>().ok().filter(|host| !host.as_str().contains('@'));
+    if authority.is_none() || HeaderValue::from_str(text).is_err() {
+        at.key("host").say(format!("expected a host such as `users.internal` or `users.internal:8080`; got `{text}`"));
+    }
+    Some(text.into())
+}
+
+/// Names end up in labels, reports and logs.
+fn check_name(name: &str, at: &At<'_>) {
+    if name.is_empty() || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        at.say(format!("expected the name of a service, without blanks; got `{}`", name.escape_debug()));
+    }
+}

@@ -1,0 +1,81 @@
+//! `[telemetry]`: what the program says of itself.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{check::At, schema::nearest};
+use crate::telemetry::log::{self, Format};
+
+/// What the program says of itself.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Table {
+    /// The program's log, on standard error.
+    pub log: LogTable,
+}
+
+/// The program's log.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct LogTable {
+    /// For people, or one JSON object a line.
+    #[schemars(extend("enum" = ["text", "json"]))]
+    pub format: Option<String>,
+    /// From which level on: error, warn, info, debug or trace; parts of the program may have their own, as in
+    /// "warn,lictor=debug". The variable RUST_LOG wins over it.
+    pub level: Option<String>,
+}
+
+impl Default for LogTable {
+    fn default() -> Self {
+        Self { format: Some("text".into()), level: Some("info".into()) }
+    }
+}
+
+/// `[telemetry]`, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telemetry {
+    /// The program's log.
+    pub log: Log,
+}
+
+/// `telemetry.log`, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Text or JSON.
+    pub format: Format,
+    /// From this level on.
+    pub level: String,
+}
+
+impl Telemetry {
+    /// Checks what was written.
+    #[must_use]
+    pub fn check(table: &Table, at: &At<'_>) -> Self {
+        let format = if table.log.format.as_deref() == Some("json") { Format::Json } else { Format::Text };
+        if let Some(level) = &table.log.level {
+            check_level(level, &at.key("log").key("level"));
+        }
+        let level = table.log.level.clone().unwrap_or_default();
+        Self { log: Log { format, level } }
+    }
+
+    /// As it would be written.
+    #[must_use]
+    pub fn shown(&self) -> Table {
+        let format = if self.log.format == Format::Json { "json" } else { "text" };
+        Table { log: LogTable { format: Some(format.into()), level: Some(self.log.level.clone()) } }
+    }
+}
+
+fn check_level(level: &str, at: &At<'_>) {
+    // A lone word that is no level would be taken for a part of the program, and all others fall silent.
+    let word = !level.contains([',', '=', '[']);
+    let known = LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level.trim()));
+    if (word && !known) || log::check(level).is_err() {
+        let near = nearest(level, LEVELS.into_iter()).unwrap_or("info");
+        at.say(format!("`{level}` is not a log level; try `{near}` or `warn,lictor=debug`"));
+    }
+}
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];

@@ -1,0 +1,242 @@
+//! Asks Consul's agent one question and reads one answer: address, token, TLS, consistency, limits, errors.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use reqwest::{Certificate, Identity, RequestBuilder, Response, StatusCode, header::HeaderMap, redirect, retry};
+use tokio::time::timeout;
+
+use super::{
+    Observe,
+    cursor,
+    error::Error,
+    gate::{Agent, Gate, Probe},
+    settings::{Consistency, Place, Settings},
+    token::Token,
+    wire::Read,
+};
+
+/// The client. All watches of one client share its gate.
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+    /// Asked with every question about services.
+    fixed: Vec<(&'static str, String)>,
+    consistency: Consistency,
+    max_stale: Duration,
+    wait: Duration,
+    token: Token,
+    observe: Arc<dyn Observe>,
+    gate: Gate,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// What metrics call it.
+    pub endpoint: &'static str,
+    /// From `/v1` on, encoded.
+    pub path: String,
+    /// Parameters of its own.
+    pub query: Vec<(&'static str, String)>,
+}
+
+impl Client {
+    /// A client for these settings. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// Settings that cannot be used.
+    pub fn new(settings: Settings, observe: Arc<dyn Observe>) -> Result<Self, Error> {
+        let place = Place::parse(&settings.address)?;
+        let token = Token::new(settings.token.as_deref(), settings.token_file.clone())?;
+        let fixed = [("dc", settings.datacenter.clone()), ("ns", settings.namespace.clone())];
+        Ok(Self {
+            http: http(&settings, &place)?,
+            base: place.base,
+            fixed: fixed.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
+            consistency: settings.consistency,
+            max_stale: settings.max_stale,
+            wait: settings.wait,
+            token,
+            observe,
+            gate: Gate::default(),
+        })
+    }
+
+    /// Waits until the agent's trouble is another than `known`.
+    pub async fn agent_changes(&self, known: &Agent) -> Agent {
+        self.gate.change(known.trouble()).await
+    }
+
+    /// Asks once. With `index`, the agent answers when there is something newer, or the wait is over.
+    ///
+    /// # Errors
+    /// No answer that could be understood.
+    pub(super) async fn ask<R: Read>(
+        &self,
+        question: &Question,
+        index: Option<u64>,
+        reader: &R,
+    ) -> Result<(R::Answer, u64), Error> {
+        let _held = index.map(|_| Held::new(&self.observe));
+        let (mut head, mut body) = self.get(question, index, self.consistency).await?;
+        if self.consistency == Consistency::Stale && last_contact(&head) > self.max_stale {
+            self.gate.charge();
+            (head, body) = self.get(question, None, Consistency::Default).await?;
+        }
+        let answer = reader.read(&body).map_err(|error| Error::Body(error.into()));
+        let index = cursor::index(head.get("x-consul-index").map(reqwest::header::HeaderValue::as_bytes));
+        let understood = answer.and_then(|answer| Ok((answer, index?)));
+        if understood.is_ok() {
+            self.observe.answered();
+        }
+        understood
+    }
+
+    /// How long the agent may hold a query.
+    pub(super) fn wait(&self) -> Duration {
+        self.wait
+    }
+
+    /// The gate of all watches.
+    pub(super) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    async fn get(
+        &self,
+        question: &Question,
+        index: Option<u64>,
+        consistency: Consistency,
+    ) -> Result<(HeaderMap, Vec<u8>), Error> {
+        let mut request = self.http.get(format!("{}{}", self.base, question.path));
+        request = request.query(&self.fixed).query(&question.query);
+        if let Some(parameter) = consistency.parameter() {
+            request = request.query(&[(parameter, "")]);
+        }
+        let mut deadline = MARGIN + self.wait / 16;
+        if let Some(index) = index {
+            request = request.query(&[("index", index.to_string()), ("wait", format!("{}ms", self.wait.as_millis()))]);
+            // The agent itself waits up to a sixteenth longer.
+            deadline += self.wait;
+        }
+        self.exchange(question.endpoint, request, deadline).await
+    }
+
+    /// Sends a request and reads its answer, both within the deadline.
+    async fn exchange(
+        &self,
+        endpoint: &'static str,
+        mut request: RequestBuilder,
+        deadline: Duration,
+    ) -> Result<(HeaderMap, Vec<u8>), Error> {
+        if let Some(token) = self.token.current().await {
+            request = request.header("x-consul-token", token);
+        }
+        let answer = timeout(deadline, async {
+            let response = request.send().await.map_err(Error::transport)?;
+            let (status, head) = (response.status(), response.headers().clone());
+            let body = body(response).await?;
+            if status == StatusCode::OK { Ok((head, body)) } else { Err(Error::status(status.as_u16(), &body)) }
+        });
+        let answer = answer.await.unwrap_or(Err(Error::Timeout(deadline)));
+        self.observe.request(endpoint, answer.is_ok());
+        answer
+    }
+}
+
+impl Probe for Client {
+    async fn leader(&self) -> Result<(), Error> {
+        let request = self.http.get(format!("{}/v1/status/leader", self.base));
+        match self.exchange("status_leader", request, PROBE_DEADLINE).await {
+            Ok((_, body)) => match serde_json::from_slice::<String>(&body) {
+                Ok(leader) if leader.is_empty() => Err(Error::NoLeader),
+                Ok(_) => Ok(()),
+                Err(error) => Err(Error::Body(error.into())),
+            },
+            // The agent is there; that it keeps this to itself is no reason not to ask it for services.
+            Err(error) if !error.casts_doubt() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A blocking query that is held.
+struct Held<'o>(&'o Arc<dyn Observe>);
+
+impl<'o> Held<'o> {
+    fn new(observe: &'o Arc<dyn Observe>) -> Self {
+        observe.watches(1);
+        Self(observe)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.watches(-1);
+    }
+}
+
+fn http(settings: &Settings, place: &Place) -> Result<reqwest::Client, Error> {
+    let mut builder = reqwest::Client::builder()
+        // The agent is near, and a proxy of the environment is for what is far.
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .http1_only()
+        .user_agent(concat!("lictor/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(MARGIN)
+        .tcp_keepalive(KEEPALIVE)
+        .tcp_keepalive_interval(KEEPALIVE)
+        .tcp_keepalive_retries(3)
+        // Each blocking query has a connection; none is to be made anew for the next.
+        .pool_max_idle_per_host(usize::MAX);
+    if let Some(socket) = &place.socket {
+        builder = builder.unix_socket(socket.as_path());
+    }
+    if let Some(path) = &settings.ca {
+        let authorities = Certificate::from_pem_bundle(&read(path)?);
+        builder = builder.tls_certs_only(authorities.map_err(|source| pem(path, source))?);
+    }
+    match (&settings.cert, &settings.key) {
+        (Some(cert), Some(key)) => {
+            let both = [read(key)?, b"\n".to_vec(), read(cert)?].concat();
+            builder = builder.identity(Identity::from_pem(&both).map_err(|source| pem(cert, source))?);
+        }
+        (None, None) => {}
+        _ => return Err(Error::Pair),
+    }
+    builder.build().map_err(|source| Error::Build(source.into()))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source: source.into() })
+}
+
+fn pem(path: &Path, source: reqwest::Error) -> Error {
+    Error::Pem { path: path.to_owned(), source: source.into() }
+}
+
+/// Reads a body as far as it may go.
+async fn body(mut response: Response) -> Result<Vec<u8>, Error> {
+    let mut body = Vec::new();
+    while let Some(piece) = response.chunk().await.map_err(Error::transport)? {
+        if body.len() + piece.len() > MAX_BODY {
+            return Err(Error::TooLarge(MAX_BODY));
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body)
+}
+
+/// How long ago the server that answered heard of the leader.
+fn last_contact(head: &HeaderMap) -> Duration {
+    let text = head.get("x-consul-lastcontact").and_then(|value| value.to_str().ok());
+    Duration::from_millis(text.and_then(|text| text.parse().ok()).unwrap_or_default())
+}
+
+/// What an answer may take beyond the agent's own wait.
+const MARGIN: Duration = Duration::from_secs(5);
+/// Short: a probe that is lost with the network must not delay the one that would find it back.
+const PROBE_DEADLINE: Duration = Duration::from_secs(2);
+const KEEPALIVE: Duration = Duration::from_secs(15);
+const MAX_BODY: usize = 64 << 20;

@@ -1,0 +1,36 @@
+//! The client of Consul's HTTP API. Knows Consul, not lictor: what the answers mean is `discovery`.
+//!
+//! - `client` asks one question and reads one answer;
+//! - `watch` asks the same question again and again, by the rules of blocking queries (`cursor`);
+//! - `pace` and `gate` keep all watches together from hurting an agent that is in trouble.
+
+mod client;
+mod cursor;
+mod error;
+#[cfg(test)]
+pub mod fake;
+mod gate;
+mod jitter;
+mod pace;
+#[cfg(test)]
+pub mod real;
+mod settings;
+mod token;
+mod watch;
+pub mod wire;
+
+pub use client::{Client, Question};
+pub use error::Error;
+pub use gate::Agent;
+pub use settings::{Consistency, Settings};
+pub use watch::{Fresh, Watch};
+
+/// Is told of what the client does.
+pub trait Observe: Send + Sync {
+    /// A request to this endpoint has ended.
+    fn request(&self, endpoint: &'static str, ok: bool);
+    /// So many more blocking queries are held.
+    fn watches(&self, delta: i64);
+    /// Consul has answered a question about services.
+    fn answered(&self);
+}

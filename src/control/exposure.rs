@@ -1,0 +1,117 @@
+//! Which services route themselves, and by what claim: the tags that they carry, read under the rules of `[expose]`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Claims, compile::Claim};
+use crate::{
+    config::Expose,
+    discovery::tags::{self, Exposure},
+    model::{instance::Instance, name::ServiceName},
+    telemetry::events::{Event, Events},
+};
+
+/// The services that expose themselves by the tag.
+#[derive(Debug, Default)]
+pub struct Exposures {
+    services: BTreeMap<ServiceName, State>,
+    /// Names in Consul that a table has for another service.
+    clashes: BTreeSet<String>,
+}
+
+/// What is known of one exposed service.
+#[derive(Debug, Default)]
+struct State {
+    /// In force until no member carries it.
+    exposure: Option<Exposure>,
+    claim: Option<Claim>,
+    /// What was last said to be wrong with it.
+    refusal: Option<String>,
+}
+
+/// Which exposed services are new, and which are no more.
+#[derive(Debug, Default)]
+pub struct Turnover {
+    /// Not there before.
+    pub come: BTreeSet<ServiceName>,
+    /// Not there any more.
+    pub gone: BTreeSet<ServiceName>,
+}
+
+impl Exposures {
+    /// Takes in which services carry the tag, and which do in vain.
+    pub fn set(&mut self, names: BTreeSet<ServiceName>, clashes: BTreeSet<String>, events: &Events) -> Turnover {
+        for name in clashes.difference(&self.clashes) {
+            let cause = "a table of the same name means another service";
+            events.publish(Event::new("exposure_refused", cause).service(&name.as_str().into()));
+        }
+        self.clashes = clashes;
+        let gone: BTreeSet<_> = self.services.keys().filter(|s| !names.contains(*s)).cloned().collect();
+        for service in &gone {
+            if self.services.remove(service).is_some_and(|state| state.claim.is_some()) {
+                let event = Event::new("route_withdrawn", "Consul's catalog does not list it with the tag any more");
+                events.publish(event.service(service));
+            }
+        }
+        let come: BTreeSet<_> = names.into_iter().filter(|s| !self.services.contains_key(s)).collect();
+        for service in &come {
+            self.services.insert(service.clone(), State::default());
+        }
+        Turnover { come, gone }
+    }
+
+    /// Whether this service is exposed.
+    #[must_use]
+    pub fn contains(&self, service: &ServiceName) -> bool {
+        self.services.contains_key(service)
+    }
+
+    /// All exposed services.
+    #[must_use]
+    pub fn services(&self) -> Vec<ServiceName> {
+        self.services.keys().cloned().collect()
+    }
+
+    /// The claims that can be honoured.
+    #[must_use]
+    pub fn claims(&self) -> Claims {
+        let claim = |(service, state): (&ServiceName, &State)| Some((service.clone(), state.claim.clone()?));
+        self.services.iter().filter_map(claim).collect()
+    }
+
+    /// Reads a service's tags; true when its claim changed. One that cannot be honoured leaves it without a route.
+    pub fn derive(&mut self, service: &ServiceName, instances: &[Instance], expose: &Expose, events: &Events) -> bool {
+        let Some(state) = self.services.get_mut(service) else { return false };
+        let tagged: Vec<_> = instances.iter().filter(|i| i.tags.contains(&expose.tag)).cloned().collect();
+        if tagged.is_empty() && state.claim.is_some() {
+            return false; // it keeps its route until the catalog lists it no more
+        }
+        let derived = tags::derive(service.as_str(), state.exposure.as_ref(), &tagged, &settings(expose))
+            .map_err(|refusal| refusal.to_string())
+            .and_then(|exposure| Ok((Claim::new(service.clone(), &exposure, &tagged)?, exposure)));
+        let (claim, exposure, refusal) = match derived {
+            Ok((claim, exposure)) => (Some(claim), Some(exposure), None),
+            Err(refusal) => (None, None, Some(refusal)),
+        };
+        if refusal != state.refusal
+            && let Some(cause) = &refusal
+        {
+            events.publish(Event::new("exposure_refused", cause.clone()).service(service));
+        }
+        let changed = claim != state.claim;
+        if changed && let Some(exposure) = &exposure {
+            events.publish(Event::new("route_exposed", format!("serves `{}`", exposure.path)).service(service));
+        }
+        *state = State { exposure, claim, refusal };
+        changed
+    }
+}
+
+fn settings(expose: &Expose) -> tags::Settings {
+    tags::Settings {
+        tag: expose.tag.clone(),
+        path: expose.path.clone(),
+        rewrite: expose.rewrite.clone(),
+        allow: expose.allow.clone(),
+        hosts: expose.hosts.clone(),
+    }
+}

@@ -1,0 +1,371 @@
+//! The only writer of what requests see: takes in lists from discovery and documents from reload, one after the other.
+
+mod compile;
+mod exposure;
+pub mod reload;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    config::{Config, Origin},
+    consul,
+    discovery::{Change, Part, Query, Wanted, fixed},
+    model::{
+        name::ServiceName,
+        topology::{Difference, Kind, Topology, Update},
+    },
+    route::RouteTable,
+    state::{Snapshot, Writer},
+    telemetry::{
+        events::{Event, Events},
+        metrics::Metrics,
+    },
+    upstream::cluster::Clusters,
+};
+use compile::{Conflict, Rosters};
+use exposure::Exposures;
+
+/// What the writer takes in.
+#[derive(Debug)]
+pub enum News {
+    /// From a source.
+    Told(Change),
+    /// A configuration that holds, read again.
+    Document(Box<Config>),
+}
+
+/// The writer.
+pub struct Control {
+    config: Arc<Config>,
+    topology: Topology,
+    exposures: Exposures,
+    rosters: Rosters,
+    clusters: Arc<Clusters>,
+    routes: Arc<RouteTable>,
+    conflicts: Vec<Conflict>,
+    /// Services of which a source has said something, if only that it cannot.
+    answered: BTreeSet<ServiceName>,
+    catalog_answered: bool,
+    ready: bool,
+    version: u64,
+    index: u64,
+    writer: Writer,
+    wanted: watch::Sender<Wanted>,
+    metrics: Arc<Metrics>,
+    events: Arc<Events>,
+}
+
+/// What a change makes it necessary to build again.
+#[derive(Debug, Default)]
+struct Dirty {
+    services: BTreeSet<ServiceName>,
+    routes: bool,
+}
+
+/// The world before anything is known.
+#[must_use]
+pub fn nothing(config: Arc<Config>) -> Snapshot {
+    Snapshot {
+        version: 0,
+        index: 0,
+        ready: false,
+        config,
+        routes: Arc::new(RouteTable::build(Vec::new())),
+        clusters: Arc::default(),
+    }
+}
+
+/// What discovery has to watch for a configuration.
+#[must_use]
+pub fn wanted(config: &Config) -> Wanted {
+    let query = |service: &crate::config::Service| match &service.origin {
+        Origin::Consul { name, tag } => Some(Query { consul: name.clone(), tag: tag.clone() }),
+        Origin::Fixed(_) => None,
+    };
+    let services = config.services.iter().filter_map(|(name, service)| Some((name.clone(), query(service)?)));
+    Wanted {
+        services: services.collect(),
+        expose_tag: config.expose.as_ref().map(|expose| expose.tag.clone()),
+        taken: config.services.keys().cloned().collect(),
+        deny: config.consul.as_ref().map(|consul| consul.deny.clone()).unwrap_or_default(),
+    }
+}
+
+impl Control {
+    /// A writer that knows a configuration and nothing else.
+    #[must_use]
+    pub fn new(
+        config: &Arc<Config>,
+        writer: Writer,
+        wanted: watch::Sender<Wanted>,
+        metrics: Arc<Metrics>,
+        events: Arc<Events>,
+    ) -> Self {
+        Self {
+            config: config.clone(),
+            topology: Topology::default(),
+            exposures: Exposures::default(),
+            rosters: Rosters::default(),
+            clusters: Arc::default(),
+            routes: Arc::new(RouteTable::build(Vec::new())),
+            conflicts: Vec::new(),
+            answered: BTreeSet::new(),
+            catalog_answered: false,
+            ready: false,
+            version: 0,
+            index: 0,
+            writer,
+            wanted,
+            metrics,
+            events,
+        }
+    }
+
+    /// Takes in what comes until nobody sends any more. A burst becomes one snapshot.
+    pub async fn run(mut self, mut news: mpsc::Receiver<News>) {
+        let config = self.config.clone();
+        let mut dirty = self.adopt(&config);
+        self.publish(&mut dirty);
+        while let Some(first) = news.recv().await {
+            self.absorb(first, &mut dirty);
+            while let Ok(more) = news.try_recv() {
+                self.absorb(more, &mut dirty);
+            }
+            self.publish(&mut dirty);
+        }
+    }
+
+    fn absorb(&mut self, news: News, dirty: &mut Dirty) {
+        match news {
+            News::Told(Change::Instances { update, index, .. }) => {
+                self.index = self.index.max(index);
+                self.answered.insert(update.service.clone());
+                self.told(update, dirty);
+            }
+            News::Told(Change::Exposed { services, clashes, index }) => {
+                self.index = self.index.max(index);
+                self.catalog_answered = true;
+                self.exposed(services, clashes, dirty);
+            }
+            News::Told(Change::Unreadable { service, entries }) => {
+                for entry in entries {
+                    let event = Event::new("instance_rejected", format!("cannot be read: {}", entry.why));
+                    self.events.publish(event.service(&service).instance(&entry.id.into()));
+                }
+            }
+            News::Told(Change::Failed { part, error }) => self.failed(part, &error),
+            News::Told(Change::Returned) => {
+                self.events.publish(Event::new("consul_returned", "Consul's agent answers again"));
+            }
+            News::Document(config) => {
+                let more = self.adopt(&Arc::new(*config));
+                dirty.services.extend(more.services);
+                dirty.routes = true;
+            }
+        }
+    }
+
+    /// Takes one service's full list in. The same list again changes nothing.
+    fn told(&mut self, update: Update, dirty: &mut Dirty) {
+        let service = update.service.clone();
+        if !self.is_known(&service) {
+            return; // told before its watch heard that it is wanted no more
+        }
+        let (differences, first) = self.topology.apply(update);
+        if differences.is_empty() && !first {
+            return;
+        }
+        for difference in &differences {
+            self.report(difference);
+        }
+        dirty.routes |= self.derive(&service);
+        dirty.services.insert(service);
+    }
+
+    /// Whether any configuration or exposure is about this service.
+    fn is_known(&self, service: &ServiceName) -> bool {
+        self.config.services.contains_key(service) || self.exposures.contains(service)
+    }
+
+    /// Reads a service's tags anew; true when that changes the routes.
+    fn derive(&mut self, service: &ServiceName) -> bool {
+        let Some(expose) = &self.config.expose else { return false };
+        let Some(members) = self.topology.members(service) else { return false };
+        self.exposures.derive(service, &members.instances, expose, &self.events)
+    }
+
+    /// Takes in which services expose themselves.
+    fn exposed(&mut self, services: BTreeMap<String, ServiceName>, clashes: BTreeSet<String>, dirty: &mut Dirty) {
+        let turnover = self.exposures.set(services.into_values().collect(), clashes, &self.events);
+        for service in turnover.gone {
+            dirty.routes = true;
+            if !self.config.services.contains_key(&service) {
+                let nobody = Update { service: service.clone(), instances: Vec::new(), rejected: Vec::new() };
+                for difference in self.topology.apply(nobody).0 {
+                    self.report(&difference);
+                }
+                self.forget(&service);
+                dirty.services.insert(service);
+            }
+        }
+        for service in turnover.come {
+            // A configured service may be known already.
+            dirty.routes |= self.derive(&service);
+        }
+    }
+
+    /// What was told stays. An answer, if only an error, is enough not to wait for a better one at the start.
+    fn failed(&mut self, part: Part, error: &consul::Error) {
+        let event = Event::new("consul_failed", error.causes());
+        match part {
+            Part::Agent => self.events.publish(event),
+            Part::Catalog => {
+                self.catalog_answered |= error.reachable();
+                self.events.publish(event);
+            }
+            Part::Service(service) => {
+                self.events.publish(event.service(&service));
+                if error.reachable() {
+                    self.answered.insert(service);
+                }
+            }
+        }
+    }
+
+    /// Puts a configuration in force.
+    fn adopt(&mut self, config: &Arc<Config>) -> Dirty {
+        let mut dirty = Dirty { routes: true, ..Dirty::default() };
+        dirty.services.extend(self.config.services.keys().chain(config.services.keys()).cloned());
+        dirty.services.extend(self.clusters.keys().cloned());
+        // One that comes from elsewhere now keeps its members until they are told from there.
+        let gone = |name: &&ServiceName| !config.services.contains_key(*name) && !self.exposures.contains(name);
+        let gone: Vec<_> = self.config.services.keys().filter(gone).cloned().collect();
+        self.config = config.clone();
+        for service in gone {
+            self.forget(&service);
+        }
+        if config.expose.is_none() {
+            self.exposed(BTreeMap::new(), BTreeSet::new(), &mut dirty);
+        }
+        let deny = config.consul.as_ref().map(|consul| consul.deny.clone()).unwrap_or_default();
+        for (service, table) in &config.services {
+            if let Origin::Fixed(addresses) = &table.origin {
+                self.answered.insert(service.clone());
+                self.told(fixed::update(service, addresses, &deny), &mut dirty);
+            }
+        }
+        for service in self.exposures.services() {
+            self.derive(&service);
+        }
+        self.metrics.consul_configured(config.consul.is_some());
+        self.wanted.send_if_modified(|before| {
+            let now = wanted(config);
+            let changed = *before != now;
+            *before = now;
+            changed
+        });
+        dirty
+    }
+
+    fn forget(&mut self, service: &ServiceName) {
+        self.topology.forget(service);
+        self.answered.remove(service);
+        self.metrics.forget_service(service);
+    }
+
+    /// Builds what changed and swaps the world, once for all that was absorbed.
+    fn publish(&mut self, dirty: &mut Dirty) {
+        let ready = self.ready || self.is_first_topology_known();
+        if dirty.services.is_empty() && !dirty.routes && ready == self.ready {
+            return;
+        }
+        if ready && !self.ready {
+            self.events.publish(Event::new("ready", "the first topology is known"));
+        }
+        self.ready = ready;
+        if !dirty.services.is_empty() {
+            self.build_clusters(&dirty.services);
+        }
+        if dirty.routes {
+            self.build_routes();
+        }
+        *dirty = Dirty::default();
+        self.version += 1;
+        self.writer.publish(Snapshot {
+            version: self.version,
+            index: self.index,
+            ready: self.ready,
+            config: self.config.clone(),
+            routes: self.routes.clone(),
+            clusters: self.clusters.clone(),
+        });
+        self.rosters.forget_dead();
+    }
+
+    fn build_clusters(&mut self, services: &BTreeSet<ServiceName>) {
+        let mut clusters = Clusters::clone(&self.clusters);
+        for service in services {
+            let before = clusters.remove(service);
+            if !self.is_known(service) {
+                if let Some(gone) = before {
+                    compile::dissolve(&gone);
+                }
+                self.metrics.forget_service(service);
+                continue;
+            }
+            let told = self.topology.members(service).cloned().unwrap_or_default();
+            let rules = compile::rules(&self.config, service);
+            let cluster = compile::cluster(rules, &told, before.as_deref(), &mut self.rosters, &self.metrics);
+            for (state, n) in compile::census(&cluster) {
+                self.metrics.instances(service, state, n);
+            }
+            clusters.insert(service.clone(), Arc::new(cluster));
+        }
+        self.clusters = Arc::new(clusters);
+    }
+
+    fn build_routes(&mut self) {
+        let (routes, conflicts) = compile::routes(&self.config, &self.exposures.claims(), &self.metrics);
+        for conflict in conflicts.iter().filter(|c| !self.conflicts.contains(c)) {
+            let cause = format!("`{}` is served by `{}`, which was registered first", conflict.path, conflict.winner);
+            self.events.publish(Event::new("route_conflict", cause).service(&conflict.service));
+        }
+        self.conflicts = conflicts;
+        self.routes = Arc::new(RouteTable::build(routes));
+    }
+
+    /// Every wanted service answered once, and so did the catalog where tags expose services.
+    fn is_first_topology_known(&self) -> bool {
+        if self.config.consul.is_none() {
+            return true;
+        }
+        let catalog = self.config.expose.is_none() || self.catalog_answered;
+        let services = self.config.services.keys().cloned().chain(self.exposures.services());
+        catalog && services.into_iter().all(|service| self.answered.contains(&service))
+    }
+
+    fn report(&self, difference: &Difference) {
+        let Difference { service, instance, kind } = difference;
+        let (event, count, cause) = match kind {
+            Kind::Joined(health) => ("instance_joined", Some("joined"), format!("registered, {}", health.as_str())),
+            Kind::Left => ("instance_left", Some("left"), "no longer registered".to_owned()),
+            Kind::Health(was, is) => {
+                ("instance_changed", Some("changed"), format!("{} became {}", was.as_str(), is.as_str()))
+            }
+            Kind::Changed => ("instance_changed", Some("changed"), "registered anew with other data".to_owned()),
+            Kind::Rejected(why) => ("instance_rejected", None, why.to_string()),
+        };
+        if let Some(kind) = count {
+            self.metrics.topology_update(service, kind);
+        }
+        self.events.publish(Event::new(event, cause).service(service).instance(instance));
+    }
+}
+
+/// Claims by service, as `compile` takes them.
+type Claims = BTreeMap<ServiceName, compile::Claim>;

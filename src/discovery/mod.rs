@@ -1,0 +1,86 @@
+//! Sources that tell the instances of services: each sends whole lists, and no failure of one empties a list.
+
+pub mod consul;
+pub mod fixed;
+mod health;
+mod plan;
+pub mod tags;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+
+pub use crate::consul::wire::Unreadable;
+use crate::model::{name::ServiceName, topology::Update};
+
+/// What is to be watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Services that the configuration names.
+    pub services: BTreeMap<ServiceName, Query>,
+    /// Names of all tables, whatever their source: no other service may go by one.
+    pub taken: BTreeSet<ServiceName>,
+    /// The tag by which services expose themselves.
+    pub expose_tag: Option<String>,
+    /// Networks that no instance may be in.
+    pub deny: Vec<IpNet>,
+}
+
+/// What is asked of Consul about one service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// The name in Consul.
+    pub consul: String,
+    /// Only instances that carry it.
+    pub tag: Option<String>,
+}
+
+/// What a source tells.
+#[derive(Debug)]
+pub enum Change {
+    /// One service's full list.
+    Instances {
+        /// The list.
+        update: Update,
+        /// Consul's index of it.
+        index: u64,
+    },
+    /// Which services expose themselves.
+    Exposed {
+        /// Names in Consul and ours.
+        services: BTreeMap<String, ServiceName>,
+        /// Names in Consul that cannot be exposed, for a table of that name means another service.
+        clashes: BTreeSet<String>,
+        /// Consul's index of it.
+        index: u64,
+    },
+    /// Entries of a service's list that cannot be understood; told when they change.
+    Unreadable {
+        /// Whose they are.
+        service: ServiceName,
+        /// The entries.
+        entries: Vec<Unreadable>,
+    },
+    /// Something cannot be read any more, or now for another reason. What it told before stays in force.
+    Failed {
+        /// What cannot be read.
+        part: Part,
+        /// Why.
+        error: crate::consul::Error,
+    },
+    /// The agent answers again, and has a leader.
+    Returned,
+}
+
+/// What failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The agent, and so everything.
+    Agent,
+    /// Which services there are.
+    Catalog,
+    /// The list of one service.
+    Service(ServiceName),
+}

@@ -1,0 +1,312 @@
+//! The HTTP/1.1 server: one connection's requests, one after the other, each served by this very task.
+
+use std::{
+    borrow::Cow,
+    cell::Cell,
+    future::poll_fn,
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, Response, StatusCode, Uri, header};
+use tokio::time::Instant;
+
+use super::{
+    Phase,
+    downstream::{Downstream, Incoming},
+};
+use crate::{
+    body::Body,
+    http1::{
+        encode::{Connection, Framing, write_response_head},
+        framing::Length,
+        head::Limits,
+        request::{RequestHead, RequestReader},
+        target::Form,
+    },
+    model::path,
+    proxy::{Answer, Client, Proxy, Refusal},
+    wire::{Io, Mode, Sender},
+};
+
+/// What a connection is served with.
+pub struct Server {
+    /// Where requests go.
+    pub proxy: Rc<Proxy>,
+    /// Whether the worker is leaving.
+    pub phase: Rc<Phase>,
+}
+
+/// How long a client may read nothing of an answer.
+const STALL: Duration = Duration::from_secs(30);
+/// How long and how much is read, after the last answer, of what a client still sends.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 256 * 1024;
+/// Room for a head.
+const ROOM: usize = 8 * 1024;
+/// What a client may send ahead while an answer is awaited.
+const AHEAD: usize = 16 * 1024;
+
+impl Server {
+    /// Serves a connection to its end. `idle` tells, at any moment, that no request is under way.
+    pub async fn serve(&self, io: Io, client: Client, idle: &Cell<bool>) {
+        let connection = Rc::new(Downstream::new(io));
+        let mut fresh = true;
+        loop {
+            idle.set(true);
+            let next = self.head(&connection, fresh).await;
+            idle.set(false);
+            fresh = false;
+            let ended = match next {
+                Next::Head(head) => self.exchange(&connection, *head, &client).await,
+                Next::Refused(refusal) => {
+                    let answer = self.proxy.refuse(&refusal);
+                    let asked = Asked { head_only: false, http10: false, keep_alive: false };
+                    Ended { written: self.answer(&connection, answer, &asked).await.is_some(), keep: false }
+                }
+                Next::Gone => return,
+            };
+            if !ended.keep {
+                if ended.written {
+                    linger(&connection).await;
+                }
+                return;
+            }
+        }
+    }
+
+    /// Waits for the head of the next request.
+    async fn head(&self, connection: &Downstream, fresh: bool) -> Next {
+        let world = self.proxy.world();
+        let rules = &world.config.http;
+        let limits = Limits { max_head: rules.max_header_size, ..Limits::default() };
+        let (header_timeout, keep_alive) = (rules.header_timeout, rules.keep_alive);
+        drop(world); // an idle connection holds no snapshot
+        let mut reader = RequestReader::new(limits);
+        let mut since = None;
+        let mut begun = false;
+        poll_fn(|cx| {
+            let input = &mut *connection.input.borrow_mut();
+            loop {
+                if !input.is_empty() {
+                    match reader.read(input) {
+                        Ok(Some(head)) => return Poll::Ready(Next::Head(Box::new(head))),
+                        Ok(None) => {}
+                        Err(e) => return Poll::Ready(Next::Refused(Refusal::Head(e))),
+                    }
+                }
+                match connection.io.poll_read(cx, input, ROOM) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Gone),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending => break,
+                }
+            }
+            if !begun && !input.is_empty() {
+                (begun, since) = (true, None);
+            }
+            if input.is_empty() {
+                *input = BytesMut::new(); // an idle connection holds no memory but its own
+            }
+            let limit = if fresh || begun { header_timeout } else { keep_alive };
+            let since = *since.get_or_insert_with(Instant::now);
+            ready!(connection.timer.borrow_mut().poll(cx, since + limit));
+            Poll::Ready(if begun { Next::Refused(Refusal::TimedOut) } else { Next::Gone })
+        })
+        .await
+    }
+
+    async fn exchange(&self, connection: &Rc<Downstream>, head: RequestHead, client: &Client) -> Ended {
+        let limit = self.proxy.world().config.http.max_body_size.unwrap_or(0);
+        connection.begin(head.length, limit, head.expect_continue);
+        let mut asked = Asked {
+            head_only: head.method == Method::HEAD,
+            http10: head.version == http::Version::HTTP_10,
+            keep_alive: head.keep_alive,
+        };
+        let answer = match request(head, connection, limit) {
+            Ok(request) => {
+                let mut handling = pin!(self.proxy.handle(request, client));
+                let answer = poll_fn(|cx| match handling.as_mut().poll(cx) {
+                    Poll::Ready(answer) => Poll::Ready(Some(answer)),
+                    Poll::Pending => poll_gone(connection, cx).map(|()| None),
+                });
+                match answer.await {
+                    Some(answer) => answer,
+                    None => return Ended { written: false, keep: false },
+                }
+            }
+            Err(refusal) => self.proxy.refuse(&refusal),
+        };
+        // What is left of the body has no taker when the answer is ours or has ended already.
+        let abandoned = !connection.is_body_done() && answer.response.body().length().is_some();
+        asked.keep_alive &= !abandoned && !self.phase.is_leaving();
+        let written = self.answer(connection, answer, &asked).await;
+        let keep = written.is_some_and(|mode| mode != Mode::UntilClose);
+        Ended { written: written.is_some(), keep: keep && asked.keep_alive && connection.is_body_done() }
+    }
+
+    /// Writes an answer and tells how its body was sent; `None` when it broke off.
+    async fn answer(&self, connection: &Downstream, answer: Answer, asked: &Asked) -> Option<Mode> {
+        let Answer { response, account } = answer;
+        let (mut sender, mode) = sender(response, asked);
+        let sent = send(connection, &mut sender).await;
+        drop(account); // the last byte is written, or never will be
+        if sent.is_err() {
+            // A client that reads until the end must not take this for one.
+            connection.io.abort();
+        }
+        sent.ok().map(|()| mode)
+    }
+}
+
+enum Next {
+    Head(Box<RequestHead>),
+    Refused(Refusal),
+    /// The client left, or was idle for too long.
+    Gone,
+}
+
+/// How a request was served.
+struct Ended {
+    /// The whole answer was written.
+    written: bool,
+    /// The connection can carry another request.
+    keep: bool,
+}
+
+/// What the client's request says about how to answer it.
+struct Asked {
+    head_only: bool,
+    http10: bool,
+    keep_alive: bool,
+}
+
+/// Makes the request that the rest of the gateway sees: its path in its one form, its host in its one place.
+fn request(head: RequestHead, connection: &Rc<Downstream>, limit: u64) -> Result<Request<Body>, Refusal> {
+    if matches!(head.method, Method::CONNECT | Method::TRACE) {
+        return Err(Refusal::Method);
+    }
+    if let Length::Exact(n) = head.length
+        && limit != 0
+        && n > limit
+    {
+        return Err(Refusal::TooLarge { limit });
+    }
+    let uri = uri(&head)?;
+    let body = match head.length {
+        Length::Empty | Length::Exact(0) => Body::empty(),
+        length => Body::stream(Incoming::new(connection.clone(), length)),
+    };
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method;
+    *request.uri_mut() = uri;
+    *request.version_mut() = head.version;
+    *request.headers_mut() = head.headers;
+    Ok(request)
+}
+
+fn uri(head: &RequestHead) -> Result<Uri, Refusal> {
+    let path = match head.target.form() {
+        Form::Authority => return Err(Refusal::Method),
+        Form::Asterisk => Cow::Borrowed("*"),
+        Form::Origin | Form::Absolute => path::normalize(head.target.path()).map_err(Refusal::Path)?,
+    };
+    let query = head.target.query();
+    let mut text = String::with_capacity(path.len() + query.map_or(0, |q| q.len() + 1));
+    text.push_str(&path);
+    if let Some(query) = query {
+        text.push('?');
+        text.push_str(query);
+    }
+    Uri::from_maybe_shared(Bytes::from(text)).map_err(|_| Refusal::Target)
+}
+
+/// Ready when the client has closed its side of the connection after its whole request.
+fn poll_gone(connection: &Downstream, cx: &mut Context<'_>) -> Poll<()> {
+    if !connection.is_body_done() {
+        return Poll::Pending;
+    }
+    let input = &mut *connection.input.borrow_mut();
+    while input.len() < AHEAD {
+        match ready!(connection.io.poll_read(cx, input, ROOM)) {
+            Ok(0) | Err(_) => return Poll::Ready(()),
+            Ok(_) => {}
+        }
+    }
+    Poll::Pending
+}
+
+/// The answer as it goes on the wire.
+fn sender(response: Response<Body>, asked: &Asked) -> (Sender, Mode) {
+    let (head, body) = response.into_parts();
+    let (framing, mode) = framing(&head, &body, asked);
+    let connection = match (asked.keep_alive && mode != Mode::UntilClose, asked.http10) {
+        (true, false) => Connection::Implied,
+        (true, true) => Connection::KeepAlive,
+        (false, _) => Connection::Close,
+    };
+    let mut out = Vec::new();
+    write_response_head(&mut out, head.status, &head.headers, framing, connection);
+    (Sender::new(out, body, mode), mode)
+}
+
+/// What the head says of the body, and how that is sent. An answer to HEAD and 304 tell a length and send nothing.
+fn framing(head: &http::response::Parts, body: &Body, asked: &Asked) -> (Framing, Mode) {
+    if head.status == StatusCode::NO_CONTENT || head.status.is_informational() {
+        return (Framing::None, Mode::Nothing);
+    }
+    if asked.head_only || head.status == StatusCode::NOT_MODIFIED {
+        let told = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let length = told.or_else(|| body.length().filter(|&n| n > 0));
+        return (length.map_or(Framing::None, Framing::Length), Mode::Nothing);
+    }
+    match body.length() {
+        Some(length) => (Framing::Length(length), Mode::Length(length)),
+        None if asked.http10 => (Framing::None, Mode::UntilClose),
+        None => (Framing::Chunked, Mode::Chunks),
+    }
+}
+
+async fn send(connection: &Downstream, sender: &mut Sender) -> Result<(), ()> {
+    let mut stalled: Option<(u64, Instant)> = None;
+    poll_fn(|cx| {
+        match sender.poll(&connection.io, cx) {
+            Poll::Ready(sent) => return Poll::Ready(sent.map_err(|_| ())),
+            Poll::Pending if !sender.is_blocked() => {
+                stalled = None;
+                return Poll::Pending;
+            }
+            Poll::Pending => {}
+        }
+        let since = match stalled {
+            Some((progress, since)) if progress == sender.progress() => since,
+            _ => Instant::now(),
+        };
+        stalled = Some((sender.progress(), since));
+        connection.timer.borrow_mut().poll(cx, since + STALL).map(Err)
+    })
+    .await
+}
+
+/// Ends a connection on which the client may still be sending, so that it gets to read its answer:
+/// closing with unread bytes would reset it. Source: RFC 9112 §9.6.
+async fn linger(connection: &Downstream) {
+    connection.io.finish();
+    let until = Instant::now() + LINGER;
+    let mut dropped = 0;
+    poll_fn(|cx| {
+        let input = &mut *connection.input.borrow_mut();
+        loop {
+            input.clear();
+            match connection.io.poll_read(cx, input, ROOM) {
+                Poll::Ready(Ok(n)) if n > 0 && dropped < LINGER_BYTES => dropped += n,
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return connection.timer.borrow_mut().poll(cx, until),
+            }
+        }
+    })
+    .await;
+}

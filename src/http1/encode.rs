@@ -1,0 +1,201 @@
+//! Writes heads and chunks. Framing and Connection are the codec's alone: such fields in the given headers are left out.
+//!
+//! Names and values come as types that hold no control byte, and what comes as text is escaped, so no line can be split here.
+
+use std::num::NonZero;
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
+    header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
+};
+
+use super::trailer::may_trail;
+
+/// How the end of a body is told to the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// Not at all: there is no body, or (in an answer, with [`Connection::Close`]) it ends with the connection.
+    None,
+    /// By a Content-Length; also in answers to HEAD and in 304, which send no body.
+    Length(u64),
+    /// In chunks. Never to an HTTP/1.0 client.
+    Chunked,
+}
+
+/// What the peer is told about the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connection {
+    /// Nothing: HTTP/1.1 goes on by itself.
+    Implied,
+    /// It goes on, which an HTTP/1.0 client must be told.
+    KeepAlive,
+    /// This message is the last.
+    Close,
+    /// It changes to the protocol of the Upgrade field among the headers.
+    Upgrade,
+}
+
+/// Writes the head of a request. `target` is in origin or asterisk form; `host` takes the place of any Host in `headers`.
+pub fn write_request_head(
+    out: &mut Vec<u8>,
+    method: &Method,
+    target: &str,
+    host: &HeaderValue,
+    headers: &HeaderMap,
+    framing: Framing,
+    connection: Connection,
+) {
+    out.reserve(ROOM + target.len() + host.len() + headers.len() * FIELD_ROOM);
+    out.extend_from_slice(method.as_str().as_bytes());
+    out.push(b' ');
+    write_target(out, target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
+    out.extend_from_slice(host.as_bytes());
+    out.extend_from_slice(b"\r\n");
+    write_fields(out, headers, |name| *name != HOST && !is_ours(name));
+    write_end(out, framing, connection);
+}
+
+/// Writes the head of an answer. 1xx and 204 get no framing, whatever is asked.
+pub fn write_response_head(
+    out: &mut Vec<u8>,
+    status: StatusCode,
+    headers: &HeaderMap,
+    framing: Framing,
+    connection: Connection,
+) {
+    out.reserve(ROOM + headers.len() * FIELD_ROOM);
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    write_fields(out, headers, |name| !is_ours(name));
+    let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT;
+    write_end(out, if bodiless { Framing::None } else { framing }, connection);
+}
+
+/// Writes what stands before the data of a chunk; the data and [`CHUNK_END`] follow. A chunk is never empty: that would end the body.
+pub fn write_chunk_head(out: &mut Vec<u8>, bytes: NonZero<usize>) {
+    let mut digits = [0; 16];
+    let mut at = digits.len();
+    let mut rest = bytes.get();
+    while rest > 0 && at > 0 {
+        at -= 1;
+        digits[at] = b"0123456789abcdef"[rest & 15];
+        rest >>= 4;
+    }
+    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a small chunk whole; nothing for no data.
+pub fn write_chunk(out: &mut Vec<u8>, data: &Bytes) {
+    if let Some(bytes) = NonZero::new(data.len()) {
+        out.reserve(data.len() + 24);
+        write_chunk_head(out, bytes);
+        out.extend_from_slice(data);
+        out.extend_from_slice(CHUNK_END);
+    }
+}
+
+/// Writes the end of a chunked body, with those trailers that [`may_trail`].
+pub fn write_last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
+    out.extend_from_slice(b"0\r\n");
+    if let Some(trailers) = trailers {
+        write_fields(out, trailers, may_trail);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What stands after the data of a chunk.
+pub const CHUNK_END: &[u8] = b"\r\n";
+
+fn is_ours(name: &HeaderName) -> bool {
+    *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING || *name == CONNECTION
+}
+
+#[inline]
+fn write_fields(out: &mut Vec<u8>, headers: &HeaderMap, wanted: impl Fn(&HeaderName) -> bool) {
+    for (name, value) in headers {
+        if wanted(name) {
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+fn write_end(out: &mut Vec<u8>, framing: Framing, connection: Connection) {
+    match framing {
+        Framing::None => {}
+        Framing::Length(bytes) => {
+            out.extend_from_slice(b"content-length: ");
+            write_decimal(out, bytes);
+            out.extend_from_slice(b"\r\n");
+        }
+        Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+    }
+    out.extend_from_slice(match connection {
+        Connection::Implied => b"\r\n",
+        Connection::KeepAlive => b"connection: keep-alive\r\n\r\n",
+        Connection::Close => b"connection: close\r\n\r\n",
+        Connection::Upgrade => b"connection: upgrade\r\n\r\n",
+    });
+}
+
+/// A target is checked when it is read and escaped when it is built; this is so that a mistake there splits no request.
+fn write_target(out: &mut Vec<u8>, target: &[u8]) {
+    if target.iter().all(u8::is_ascii_graphic) {
+        out.extend_from_slice(target);
+        return;
+    }
+    for &byte in target {
+        if byte.is_ascii_graphic() {
+            out.push(byte);
+        } else {
+            let hex = b"0123456789ABCDEF";
+            out.extend_from_slice(&[b'%', hex[usize::from(byte >> 4)], hex[usize::from(byte & 15)]]);
+        }
+    }
+}
+
+fn write_decimal(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 || at == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// The start line, the framing and connection fields, without target and host.
+const ROOM: usize = 160;
+/// A field of usual length; a wrong guess costs one growth.
+const FIELD_ROOM: usize = 48;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_in_full() {
+        for number in [0, 7, 10, 1_024, u64::MAX] {
+            let mut out = Vec::new();
+            write_decimal(&mut out, number);
+            assert_eq!(out, number.to_string().as_bytes());
+        }
+        for number in [1, 9, 15, 16, 0xabc, usize::MAX] {
+            let mut out = Vec::new();
+            write_chunk_head(&mut out, NonZero::new(number).unwrap());
+            assert_eq!(out, format!("{number:x}\r\n").as_bytes());
+        }
+    }
+}

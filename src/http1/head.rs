@@ -1,0 +1,240 @@
+//! The field section that requests, responses and trailers share: where it ends, and its lines as a `HeaderMap`.
+//! Values are slices of the head's own bytes, not copies. What single fields mean is for the callers.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use thiserror::Error;
+
+use super::lines::{LineError, Lines, find_line_feed};
+
+/// How large a head may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the whole head: start line, fields and the empty line.
+    pub max_head: usize,
+    /// Field lines.
+    pub max_fields: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_head: 32 * 1024, max_fields: 128 }
+    }
+}
+
+/// What is wrong with a field section, whatever its fields mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum HeadError {
+    /// CRLF ends a line, nothing else does.
+    #[error("a line ends in a line feed without a carriage return")]
+    BareLineFeed,
+    /// Longer than [`Limits::max_head`].
+    #[error("the head is too large")]
+    TooLarge,
+    /// More lines than [`Limits::max_fields`].
+    #[error("there are too many header fields")]
+    TooManyFields,
+    /// A line that begins with a blank; RFC 9112 §5.2 has buried folding.
+    #[error("a header line begins with a blank")]
+    Folded,
+    /// A field line without a colon.
+    #[error("a header line has no colon")]
+    NoColon,
+    /// Empty, or bytes that a token cannot hold; a blank before the colon is one of them.
+    #[error("a header name is not a token")]
+    Name,
+    /// A control byte other than the tab.
+    #[error("a header value holds a control byte")]
+    Value,
+}
+
+impl From<LineError> for HeadError {
+    fn from(error: LineError) -> Self {
+        match error {
+            LineError::BareLineFeed => Self::BareLineFeed,
+            LineError::TooLong => Self::TooLarge,
+        }
+    }
+}
+
+/// Counts the field lines of one section until its empty line has come.
+#[derive(Debug, Default)]
+pub(super) struct Section {
+    pub(super) lines: Lines,
+    fields: usize,
+}
+
+impl Section {
+    /// The offset behind the empty line, or `None` when more bytes are needed.
+    pub(super) fn end(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, HeadError> {
+        while let Some(line) = self.lines.next(bytes, limits.max_head)? {
+            if line.is_empty() {
+                return Ok(Some(self.lines.position()));
+            }
+            self.fields += 1;
+            if self.fields > limits.max_fields {
+                return Err(HeadError::TooManyFields);
+            }
+        }
+        Ok(None)
+    }
+
+    /// How many field lines have come.
+    pub(super) fn fields(&self) -> usize {
+        self.fields
+    }
+}
+
+/// One field as it is read: the caller looks at it and says whether it stays.
+pub(super) struct Field<'a> {
+    pub(super) name: &'a HeaderName,
+    pub(super) value: &'a HeaderValue,
+    /// Where the value lies in the head.
+    pub(super) range: Range<usize>,
+}
+
+/// Reads the complete field section that begins at `from` and ends `head`, keeping those fields for which `visit` says so.
+pub(super) fn read_fields<E: From<HeadError>>(
+    head: &Bytes,
+    from: usize,
+    fields: usize,
+    mut visit: impl FnMut(Field<'_>) -> Result<bool, E>,
+) -> Result<HeaderMap, E> {
+    // The gateway's own fields are added to this map; growing it would hash every name again.
+    let mut headers = HeaderMap::try_with_capacity(fields + ROOM).map_err(|_| HeadError::TooManyFields)?;
+    let mut start = from;
+    for _ in 0..fields {
+        let Some(length) = find_line_feed(&head[start..]) else { break };
+        let end = start + length - 1;
+        let (name, range) = split_field(&head[..end], start)?;
+        let value = HeaderValue::from_maybe_shared(head.slice(range.clone())).map_err(|_| HeadError::Value)?;
+        start = end + 2;
+        if visit(Field { name: &name, value: &value, range })? {
+            headers.try_append(name, value).map_err(|_| HeadError::TooManyFields)?;
+        }
+    }
+    Ok(headers)
+}
+
+/// The name of the field line that begins at `start` and ends `head`, and where its value lies without blanks around it.
+#[inline]
+fn split_field(head: &[u8], start: usize) -> Result<(HeaderName, Range<usize>), HeadError> {
+    let line = &head[start..];
+    if line.first().is_some_and(|&b| is_blank(b)) {
+        return Err(HeadError::Folded);
+    }
+    let colon = line.iter().position(|&b| b == b':').ok_or(HeadError::NoColon)?;
+    let name = HeaderName::from_bytes(&line[..colon]).map_err(|_| HeadError::Name)?;
+    let (mut from, mut to) = (start + colon + 1, head.len());
+    while from < to && is_blank(head[from]) {
+        from += 1;
+    }
+    while from < to && is_blank(head[to - 1]) {
+        to -= 1;
+    }
+    Ok((name, from..to))
+}
+
+/// The blanks of RFC 9110's OWS.
+pub(super) fn is_blank(byte: u8) -> bool {
+    byte == b' ' || byte == b'\t'
+}
+
+/// `bytes` without blanks on both sides.
+pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = bytes
+        && is_blank(*first)
+    {
+        bytes = rest;
+    }
+    while let [rest @ .., last] = bytes
+        && is_blank(*last)
+    {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// RFC 9110 §5.6.2.
+pub(super) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Fields that the gateway adds to a request or an answer, about.
+const ROOM: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(section: &[u8]) -> Result<HeaderMap, HeadError> {
+        let head = Bytes::copy_from_slice(section);
+        let mut section = Section::default();
+        let end = section.end(&head, &Limits::default())?.expect("a whole section");
+        assert_eq!(end, head.len());
+        read_fields(&head, 0, section.fields(), |_| Ok(true))
+    }
+
+    #[test]
+    fn fields_are_read_without_the_blanks_around_them() {
+        let headers = read(b"A: 1\r\nb:2\r\nC:\t 3 \t\r\nd:\r\ne: \t \r\na:x y\r\n\r\n").unwrap();
+        let all: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
+        let expected: [(&str, &[u8]); 6] =
+            [("a", b"1"), ("a", b"x y"), ("b", b"2"), ("c", b"3"), ("d", b""), ("e", b"")];
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn every_rule_for_a_field_line_has_its_error() {
+        for (section, error) in [
+            (b"a: 1\n\r\n".as_slice(), HeadError::BareLineFeed),
+            (b"a: 1\r\n\n", HeadError::BareLineFeed),
+            (b"\n", HeadError::BareLineFeed),
+            (b" a: 1\r\n\r\n", HeadError::Folded),
+            (b"a: 1\r\n b\r\n\r\n", HeadError::Folded),
+            (b"a: 1\r\n\tb: 2\r\n\r\n", HeadError::Folded),
+            (b"a: 1\r\n \r\n\r\n", HeadError::Folded),
+            (b"abc\r\n\r\n", HeadError::NoColon),
+            (b": 1\r\n\r\n", HeadError::Name),
+            (b"a : 1\r\n\r\n", HeadError::Name),
+            (b"a\t: 1\r\n\r\n", HeadError::Name),
+            (b"a b: 1\r\n\r\n", HeadError::Name),
+            (b"\0a: 1\r\n\r\n", HeadError::Name),
+            (b"a\r: 1\r\n\r\n", HeadError::Name),
+            (b"a: 1\r\r\n\r\n", HeadError::Value),
+            (b"a: 1\rb: 2\r\n\r\n", HeadError::Value),
+            (b"a: 1\r \r\n\r\n", HeadError::Value),
+            (b"a: \x7f\r\n\r\n", HeadError::Value),
+        ] {
+            assert_eq!(read(section).unwrap_err(), error, "{}", section.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn names_are_tokens_and_values_hold_no_control_byte() {
+        for byte in 0..=255u8 {
+            let in_name = read(&[b"a".as_slice(), &[byte], b"b: 1\r\n\r\n"].concat());
+            // A colon ends the name and what follows is the value.
+            assert_eq!(in_name.is_ok(), is_token(byte) || byte == b':', "byte {byte} in a name");
+            let long = [b"a".repeat(70).as_slice(), &[byte], b": 1\r\n\r\n"].concat();
+            assert_eq!(read(&long).is_ok(), is_token(byte) || byte == b':', "byte {byte} in a long name");
+            let in_value = read(&[b"a: x".as_slice(), &[byte], b"y\r\n\r\n"].concat());
+            assert_eq!(in_value.is_ok(), byte == b'\t' || (byte >= 0x20 && byte != 0x7f), "byte {byte} in a value");
+        }
+    }
+
+    #[test]
+    fn sections_are_bounded_before_all_of_them_has_come() {
+        let limits = Limits { max_head: 20, max_fields: 2 };
+        let end = |bytes: &[u8]| Section::default().end(bytes, &limits);
+        assert_eq!(end(b"a: 1\r\nb: 2\r\n\r\n"), Ok(Some(14)));
+        assert_eq!(end(b"a: 1\r\nb: 2\r\nc: 3\r\n"), Err(HeadError::TooManyFields));
+        assert_eq!(end(b"a: 345678901234\r\n\r\n"), Ok(Some(19)));
+        assert_eq!(end(b"a: 3456789012345\r\n\r\n"), Ok(Some(20)));
+        assert_eq!(end(b"a: 34567890123456\r\n\r\n"), Err(HeadError::TooLarge));
+        assert_eq!(end(b"a: 34567890123456789"), Err(HeadError::TooLarge));
+        assert_eq!(end(b"a: 3456789012345678"), Ok(None));
+    }
+}

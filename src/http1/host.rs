@@ -1,0 +1,179 @@
+//! Whom a request is for: the Host field or the authority of an absolute target, checked.
+//!
+//! RFC 3986's `host [":" port]`, less what no client sends and what others read differently: percent-encoding, commas, future
+//! address forms. An empty host is an error too, for every URI that a gateway serves has one (RFC 9110 §4.2.1).
+
+use std::{fmt, net::Ipv6Addr};
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::ascii;
+
+/// A checked host and port; empty only where an HTTP/1.0 request named none.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Host {
+    text: Bytes,
+    name_end: usize,
+    // Only where `text` has capitals, so that the usual request allocates nothing.
+    lower: Option<Box<str>>,
+}
+
+/// What is wrong with a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum HostError {
+    /// Nothing before the port.
+    #[error("the host is empty")]
+    Empty,
+    /// `user@host` hides where a request goes.
+    #[error("the host has user information before it")]
+    UserInfo,
+    /// A byte that neither a name nor an IPv4 address has, or a bracketed text that is no IPv6 address.
+    #[error("the host is neither a name nor an address")]
+    Name,
+    /// Not digits, zero, or above 65535.
+    #[error("the port of the host is not a port")]
+    Port,
+}
+
+impl Host {
+    /// Checks `text` and keeps it.
+    pub(super) fn read(text: Bytes) -> Result<Self, HostError> {
+        let name_end = check(&text)?.name_end;
+        let lower = text[..name_end]
+            .iter()
+            .any(u8::is_ascii_uppercase)
+            .then(|| ascii(&text[..name_end]).to_ascii_lowercase().into_boxed_str());
+        Ok(Self { text, name_end, lower })
+    }
+
+    /// Host and port as they came.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        ascii(&self.text)
+    }
+
+    /// The host alone, in lower case, an IPv6 address in its brackets.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.lower.as_deref().unwrap_or_else(|| ascii(&self.text[..self.name_end]))
+    }
+
+    /// Host and port as shared bytes, for a field value that needs no copy.
+    pub(super) fn bytes(&self) -> &Bytes {
+        &self.text
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+/// What a check has found.
+pub(super) struct Checked {
+    name_end: usize,
+    pub(super) has_port: bool,
+}
+
+/// Checks a host with or without a port. Source: RFC 3986 §3.2, RFC 9110 §7.2.
+pub(super) fn check(text: &[u8]) -> Result<Checked, HostError> {
+    let name_end = if text.first() == Some(&b'[') {
+        let end = text.iter().position(|&b| b == b']').ok_or(HostError::Name)? + 1;
+        let address = std::str::from_utf8(&text[1..end - 1]).map_err(|_| HostError::Name)?;
+        address.parse::<Ipv6Addr>().map_err(|_| HostError::Name)?;
+        end
+    } else {
+        text.iter().position(|&b| !is_name(b)).unwrap_or(text.len())
+    };
+    let port = match &text[name_end..] {
+        [] => None,
+        [b':', port @ ..] => Some(port),
+        _ if text.contains(&b'@') => return Err(HostError::UserInfo),
+        _ => return Err(HostError::Name),
+    };
+    if name_end == 0 {
+        return Err(HostError::Empty);
+    }
+    match port {
+        // RFC 3986 lets the digits be missing.
+        None | Some([]) => Ok(Checked { name_end, has_port: false }),
+        Some(port) if text.contains(&b'@') && !port.iter().all(u8::is_ascii_digit) => Err(HostError::UserInfo),
+        Some(port) if is_port(port) => Ok(Checked { name_end, has_port: true }),
+        Some(_) => Err(HostError::Port),
+    }
+}
+
+fn is_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(&byte)
+}
+
+fn is_port(digits: &[u8]) -> bool {
+    let mut port = 0u32;
+    for &digit in digits {
+        if !digit.is_ascii_digit() || port > 65_535 {
+            return false;
+        }
+        port = port * 10 + u32::from(digit - b'0');
+    }
+    (1..=65_535).contains(&port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_split_from_their_ports() {
+        for (text, name) in [
+            ("api.example.com", "api.example.com"),
+            ("API.Example.com:8000", "api.example.com"),
+            ("localhost:", "localhost"),
+            ("10.0.0.7:65535", "10.0.0.7"),
+            ("[::1]", "[::1]"),
+            ("[2001:DB8::1]:443", "[2001:db8::1]"),
+            ("a_b", "a_b"),
+            ("a:0080", "a"),
+        ] {
+            let host = Host::read(Bytes::from(text)).unwrap();
+            assert_eq!((host.as_str(), host.name()), (text, name));
+        }
+    }
+
+    #[test]
+    fn every_rule_for_a_host_has_its_error() {
+        for (text, error) in [
+            ("", HostError::Empty),
+            (":80", HostError::Empty),
+            ("user@a", HostError::UserInfo),
+            ("user:secret@a", HostError::UserInfo),
+            ("user:1@a:80", HostError::UserInfo),
+            ("@a", HostError::UserInfo),
+            ("a/b", HostError::Name),
+            ("a b", HostError::Name),
+            ("a\0", HostError::Name),
+            ("a,b", HostError::Name),
+            ("a?b", HostError::Name),
+            ("a#b", HostError::Name),
+            ("a\\b", HostError::Name),
+            ("a%2eb", HostError::Name),
+            ("ä", HostError::Name),
+            ("::1", HostError::Empty),
+            ("[::1", HostError::Name),
+            ("[::1]a", HostError::Name),
+            ("[fe80::1%eth0]", HostError::Name),
+            ("[127.0.0.1]", HostError::Name),
+            ("[]", HostError::Name),
+            ("a:b", HostError::Port),
+            ("a:80:80", HostError::Port),
+            ("a:+80", HostError::Port),
+            ("a: 80", HostError::Port),
+            ("a:0", HostError::Port),
+            ("a:65536", HostError::Port),
+            ("a:99999999999999999999", HostError::Port),
+        ] {
+            assert_eq!(Host::read(Bytes::from(text)).unwrap_err(), error, "{text:?}");
+        }
+    }
+}

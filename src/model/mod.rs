@@ -1,0 +1,12 @@
+//! Plain data that every layer may know: names, instances, topology, patterns, units, problems.
+//! No I/O, no clocks, no locks, no tasks.
+
+pub mod host;
+pub mod instance;
+pub mod name;
+pub mod path;
+pub mod pattern;
+pub mod problem;
+pub mod template;
+pub mod topology;
+pub mod units;

@@ -1,0 +1,182 @@
+//! Which fields pass, which are removed, and which are ours.
+//! Sources: RFC 9110 §7.6.1 (fields of the connection), RFC 7239 (Forwarded), RFC 9110 §7.6.3 (Via).
+
+use std::{fmt::Write, net::IpAddr};
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::Client;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+const VIA: HeaderValue = HeaderValue::from_static("1.1 lictor");
+
+/// The host that a request is for, as its client wrote it; empty where HTTP/1.0 left it out.
+pub fn host(headers: &HeaderMap) -> &str {
+    headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default()
+}
+
+/// Removes what belongs to the connection it came on, and what `Connection` says does. The framing stays to be
+/// read: the codec never writes it from here.
+pub fn strip_connection(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let nominated: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|&b| b == b','))
+            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+            .collect();
+        for name in nominated {
+            headers.remove(name);
+        }
+    }
+    remove_where(headers, is_of_connection);
+}
+
+fn is_of_connection(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// A client's claim about who it is or how it came, or a spelling that an upstream might take for one.
+fn is_claim(name: &str) -> bool {
+    name.contains('_')
+        || name.starts_with("x-forwarded-")
+        || matches!(name, "expect" | "forwarded" | "host" | "x-forwarded" | "x-real-ip")
+}
+
+fn remove_where(headers: &mut HeaderMap, matches: impl Fn(&str) -> bool) {
+    // Most requests have one or two to remove: no list is made for them.
+    while let Some(name) = headers.keys().find(|name| matches(name.as_str())).cloned() {
+        headers.remove(name);
+    }
+}
+
+/// Makes a request's fields those that upstream shall see; gives the `Host` that its client wrote.
+pub fn outbound(headers: &mut HeaderMap, client: &Client) -> HeaderValue {
+    let host = headers.remove(header::HOST).unwrap_or(HeaderValue::from_static(""));
+    strip_connection(headers);
+    remove_where(headers, is_claim);
+    let ip = client.peer.ip().to_canonical();
+    if let Ok(value) = HeaderValue::from_str(&ip.to_string()) {
+        headers.insert(X_FORWARDED_FOR, value);
+    }
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(client.scheme));
+    headers.insert(FORWARDED, forwarded(ip, &host, client.scheme));
+    if !host.is_empty() {
+        headers.insert(X_FORWARDED_HOST, host.clone());
+    }
+    headers.append(header::VIA, VIA);
+    host
+}
+
+/// Source: RFC 7239 §4 and §6: an IPv6 address stands in brackets and quotes, as does a host with a port in quotes.
+fn forwarded(ip: IpAddr, host: &HeaderValue, scheme: &str) -> HeaderValue {
+    let mut text = String::with_capacity(96);
+    let _ = match ip {
+        IpAddr::V4(ip) => write!(text, "for={ip}"),
+        IpAddr::V6(ip) => write!(text, "for=\"[{ip}]\""),
+    };
+    if let Some(host) = host.to_str().ok().filter(|host| !host.is_empty() && !host.contains(['"', '\\'])) {
+        let _ = write!(text, ";host=\"{host}\"");
+    }
+    let _ = write!(text, ";proto={scheme}");
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("for=unknown"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+        let field = |(n, v): &(&str, &str)| (HeaderName::try_from(*n).unwrap(), HeaderValue::try_from(*v).unwrap());
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields.iter().map(field) {
+            headers.append(name, value);
+        }
+        headers
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    const CLIENT: Client =
+        Client { peer: std::net::SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)), 4711), scheme: "http" };
+
+    #[test]
+    fn fields_of_the_connection_and_what_it_nominates_are_removed() {
+        let mut headers = map(&[
+            ("connection", "close, X-Mine"),
+            ("connection", " x-other "),
+            ("x-mine", "1"),
+            ("x-other", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("te", "trailers"),
+            ("trailer", "x"),
+            ("upgrade", "h2c"),
+            ("transfer-encoding", "chunked"),
+            ("accept", "*/*"),
+        ]);
+        strip_connection(&mut headers);
+        assert_eq!(names(&headers), ["accept"]);
+    }
+
+    #[test]
+    fn a_clients_claims_are_replaced_by_what_the_socket_says() {
+        let mut headers = map(&[
+            ("host", "api.example.com:80"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-for", "10.0.0.2"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "evil"),
+            ("x-forwarded-port", "1"),
+            ("x-forwarded-prefix", "/x"),
+            ("x_forwarded_for", "10.0.0.1"),
+            ("x-real-ip", "10.0.0.1"),
+            ("forwarded", "for=10.0.0.1"),
+            ("any_thing", "1"),
+            ("cookie", "a=b"),
+        ]);
+        let host = outbound(&mut headers, &CLIENT);
+        assert_eq!(host, "api.example.com:80");
+        assert_eq!(
+            names(&headers),
+            ["cookie", "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"]
+        );
+        assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
+        assert_eq!(headers["x-forwarded-proto"], "http");
+        assert_eq!(headers["x-forwarded-host"], "api.example.com:80");
+        assert_eq!(headers["forwarded"], "for=192.0.2.7;host=\"api.example.com:80\";proto=http");
+    }
+
+    #[test]
+    fn nobody_can_have_our_fields_removed() {
+        let mut headers = map(&[("connection", "x-forwarded-for, forwarded, via, host"), ("host", "h")]);
+        assert_eq!(outbound(&mut headers, &CLIENT), "h");
+        assert!(["x-forwarded-for", "forwarded", "via"].iter().all(|name| headers.contains_key(*name)));
+    }
+
+    #[test]
+    fn an_ipv6_client_is_written_as_each_field_wants_it() {
+        let mut headers = map(&[("host", "h")]);
+        outbound(&mut headers, &Client { peer: "[2001:db8::1]:9".parse().unwrap(), scheme: "https" });
+        assert_eq!(headers["x-forwarded-for"], "2001:db8::1");
+        assert_eq!(headers["forwarded"], "for=\"[2001:db8::1]\";host=\"h\";proto=https");
+    }
+}

@@ -1,0 +1,39 @@
+//! `GET /health` on the public listener: answered from the snapshot, it sends nothing upstream.
+
+use std::collections::BTreeMap;
+
+use http::{Method, Request, Response, StatusCode};
+use serde::Serialize;
+
+use super::{reply, trail::Trail};
+use crate::{body::Body, state::Snapshot, upstream::cluster::Cluster};
+
+#[derive(Serialize)]
+struct Report<'a> {
+    gateway: &'static str,
+    services: BTreeMap<&'a str, &'static str>,
+}
+
+const HEALTHY: &str = "healthy";
+
+/// The report, where the request asks for it.
+pub fn answer(world: &Snapshot, request: &Request<Body>, trail: &Trail) -> Option<Response<Body>> {
+    let asked = world.config.http.health.as_deref() == Some(request.uri().path());
+    if !asked || !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return None;
+    }
+    let services: BTreeMap<_, _> = world.clusters.iter().map(|(name, cluster)| (name.as_str(), state(cluster))).collect();
+    let healthy = services.values().all(|&s| s == HEALTHY);
+    let status = if healthy && world.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Some(reply::json(status, "application/json", &Report { gateway: HEALTHY, services }, trail))
+}
+
+fn state(cluster: &Cluster) -> &'static str {
+    if cluster.is_usable() {
+        HEALTHY
+    } else if cluster.members.is_empty() {
+        "unreachable"
+    } else {
+        "unhealthy"
+    }
+}

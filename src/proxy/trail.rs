@@ -1,0 +1,172 @@
+//! How a request is told from others on its way: `x-request-id`, and the W3C trace context in `traceparent`.
+
+use std::cell::Cell;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header::Entry};
+
+use crate::body::Body;
+
+/// The marks of one request.
+#[derive(Debug)]
+pub struct Trail {
+    /// The client's own where it is well formed, else a new one.
+    pub request_id: HeaderValue,
+}
+
+/// The field of the request's id.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The field of the trace context. Source: W3C Trace Context §3.2.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+impl Trail {
+    /// Reads the marks that came with a request, and sets those that did not, or not well formed.
+    pub fn begin(headers: &mut HeaderMap) -> Self {
+        let request_id = match headers.entry(X_REQUEST_ID) {
+            Entry::Occupied(mut came) if came.iter().count() > 1 || !is_request_id(came.get()) => {
+                let id = value(&hex::<16>());
+                came.insert(id.clone());
+                id
+            }
+            Entry::Occupied(came) => came.get().clone(),
+            Entry::Vacant(none) => none.insert(value(&hex::<16>())).clone(),
+        };
+        let mut contexts = headers.get_all(TRACEPARENT).iter();
+        let kept = contexts.next().is_some_and(is_traceparent) && contexts.next().is_none();
+        if !kept {
+            headers.remove(TRACESTATE); // it belongs to the context that was not to be read
+            headers.insert(TRACEPARENT, new_context());
+        }
+        Self { request_id }
+    }
+
+    /// Puts the request's id on its answer.
+    #[must_use]
+    pub fn mark(&self, mut response: Response<Body>) -> Response<Body> {
+        response.headers_mut().insert(X_REQUEST_ID, self.request_id.clone());
+        response
+    }
+}
+
+/// An id that can stand in a log line or a label of somebody's without doing harm.
+fn is_request_id(value: &HeaderValue) -> bool {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'/' | b'+' | b'=' | b'@');
+    (1..=128).contains(&value.len()) && value.as_bytes().iter().all(plain)
+}
+
+/// Source: W3C Trace Context §3.2.2 (version 00) and §4.3 (later versions may go on after a dash).
+fn is_traceparent(value: &HeaderValue) -> bool {
+    let bytes = value.as_bytes();
+    let hex = |range: std::ops::Range<usize>| {
+        bytes.get(range).is_some_and(|part| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+    };
+    let some = |range: std::ops::Range<usize>| bytes[range].iter().any(|&b| b != b'0');
+    let dash = |at: usize| bytes.get(at) == Some(&b'-');
+    let shaped = hex(0..2) && dash(2) && hex(3..35) && dash(35) && hex(36..52) && dash(52) && hex(53..55);
+    let long_enough = if bytes.starts_with(b"00") { bytes.len() == 55 } else { bytes.len() == 55 || dash(55) };
+    shaped && long_enough && !bytes.starts_with(b"ff") && some(3..35) && some(36..52)
+}
+
+/// A new context, not sampled: nobody records spans for it.
+fn new_context() -> HeaderValue {
+    let (trace, span) = (hex::<32>(), hex::<16>());
+    let mut text = [0; 55];
+    text[..3].copy_from_slice(b"00-");
+    text[3..35].copy_from_slice(&trace);
+    text[35] = b'-';
+    text[36..52].copy_from_slice(&span);
+    text[52..].copy_from_slice(b"-00");
+    value(&text)
+}
+
+fn value(hex: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(hex).unwrap_or_else(|_| HeaderValue::from_static("0"))
+}
+
+/// `N` random hexadecimal digits, never all zero. Ids only: unique, not secret.
+fn hex<const N: usize>() -> [u8; N] {
+    let mut digits = [b'0'; N];
+    for part in digits.chunks_mut(16) {
+        let mut bits = random() | 1;
+        for digit in part {
+            *digit = b"0123456789abcdef"[(bits & 15) as usize];
+            bits >>= 4;
+        }
+    }
+    digits
+}
+
+/// SplitMix64, seeded by the standard library's hash keys, which the system's randomness gives to each thread.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    thread_local! {
+        static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0));
+    }
+    let state = STATE.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+    STATE.set(state);
+    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        fields.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
+    }
+
+    #[test]
+    fn a_well_formed_id_of_the_clients_is_kept() {
+        let mut came = headers(&[("x-request-id", "abc-123")]);
+        assert_eq!(Trail::begin(&mut came).request_id, "abc-123");
+        assert_eq!(came["x-request-id"], "abc-123");
+    }
+
+    #[test]
+    fn any_other_id_is_replaced() {
+        for bad in [&[("x-request-id", "a b")][..], &[("x-request-id", "")], &[("x-request-id", "\"")], &[]] {
+            let mut came = headers(bad);
+            let id = Trail::begin(&mut came).request_id;
+            assert_eq!((id.len(), &came["x-request-id"]), (16, &id), "{bad:?}");
+        }
+        let mut twice = headers(&[("x-request-id", "a")]);
+        twice.append("x-request-id", HeaderValue::from_static("b"));
+        let id = Trail::begin(&mut twice).request_id;
+        assert_eq!(twice.get_all("x-request-id").iter().collect::<Vec<_>>(), [&id]);
+    }
+
+    #[test]
+    fn ids_differ() {
+        let ids: std::collections::HashSet<_> = (0..10_000).map(|_| hex::<16>()).collect();
+        assert_eq!(ids.len(), 10_000);
+    }
+
+    #[test]
+    fn a_valid_trace_context_passes_unchanged() {
+        let valid = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let mut came = headers(&[("traceparent", valid), ("tracestate", "a=b")]);
+        Trail::begin(&mut came);
+        assert_eq!((&came["traceparent"], &came["tracestate"]), (&valid.parse().unwrap(), &"a=b".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_invalid_trace_context_is_replaced_with_its_state() {
+        let cases = [
+            "",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
+        ];
+        for bad in cases {
+            let mut came = headers(&[("traceparent", bad), ("tracestate", "a=b")]);
+            Trail::begin(&mut came);
+            assert!(is_traceparent(&came["traceparent"]) && came["traceparent"] != bad, "{bad}");
+            assert!(!came.contains_key("tracestate"), "{bad}");
+        }
+    }
+}

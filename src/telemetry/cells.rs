@@ -1,0 +1,377 @@
+//! Counts of the request path. Each worker has a cell of its own that it alone writes, so that a count is a load, an
+//! addition and a store; readers sum the cells. A cell is made when its worker first counts something.
+//!
+//! Every method that takes a worker must be called on that worker's thread, with a number below the number of workers.
+
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use http::{Method, StatusCode};
+
+use super::{
+    histogram::{Histogram, Sum, nanos},
+    tally::{Sums, Tally},
+};
+
+/// What a route has answered.
+#[derive(Debug)]
+pub struct RouteCells(Workers<RouteCell>);
+
+#[derive(Debug, Default)]
+struct RouteCell {
+    tally: Tally,
+    took: Histogram,
+}
+
+impl RouteCells {
+    pub(super) fn new(workers: usize) -> Self {
+        Self(Workers::new(workers))
+    }
+
+    /// Counts one answer, at its end.
+    #[inline]
+    pub fn count(&self, worker: usize, method: &Method, status: StatusCode, took: Duration) {
+        let cell = self.0.of(worker);
+        cell.tally.count(method, status);
+        cell.took.took(took);
+    }
+
+    pub(super) fn sums(&self) -> Sums {
+        let mut sums = Sums::default();
+        for cell in self.0.made() {
+            cell.tally.add_to(&mut sums);
+        }
+        sums
+    }
+
+    pub(super) fn took_sum(&self) -> Sum {
+        self.0.made().fold(Sum::default(), |sum, cell| sum.with(&cell.took))
+    }
+}
+
+/// What goes to a service, over all its instances.
+#[derive(Debug)]
+pub struct ServiceCells(Workers<ServiceCell>);
+
+#[derive(Debug, Default)]
+struct ServiceCell {
+    in_flight: AtomicU64,
+    took: Histogram,
+}
+
+impl ServiceCells {
+    pub(super) fn new(workers: usize) -> Self {
+        Self(Workers::new(workers))
+    }
+
+    /// A request begins.
+    #[inline]
+    pub fn enter(&self, worker: usize) {
+        bump(&self.0.of(worker).in_flight, 1);
+    }
+
+    /// A request that began on this worker has ended.
+    #[inline]
+    pub fn leave(&self, worker: usize) {
+        lower(&self.0.of(worker).in_flight);
+    }
+
+    /// An upstream request has ended.
+    #[inline]
+    pub fn took(&self, worker: usize, took: Duration) {
+        self.0.of(worker).took.took(took);
+    }
+
+    /// Requests under way.
+    pub fn in_flight(&self) -> u64 {
+        self.0.made().map(|cell| cell.in_flight.load(Relaxed)).sum()
+    }
+
+    pub(super) fn took_sum(&self) -> Sum {
+        self.0.made().fold(Sum::default(), |sum, cell| sum.with(&cell.took))
+    }
+}
+
+/// How a try of one instance ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// An answer came, and it is not the instance's fault if it is an error.
+    Success,
+    /// The instance broke off, answered badly, or with an error of its own.
+    Failure,
+    /// No answer came in time.
+    Timeout,
+    /// There was no connection.
+    ConnectError,
+    /// The client went away.
+    Cancelled,
+}
+
+impl Outcome {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Success, Self::Failure, Self::Timeout, Self::ConnectError, Self::Cancelled];
+
+    /// The word for it in labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Timeout => "timeout",
+            Self::ConnectError => "connect_error",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// What goes to one instance.
+#[derive(Debug)]
+pub struct InstanceCells(Workers<InstanceCell>);
+
+#[derive(Debug, Default)]
+struct InstanceCell {
+    in_flight: AtomicU64,
+    outcomes: [AtomicU64; Outcome::ALL.len()],
+    recent: Recent,
+}
+
+impl InstanceCells {
+    pub(super) fn new(workers: usize) -> Self {
+        Self(Workers::new(workers))
+    }
+
+    /// A try begins.
+    #[inline]
+    pub fn enter(&self, worker: usize) {
+        bump(&self.0.of(worker).in_flight, 1);
+    }
+
+    /// A try that began on this worker has ended.
+    #[inline]
+    pub fn leave(&self, worker: usize) {
+        lower(&self.0.of(worker).in_flight);
+    }
+
+    /// Tries under way.
+    pub fn in_flight(&self) -> u64 {
+        self.0.made().map(|cell| cell.in_flight.load(Relaxed)).sum()
+    }
+
+    /// Counts how a try ended, and after how long.
+    #[inline]
+    pub fn outcome(&self, worker: usize, outcome: Outcome, took: Duration) {
+        let cell = self.0.of(worker);
+        bump(&cell.outcomes[outcome as usize], 1);
+        // Neither a refused connection nor a client that left says how fast the instance is.
+        if matches!(outcome, Outcome::Success | Outcome::Failure | Outcome::Timeout) {
+            cell.recent.add(took);
+        }
+    }
+
+    /// The mean of the last tries, about fifty of each worker; `None` before the first.
+    pub fn latency(&self) -> Option<Duration> {
+        let (sum, count) = self.0.made().map(|cell| cell.recent.read()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        sum.checked_div(count).map(Duration::from_nanos)
+    }
+
+    /// How often each outcome was counted; `None` if the instance was never tried.
+    pub(super) fn outcomes(&self) -> Option<[(Outcome, u64); Outcome::ALL.len()]> {
+        self.0.made().next()?;
+        let sum = |o: Outcome| self.0.made().map(|cell| cell.outcomes[o as usize].load(Relaxed)).sum();
+        Some(Outcome::ALL.map(|o| (o, sum(o))))
+    }
+}
+
+/// How many of something there are at present.
+#[derive(Debug)]
+pub struct Gauge(Workers<AtomicU64>);
+
+impl Gauge {
+    pub(super) fn new(workers: usize) -> Self {
+        Self(Workers::new(workers))
+    }
+
+    /// One more.
+    #[inline]
+    pub fn up(&self, worker: usize) {
+        bump(self.0.of(worker), 1);
+    }
+
+    /// One less of those that this worker counted.
+    #[inline]
+    pub fn down(&self, worker: usize) {
+        lower(self.0.of(worker));
+    }
+
+    /// How many there are.
+    pub fn value(&self) -> u64 {
+        self.0.made().map(|cell| cell.load(Relaxed)).sum()
+    }
+}
+
+/// A cell for each worker.
+#[derive(Debug)]
+struct Workers<T>(Box<[OnceLock<Box<Padded<T>>>]>);
+
+/// Two cache lines, since processors fetch them in pairs: what one worker writes never slows another down.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Padded<T>(T);
+
+impl<T: Default> Workers<T> {
+    fn new(workers: usize) -> Self {
+        Self((0..workers).map(|_| OnceLock::new()).collect())
+    }
+
+    #[inline]
+    fn of(&self, worker: usize) -> &T {
+        &self.0[worker].get_or_init(Box::default).0
+    }
+
+    fn made(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().filter_map(|cell| cell.get().map(|made| &made.0))
+    }
+}
+
+/// A sum of nanoseconds and a count in one word, so that no reader sees one without the other. Both are halved when
+/// the count is full: old tries weigh less and less.
+#[derive(Debug, Default)]
+struct Recent(AtomicU64);
+
+impl Recent {
+    fn add(&self, took: Duration) {
+        let (sum, count) = self.read();
+        let (sum, count) = if count == Self::FULL { (sum / 2, count / 2) } else { (sum, count) };
+        let sum = sum.saturating_add(nanos(took)).min(u64::MAX >> Self::COUNT_BITS);
+        self.0.store(sum << Self::COUNT_BITS | (count + 1), Relaxed);
+    }
+
+    fn read(&self) -> (u64, u64) {
+        let word = self.0.load(Relaxed);
+        (word >> Self::COUNT_BITS, word & ((1 << Self::COUNT_BITS) - 1))
+    }
+
+    const COUNT_BITS: u32 = 7;
+    const FULL: u64 = 64;
+}
+
+/// Adds without a locked instruction, which only a single writer may do.
+#[inline]
+pub(super) fn bump(counter: &AtomicU64, by: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(by), Relaxed);
+}
+
+#[inline]
+fn lower(counter: &AtomicU64) {
+    // A `leave` too many would show as 2^64 requests under way for ever.
+    debug_assert_ne!(counter.load(Relaxed), 0, "left without having entered on this worker");
+    counter.store(counter.load(Relaxed).saturating_sub(1), Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn counts_of_all_workers_add_up() {
+        let cells = RouteCells::new(3);
+        cells.count(0, &Method::GET, StatusCode::OK, MS);
+        cells.count(2, &Method::GET, StatusCode::OK, 3 * MS);
+        cells.count(2, &Method::POST, StatusCode::BAD_GATEWAY, MS);
+        assert_eq!(cells.sums().iter().collect::<Vec<_>>(), [("GET", 200, 2), ("POST", 502, 1)]);
+        assert_eq!((cells.took_sum().count(), cells.took_sum().total()), (3, 5 * MS));
+    }
+
+    #[test]
+    fn a_worker_without_traffic_has_no_cell() {
+        let cells = RouteCells::new(8);
+        assert_eq!(cells.0.made().count(), 0);
+        cells.count(5, &Method::GET, StatusCode::OK, MS);
+        assert_eq!(cells.0.made().count(), 1);
+    }
+
+    #[test]
+    fn no_count_is_lost_with_every_worker_writing_and_one_reading() {
+        const EACH: u64 = 20_000;
+        let (route, instance) = (RouteCells::new(4), InstanceCells::new(4));
+        thread::scope(|scope| {
+            for worker in 0..4 {
+                let (route, instance) = (&route, &instance);
+                scope.spawn(move || {
+                    for n in 0..EACH {
+                        let status = StatusCode::from_u16(200 + u16::try_from(n % 40).unwrap()).unwrap();
+                        instance.enter(worker);
+                        route.count(worker, &Method::GET, status, MS);
+                        instance.outcome(worker, Outcome::Success, MS);
+                        instance.leave(worker);
+                    }
+                });
+            }
+            let mut before = 0;
+            while before < 4 * EACH {
+                let now = route.sums().iter().map(|(_, _, n)| n).sum();
+                assert!(now >= before, "{now} after {before}");
+                assert!(instance.in_flight() <= 4);
+                assert!(instance.latency().is_none_or(|l| l == MS));
+                before = now;
+            }
+        });
+        assert_eq!(route.took_sum().count(), 4 * EACH);
+        assert_eq!(instance.outcomes().unwrap()[0], (Outcome::Success, 4 * EACH));
+        assert_eq!(instance.in_flight(), 0);
+    }
+
+    #[test]
+    fn what_enters_is_in_flight_until_it_leaves() {
+        let (service, instance, gauge) = (ServiceCells::new(2), InstanceCells::new(2), Gauge::new(2));
+        for worker in [0, 1, 1] {
+            service.enter(worker);
+            instance.enter(worker);
+            gauge.up(worker);
+        }
+        assert_eq!((service.in_flight(), instance.in_flight(), gauge.value()), (3, 3, 3));
+        service.leave(1);
+        instance.leave(1);
+        gauge.down(1);
+        assert_eq!((service.in_flight(), instance.in_flight(), gauge.value()), (2, 2, 2));
+    }
+
+    #[test]
+    fn latency_is_of_tries_that_tell_it_and_follows_a_change() {
+        let cells = InstanceCells::new(2);
+        cells.outcome(0, Outcome::ConnectError, 900 * MS);
+        cells.outcome(0, Outcome::Cancelled, 900 * MS);
+        assert_eq!(cells.latency(), None);
+        cells.outcome(0, Outcome::Success, 2 * MS);
+        cells.outcome(1, Outcome::Timeout, 4 * MS);
+        assert_eq!(cells.latency(), Some(3 * MS));
+        for _ in 0..1000 {
+            cells.outcome(0, Outcome::Success, 10 * MS);
+            cells.outcome(1, Outcome::Failure, 20 * MS);
+        }
+        let now = cells.latency().unwrap();
+        assert!(now > 14 * MS && now < 16 * MS, "{now:?}");
+    }
+
+    #[test]
+    fn a_latency_beyond_all_measure_stays_one() {
+        let cells = InstanceCells::new(1);
+        cells.outcome(0, Outcome::Timeout, Duration::MAX);
+        cells.outcome(0, Outcome::Timeout, Duration::MAX);
+        assert!(cells.latency().unwrap() > Duration::from_hours(8760));
+    }
+
+    #[test]
+    fn cells_of_two_workers_share_no_line() {
+        assert_eq!(align_of::<Padded<AtomicU64>>(), 128);
+        assert_eq!(size_of::<Padded<AtomicU64>>(), 128);
+    }
+}

@@ -1,0 +1,9 @@
+//! What the gateway tells of itself: metrics, events, logs.
+
+pub mod cells;
+pub mod events;
+mod histogram;
+pub mod log;
+pub mod metrics;
+mod series;
+mod tally;

@@ -1,0 +1,259 @@
+//! The series of living routes, services, instances and listeners, read out of their cells when metrics are asked for.
+//! Cells are held weakly: what nobody counts in any more has no series.
+
+use std::{
+    hash::Hash,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use prometheus::{
+    core::{Collector, Desc},
+    proto::{self, LabelPair, Metric, MetricFamily},
+};
+use tokio::time::Instant;
+
+use super::{
+    cells::{Gauge, InstanceCells, RouteCells, ServiceCells},
+    histogram::Sum,
+    metrics::{self, Declared},
+};
+use crate::roster::Roster;
+
+/// All living cells.
+#[derive(Debug)]
+pub struct Series {
+    workers: usize,
+    routes: Living<(String, String), RouteCells>,
+    services: Living<String, ServiceCells>,
+    instances: Living<(String, String), InstanceCells>,
+    listeners: Living<String, Gauge>,
+    pub(super) age: Age,
+    descs: Vec<Desc>,
+}
+
+impl Series {
+    pub(super) fn new(workers: usize) -> Self {
+        Self {
+            workers,
+            routes: Living::default(),
+            services: Living::default(),
+            instances: Living::default(),
+            listeners: Living::default(),
+            age: Age::new(),
+            descs: READ_HERE.iter().map(Declared::desc).collect(),
+        }
+    }
+
+    pub(super) fn route(&self, service: &str, route: &str) -> Arc<RouteCells> {
+        self.routes.adopt((service.into(), route.into()), || RouteCells::new(self.workers))
+    }
+
+    pub(super) fn service(&self, service: &str) -> Arc<ServiceCells> {
+        self.services.adopt(service.into(), || ServiceCells::new(self.workers))
+    }
+
+    pub(super) fn instance(&self, service: &str, address: &str) -> Arc<InstanceCells> {
+        self.instances.adopt((service.into(), address.into()), || InstanceCells::new(self.workers))
+    }
+
+    pub(super) fn listener(&self, name: &str) -> Arc<Gauge> {
+        self.listeners.adopt(name.into(), || Gauge::new(self.workers))
+    }
+}
+
+/// What the registry holds.
+pub struct Shared(pub Arc<Series>);
+
+impl Collector for Shared {
+    fn desc(&self) -> Vec<&Desc> {
+        self.0.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.0.collect()
+    }
+}
+
+impl Series {
+    fn collect(&self) -> Vec<MetricFamily> {
+        let [mut requests, mut durations] = [Family::new(&metrics::REQUEST), Family::new(&metrics::REQUEST_DURATION)];
+        for ((service, route), cells) in self.routes.all() {
+            for (method, status, count) in cells.sums().iter() {
+                requests.counter(&[&service, &route, method, &status.to_string()], count);
+            }
+            durations.histogram(&[&service, &route], &cells.took_sum());
+        }
+        let [mut in_flight, mut took] = [Family::new(&metrics::IN_FLIGHT), Family::new(&metrics::UPSTREAM_DURATION)];
+        for (service, cells) in self.services.all() {
+            in_flight.gauge(&[&service], float(cells.in_flight()));
+            took.histogram(&[&service], &cells.took_sum());
+        }
+        let mut outcomes = Family::new(&metrics::UPSTREAM_REQUEST);
+        for ((service, address), cells) in self.instances.all() {
+            for (outcome, count) in cells.outcomes().into_iter().flatten() {
+                outcomes.counter(&[&service, &address, outcome.as_str()], count);
+            }
+        }
+        let mut connections = Family::new(&metrics::CONNECTIONS);
+        for (listener, gauge) in self.listeners.all() {
+            connections.gauge(&[&listener], float(gauge.value()));
+        }
+        let mut age = Family::new(&metrics::TOPOLOGY_AGE);
+        if let Some(seconds) = self.age.read() {
+            age.gauge(&[], seconds.as_secs_f64());
+        }
+        [requests, durations, in_flight, took, outcomes, connections, age].map(|f| f.0).into()
+    }
+}
+
+/// What `collect` tells of.
+const READ_HERE: [Declared; 7] = [
+    metrics::CONNECTIONS,
+    metrics::IN_FLIGHT,
+    metrics::REQUEST,
+    metrics::REQUEST_DURATION,
+    metrics::TOPOLOGY_AGE,
+    metrics::UPSTREAM_DURATION,
+    metrics::UPSTREAM_REQUEST,
+];
+
+/// Cells by label values.
+#[derive(Debug)]
+struct Living<K, V>(Mutex<Swept<K, V>>);
+
+#[derive(Debug)]
+struct Swept<K, V> {
+    roster: Roster<K, V>,
+    // Adoptions until the next sweep: where nobody scrapes, keys of the dead must not pile up.
+    patience: usize,
+}
+
+impl<K: Clone + Eq + Hash, V> Living<K, V> {
+    fn adopt(&self, key: K, make: impl FnOnce() -> V) -> Arc<V> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.patience == 0 {
+            all.roster.forget_dead();
+            all.patience = all.roster.living().count().max(LEAST_PATIENCE);
+        }
+        all.patience -= 1;
+        all.roster.adopt(key, make)
+    }
+
+    fn all(&self) -> Vec<(K, Arc<V>)> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.roster.forget_dead();
+        all.roster.living().map(|(key, cells)| (key.clone(), cells)).collect()
+    }
+}
+
+impl<K: Eq + Hash, V> Default for Living<K, V> {
+    fn default() -> Self {
+        Self(Mutex::new(Swept { roster: Roster::default(), patience: LEAST_PATIENCE }))
+    }
+}
+
+const LEAST_PATIENCE: usize = 256;
+
+/// How long ago Consul last answered.
+#[derive(Debug)]
+pub struct Age(Mutex<(bool, Instant)>);
+
+impl Age {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new((false, Instant::now())))
+    }
+
+    pub(super) fn read(&self) -> Option<Duration> {
+        let (configured, answered) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        configured.then(|| answered.elapsed())
+    }
+
+    pub(super) fn configured(&self, configured: bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = configured;
+    }
+
+    pub(super) fn answered(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = Instant::now();
+    }
+}
+
+/// A metric with its series.
+struct Family(MetricFamily, &'static [&'static str]);
+
+impl Family {
+    fn new(declared: &Declared) -> Self {
+        let mut family = MetricFamily::default();
+        family.set_name(declared.name.into());
+        family.set_help(declared.help().into());
+        family.set_field_type(declared.kind);
+        Self(family, declared.labels)
+    }
+
+    fn counter(&mut self, values: &[&str], count: u64) {
+        let mut counter = proto::Counter::default();
+        counter.set_value(float(count));
+        self.add(values, |metric| metric.set_counter(counter));
+    }
+
+    fn gauge(&mut self, values: &[&str], value: f64) {
+        let mut gauge = proto::Gauge::default();
+        gauge.set_value(value);
+        self.add(values, |metric| metric.set_gauge(gauge));
+    }
+
+    /// A histogram, if anything was ever counted in it.
+    fn histogram(&mut self, values: &[&str], sum: &Sum) {
+        if sum.count() == 0 {
+            return;
+        }
+        let bucket = |(bound, count): (Duration, u64)| {
+            let mut bucket = proto::Bucket::default();
+            bucket.set_upper_bound(bound.as_secs_f64());
+            bucket.set_cumulative_count(count);
+            bucket
+        };
+        let mut histogram = proto::Histogram::default();
+        histogram.set_bucket(sum.cumulative().map(bucket).collect());
+        histogram.set_sample_count(sum.count());
+        histogram.set_sample_sum(sum.total().as_secs_f64());
+        self.add(values, |metric| metric.set_histogram(histogram));
+    }
+
+    fn add(&mut self, values: &[&str], set: impl FnOnce(&mut Metric)) {
+        let pair = |(&name, &value): (&&str, &&str)| {
+            let mut pair = LabelPair::default();
+            pair.set_name(name.into());
+            pair.set_value(value.into());
+            pair
+        };
+        let mut metric = Metric::from_label(self.1.iter().zip(values).map(pair).collect());
+        set(&mut metric);
+        self.0.mut_metric().push(metric);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "Prometheus has no other numbers")]
+fn float(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_the_dead_do_not_pile_up_where_nobody_scrapes() {
+        let living = Living::default();
+        let kept = living.adopt(0, || ());
+        for key in 1..10 * LEAST_PATIENCE {
+            drop(living.adopt(key, || ()));
+        }
+        let mut all = living.0.lock().unwrap();
+        let before = format!("{:?}", all.roster).matches("(Weak)").count();
+        assert!(before <= LEAST_PATIENCE + 1, "{before}");
+        all.roster.forget_dead();
+        assert_eq!(all.roster.living().map(|(key, _)| *key).collect::<Vec<_>>(), [0]);
+        drop(kept);
+    }
+}

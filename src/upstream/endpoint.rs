@@ -1,0 +1,125 @@
+//! The live side of an instance: what is under way to it and what was observed of it.
+//! It outlives every snapshot that lists it; its idle connections are each worker's own (`pool.rs`).
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::SystemTime,
+};
+
+use tokio::time::Instant;
+
+use super::service::Service;
+use crate::{
+    model::{
+        instance::Address,
+        name::{InstanceId, ServiceName},
+    },
+    telemetry::cells::{InstanceCells, Outcome},
+};
+
+/// What makes two tellings of an instance the same one. Weight, tags and health are not in it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct EndpointKey {
+    /// The service it is an instance of.
+    pub service: ServiceName,
+    /// What Consul calls it; of several at one address, the first by name.
+    pub id: InstanceId,
+    /// Where it listens.
+    pub address: Address,
+}
+
+/// The live side of one instance.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Which instance it is.
+    pub key: EndpointKey,
+    /// Never given to another endpoint, so that a worker may file connections under it.
+    pub serial: u64,
+    /// Since when it is known.
+    pub since: SystemTime,
+    cells: Arc<InstanceCells>,
+    listed: AtomicBool,
+}
+
+impl Endpoint {
+    /// A new endpoint, closed to nobody.
+    #[must_use]
+    pub fn new(key: EndpointKey, cells: Arc<InstanceCells>) -> Self {
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
+        let serial = SERIAL.fetch_add(1, Relaxed);
+        Self { key, serial, since: SystemTime::now(), cells, listed: AtomicBool::new(true) }
+    }
+
+    /// Whether discovery still tells of it. One that left gets no new connection and keeps no idle one.
+    #[must_use]
+    pub fn is_listed(&self) -> bool {
+        self.listed.load(Relaxed)
+    }
+
+    /// Says whether discovery tells of it.
+    pub fn set_listed(&self, listed: bool) {
+        self.listed.store(listed, Relaxed);
+    }
+
+    /// What was observed of it.
+    #[must_use]
+    pub fn cells(&self) -> &InstanceCells {
+        &self.cells
+    }
+
+    /// Lets one request of `service` in, counted until the permit is reported or dropped.
+    #[must_use]
+    pub fn admit(self: &Arc<Self>, service: &Arc<Service>, worker: usize) -> Permit {
+        self.cells.enter(worker);
+        service.cells.enter(worker);
+        Permit {
+            endpoint: self.clone(),
+            service: service.clone(),
+            worker,
+            started: Instant::now(),
+            outcome: Outcome::Cancelled,
+        }
+    }
+}
+
+/// One request under way to an endpoint. Dropped without a report, the client went away.
+#[derive(Debug)]
+pub struct Permit {
+    endpoint: Arc<Endpoint>,
+    service: Arc<Service>,
+    worker: usize,
+    started: Instant,
+    outcome: Outcome,
+}
+
+impl Permit {
+    /// The endpoint it admits to.
+    #[must_use]
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// When it was given.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Says how the request went; ends it.
+    pub fn report(mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        self.endpoint.cells.leave(self.worker);
+        self.endpoint.cells.outcome(self.worker, self.outcome, took);
+        self.service.cells.leave(self.worker);
+        self.service.cells.took(self.worker, took);
+    }
+}

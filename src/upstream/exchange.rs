@@ -1,0 +1,317 @@
+//! One request and its answer on one connection, driven by the task that wants the answer:
+//! the upload goes on while the answer is awaited and read.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use http_body::{Frame, SizeHint};
+use tokio::time::Instant;
+
+use super::{Local, endpoint::Permit, policy::Policy, pool::Connection};
+use crate::{
+    body::{Body, BodyError},
+    http1::{
+        body::{Decoder, Piece},
+        framing::Length,
+        head::Limits,
+        response::{ResponseError, ResponseHead, ResponseReader},
+    },
+    telemetry::cells::Outcome,
+    wire::{SendError, Sender},
+};
+
+/// A request on its way, waiting for the head of its answer.
+pub struct Exchange {
+    /// The connection, which nothing else uses.
+    pub connection: Connection,
+    /// The request.
+    pub sender: Sender,
+    /// The method, for it decides whether the answer has a body.
+    pub method: Method,
+    /// The service's rules.
+    pub policy: Arc<Policy>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// The connection ended before the head of an answer. `untouched`: not a byte of an answer had come.
+    #[error("the instance closed the connection without an answer")]
+    Closed {
+        /// Whether not a byte of an answer had come.
+        untouched: bool,
+        /// What the system says, where it was a reset.
+        #[source]
+        source: Option<io::Error>,
+    },
+    /// What came is no HTTP answer.
+    #[error("the instance's answer is not valid HTTP")]
+    Malformed(#[source] ResponseError),
+    /// It switched to a protocol that nobody asked for.
+    #[error("the instance switched protocols unasked")]
+    Switched,
+    /// The client's body broke off.
+    #[error("the request's body broke off")]
+    Body(#[source] BodyError),
+    /// Nothing came for `timeout.read`.
+    #[error("no byte of an answer within {0:?}")]
+    ReadTimeout(Duration),
+    /// The head did not come within `timeout.total`.
+    #[error("no answer within {0:?}")]
+    TotalTimeout(Duration),
+}
+
+/// The bounds of an answer's head.
+const HEAD: Limits = Limits { max_head: 32 * 1024, max_fields: 256 };
+/// Interim answers that are read before the connection is given up.
+const INTERIM: u32 = 8;
+/// Room for a head and a small body.
+const HEAD_ROOM: usize = 8 * 1024;
+/// Room for a piece of a body: measured to be the best.
+const BODY_ROOM: usize = 32 * 1024;
+
+impl Exchange {
+    /// Waits for the head of the answer, sending the request meanwhile. `started` is now.
+    ///
+    /// # Errors
+    /// [`ExchangeError`]; the connection is then of no more use.
+    pub async fn head(&mut self, started: Instant) -> Result<ResponseHead, ExchangeError> {
+        let mut reader = ResponseReader::new(HEAD);
+        let mut interim = 0;
+        let mut broken = None;
+        let mut progress = Progress { sent: 0, read: 0, at: started };
+        let mut read = 0;
+        poll_fn(|cx| {
+            if broken.is_none() && !self.sender.is_done() {
+                match self.sender.poll(&self.connection.io, cx) {
+                    Poll::Ready(Err(SendError::Write(e))) => broken = Some(e),
+                    Poll::Ready(Err(SendError::Body(e))) => return Poll::Ready(Err(ExchangeError::Body(e))),
+                    Poll::Ready(Err(SendError::Length)) => {
+                        return Poll::Ready(Err(ExchangeError::Body(BodyError::CutShort(None))));
+                    }
+                    Poll::Ready(Ok(())) | Poll::Pending => {}
+                }
+            }
+            loop {
+                if !self.connection.input.is_empty() {
+                    match reader.read(&mut self.connection.input, &self.method) {
+                        Ok(Some(head)) if is_interim(head.status) && interim < INTERIM => {
+                            interim += 1;
+                            continue;
+                        }
+                        Ok(Some(head)) if head.status.is_informational() => {
+                            return Poll::Ready(Err(ExchangeError::Switched));
+                        }
+                        Ok(Some(head)) => return Poll::Ready(Ok(head)),
+                        Ok(None) => {}
+                        Err(e) => return Poll::Ready(Err(ExchangeError::Malformed(e))),
+                    }
+                }
+                match self.connection.io.poll_read(cx, &mut self.connection.input, HEAD_ROOM) {
+                    Poll::Ready(Ok(0)) => {
+                        let source = broken.take();
+                        return Poll::Ready(Err(ExchangeError::Closed { untouched: read == 0, source }));
+                    }
+                    Poll::Ready(Ok(n)) => read += n as u64,
+                    Poll::Ready(Err(e)) => {
+                        return Poll::Ready(Err(ExchangeError::Closed { untouched: read == 0, source: Some(e) }));
+                    }
+                    Poll::Pending => break,
+                }
+            }
+            progress.note(self.sender.progress(), read, started);
+            let timeouts = &self.policy.timeout;
+            // While the client's body goes out, only a standstill counts.
+            let total = if self.sender.is_done() && read == 0 { progress.at } else { progress.at.max(started) } + timeouts.total;
+            let wait = progress.at + timeouts.read;
+            let (deadline, error) = if self.sender.is_done() && wait < total {
+                (wait, ExchangeError::ReadTimeout(timeouts.read))
+            } else {
+                (total, ExchangeError::TotalTimeout(timeouts.total))
+            };
+            self.connection.timer.poll(cx, deadline).map(|()| Err(error))
+        })
+        .await
+    }
+
+    /// The body of the answer with this head. It gives the connection back and reports to the permit when it ends.
+    pub fn body(self, head: &ResponseHead, permit: Permit, local: &Rc<Local>) -> Body {
+        let outcome = judge(head.status);
+        let mut answer = Answer {
+            keep: head.keep_alive && !matches!(head.length, Length::UntilClose),
+            decoder: Decoder::new(head.length),
+            connection: Some(self.connection),
+            sender: (!self.sender.is_done()).then_some(self.sender),
+            permit: Some(permit),
+            outcome,
+            local: local.clone(),
+            policy: self.policy,
+            left: if let Length::Exact(n) = head.length { Some(n) } else { None },
+            waiting: None,
+        };
+        answer.whole().unwrap_or_else(|| Body::stream(answer))
+    }
+}
+
+/// When something last moved.
+struct Progress {
+    sent: u64,
+    read: u64,
+    at: Instant,
+}
+
+impl Progress {
+    fn note(&mut self, sent: u64, read: u64, started: Instant) {
+        if (sent, read) != (self.sent, self.read) {
+            // The first write follows the start at once: no need to ask the clock again.
+            self.at = if self.sent == 0 && read == 0 { started } else { Instant::now() };
+            (self.sent, self.read) = (sent, read);
+        }
+    }
+}
+
+fn is_interim(status: StatusCode) -> bool {
+    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// How an answer counts: the instance failed, or it did not.
+fn judge(status: StatusCode) -> Outcome {
+    if status.is_server_error() { Outcome::Failure } else { Outcome::Success }
+}
+
+/// The body of an answer as it comes.
+struct Answer {
+    connection: Option<Connection>,
+    /// The rest of the request, where the answer came early.
+    sender: Option<Sender>,
+    decoder: Decoder,
+    keep: bool,
+    permit: Option<Permit>,
+    outcome: Outcome,
+    local: Rc<Local>,
+    policy: Arc<Policy>,
+    /// Bytes to come, where that is known.
+    left: Option<u64>,
+    /// Since when nothing came.
+    waiting: Option<Instant>,
+}
+
+impl Answer {
+    /// The whole body, where it has come already: nothing more to wait for.
+    fn whole(&mut self) -> Option<Body> {
+        if self.decoder.is_done() {
+            self.end();
+            return Some(Body::empty());
+        }
+        let input = &mut self.connection.as_mut()?.input;
+        let left = usize::try_from(self.left?).ok()?;
+        if self.sender.is_some() || left == 0 || input.len() < left {
+            return None;
+        }
+        let Ok(Piece::Data(data)) = self.decoder.decode(input) else { return None };
+        if !self.decoder.is_done() {
+            return None;
+        }
+        self.end();
+        Some(data.into())
+    }
+
+    /// All has been read: the connection is free, and the request is over.
+    fn end(&mut self) {
+        let (Some(connection), Some(permit)) = (self.connection.take(), self.permit.take()) else { return };
+        if self.keep && self.sender.as_ref().is_none_or(Sender::is_done) {
+            self.local.pool.keep(permit.endpoint(), connection, &self.policy.pool);
+        }
+        self.sender = None;
+        permit.report(self.outcome);
+    }
+
+    /// The answer broke off: what came of it cannot be trusted to be all.
+    fn fail(&mut self, outcome: Outcome) {
+        self.connection = None;
+        self.sender = None;
+        if let Some(permit) = self.permit.take() {
+            permit.report(outcome);
+        }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, BodyError>> {
+        let Some(connection) = &mut self.connection else { return Poll::Ready(Ok(Piece::End)) };
+        if let Some(sender) = &mut self.sender
+            && let Poll::Ready(sent) = sender.poll(&connection.io, cx)
+        {
+            // A request that broke off spoils the connection, not the answer that is on its way.
+            self.keep &= sent.is_ok();
+            self.sender = None;
+        }
+        loop {
+            match self.decoder.decode(&mut connection.input).map_err(BodyError::Malformed)? {
+                Piece::More => {}
+                piece => {
+                    self.waiting = None;
+                    return Poll::Ready(Ok(piece));
+                }
+            }
+            match connection.io.poll_read(cx, &mut connection.input, BODY_ROOM) {
+                Poll::Ready(Ok(0)) => {
+                    self.keep = false;
+                    self.decoder.eof().map_err(|_| BodyError::CutShort(None))?;
+                    return Poll::Ready(Ok(Piece::End));
+                }
+                Poll::Ready(Ok(_)) => self.waiting = None,
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(BodyError::CutShort(Some(e)))),
+                Poll::Pending => break,
+            }
+        }
+        let since = *self.waiting.get_or_insert_with(Instant::now);
+        connection.timer.poll(cx, since + self.policy.timeout.read).map(|()| Err(BodyError::TooSlow))
+    }
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        Poll::Ready(match ready!(this.poll_piece(cx)) {
+            Ok(Piece::Data(data)) => {
+                this.left = this.left.map(|left| left.saturating_sub(data.len() as u64));
+                // The connection is free with the last byte, not when somebody asks for more.
+                if this.decoder.is_done() {
+                    this.end();
+                }
+                Some(Ok(Frame::data(data)))
+            }
+            Ok(Piece::Trailers(trailers)) => {
+                this.end();
+                Some(Ok(Frame::trailers(trailers)))
+            }
+            Ok(Piece::End | Piece::More) => {
+                this.end();
+                None
+            }
+            Err(e) => {
+                this.fail(if matches!(e, BodyError::TooSlow) { Outcome::Timeout } else { Outcome::Failure });
+                Some(Err(e))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.connection.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

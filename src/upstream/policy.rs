@@ -1,0 +1,48 @@
+//! The rules of a service, as its calls need them: checked values without a trace of how they were written.
+
+use std::time::Duration;
+
+use crate::model::instance::Health;
+
+/// What holds for every call to one service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// How long to wait for what.
+    pub timeout: Timeouts,
+    /// Health in which an instance may be picked.
+    pub accept: Vec<Health>,
+    /// Which connections are kept.
+    pub pool: PoolRules,
+}
+
+/// How long a call waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the whole request to the head of the answer, over all tries.
+    pub total: Duration,
+    /// For each connection.
+    pub connect: Duration,
+    /// For bytes of an answer, its head included, each time.
+    pub read: Duration,
+}
+
+/// Which idle connections a worker keeps to each instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolRules {
+    /// The most of them; 0 keeps none.
+    pub max_idle: usize,
+    /// How long one is kept.
+    pub idle_timeout: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        let timeout = Timeouts {
+            total: Duration::from_secs(30),
+            connect: Duration::from_secs(5),
+            read: Duration::from_secs(10),
+        };
+        let pool = PoolRules { max_idle: 100, idle_timeout: Duration::from_secs(90) };
+        Self { timeout, accept: vec![Health::Passing, Health::Warning], pool }
+    }
+}

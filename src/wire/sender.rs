@@ -1,0 +1,210 @@
+//! Sends one message: its head, then its body as it comes, framed for the connection.
+//! The head leaves with the first piece of the body where that is there already: one system call.
+
+use std::{
+    io::{self, IoSlice},
+    num::NonZero,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+
+use super::Io;
+use crate::{
+    body::{Body, BodyError},
+    http1::encode,
+};
+
+/// How the end of a body is told, and so how it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// There is none to send.
+    Nothing,
+    /// Exactly so many bytes.
+    Length(u64),
+    /// In chunks.
+    Chunks,
+    /// All there is; the end of the connection is its end.
+    UntilClose,
+}
+
+/// A message on its way out.
+#[derive(Debug)]
+pub struct Sender {
+    /// Framing and small pieces, written up to `written`.
+    out: Vec<u8>,
+    written: usize,
+    /// A large piece, behind `out`.
+    piece: Bytes,
+    /// What stands behind `piece`: the end of a chunk.
+    tail: Vec<u8>,
+    body: Body,
+    mode: Mode,
+    /// Bytes that a body of known length has yet to give.
+    left: u64,
+    gathered: bool,
+    finished: bool,
+    progress: u64,
+}
+
+/// Why a message could not be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The connection does not take it.
+    #[error("the connection broke")]
+    Write(#[source] io::Error),
+    /// Its body broke off.
+    #[error("the body broke off")]
+    Body(#[source] BodyError),
+    /// Its body has another length than was announced.
+    #[error("the body has not the length that was announced")]
+    Length,
+}
+
+/// A piece up to this size is copied behind the head rather than sent from where it lies.
+const COPY: usize = 16 * 1024;
+
+impl Sender {
+    /// `head` is written out already; `body` follows it as `mode` says.
+    #[must_use]
+    pub fn new(head: Vec<u8>, body: Body, mode: Mode) -> Self {
+        Self {
+            out: head,
+            written: 0,
+            piece: Bytes::new(),
+            tail: Vec::new(),
+            finished: matches!(mode, Mode::Nothing | Mode::Length(0)),
+            body,
+            mode,
+            left: if let Mode::Length(n) = mode { n } else { 0 },
+            gathered: false,
+            progress: 0,
+        }
+    }
+
+    /// Bytes that the socket took: it moves while the peer reads.
+    #[must_use]
+    pub fn progress(&self) -> u64 {
+        self.progress
+    }
+
+    /// True when all has been given to the socket.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.finished && !self.pending()
+    }
+
+    /// True when there is something to write that the socket does not take.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.pending()
+    }
+
+    fn pending(&self) -> bool {
+        self.written < self.out.len() || !self.piece.is_empty() || !self.tail.is_empty()
+    }
+
+    /// Sends what can be sent now; ready when all of the message has been given to the socket.
+    pub fn poll(&mut self, io: &Io, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        loop {
+            if !self.finished && (!self.pending() || !self.gathered) {
+                self.gathered = true;
+                match self.pull(cx) {
+                    Poll::Pending if !self.pending() => return Poll::Pending,
+                    Poll::Pending => {}
+                    Poll::Ready(pulled) => pulled?,
+                }
+            }
+            if self.pending() {
+                ready!(self.flush(io, cx)).map_err(SendError::Write)?;
+            } else if self.finished {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Takes the next piece of the body, with its framing, behind what is to be written.
+    fn pull(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let Some(frame) = ready!(self.body.poll_piece(cx)) else {
+            return Poll::Ready(self.end(None));
+        };
+        let frame = match frame.map_err(SendError::Body)?.into_data() {
+            Ok(data) => return Poll::Ready(self.queue(data)),
+            Err(frame) => frame,
+        };
+        let trailers = frame.into_trailers().ok();
+        Poll::Ready(self.end(trailers.as_ref()))
+    }
+
+    fn queue(&mut self, data: Bytes) -> Result<(), SendError> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        match self.mode {
+            Mode::Nothing => return Err(SendError::Length),
+            Mode::Length(_) => {
+                let n = data.len() as u64;
+                self.left = self.left.checked_sub(n).ok_or(SendError::Length)?;
+                self.put(data);
+                // The body's own end is nothing more to wait for.
+                self.finished = self.left == 0;
+            }
+            Mode::Chunks => {
+                if let Some(bytes) = NonZero::new(data.len()) {
+                    encode::write_chunk_head(&mut self.out, bytes);
+                }
+                self.put(data);
+                self.behind().extend_from_slice(encode::CHUNK_END);
+                if self.body.is_empty() {
+                    return self.end(None);
+                }
+            }
+            Mode::UntilClose => self.put(data),
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, data: Bytes) {
+        if data.len() <= COPY && self.written < self.out.len() {
+            self.out.extend_from_slice(&data);
+        } else {
+            self.piece = data;
+        }
+    }
+
+    /// Where what follows the last piece is written.
+    fn behind(&mut self) -> &mut Vec<u8> {
+        if self.piece.is_empty() { &mut self.out } else { &mut self.tail }
+    }
+
+    fn end(&mut self, trailers: Option<&http::HeaderMap>) -> Result<(), SendError> {
+        if self.left != 0 {
+            return Err(SendError::Length);
+        }
+        if self.mode == Mode::Chunks {
+            encode::write_last_chunk(self.behind(), trailers);
+        }
+        self.finished = true;
+        Ok(())
+    }
+
+    fn flush(&mut self, io: &Io, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.pending() {
+            let out = &self.out[self.written..];
+            let slices = [IoSlice::new(out), IoSlice::new(&self.piece), IoSlice::new(&self.tail)];
+            let from = usize::from(out.is_empty());
+            let to = if self.tail.is_empty() { if self.piece.is_empty() { 1 } else { 2 } } else { 3 };
+            let mut sent = ready!(io.poll_write(cx, &slices[from..to]))?;
+            self.progress += sent as u64;
+            let of_out = sent.min(out.len());
+            self.written += of_out;
+            sent -= of_out;
+            let of_piece = sent.min(self.piece.len());
+            self.piece.advance(of_piece);
+            self.tail.drain(..sent - of_piece);
+        }
+        self.out.clear();
+        self.written = 0;
+        Poll::Ready(Ok(()))
+    }
+}

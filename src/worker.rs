@@ -1,0 +1,145 @@
+//! One core: a thread with a runtime of its own, its listeners, its hold on the snapshot, its connections.
+//! Nothing on a request's path leaves it.
+
+use std::{io, net::TcpListener, rc::Rc, sync::Arc, thread, time::Duration};
+
+use tokio::{
+    runtime::{Builder, LocalOptions},
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval, timeout_at},
+};
+
+use crate::{
+    edge::{
+        Phase,
+        http1::Server,
+        listener::{Connections, Crowd},
+    },
+    proxy::Proxy,
+    state::Reader,
+    telemetry::{cells::Gauge, metrics::Metrics},
+};
+
+/// What a worker is made of.
+pub struct Setup {
+    /// Which one it is, counted from 0.
+    pub worker: usize,
+    /// The world.
+    pub reader: Reader,
+    /// Where it counts.
+    pub metrics: Arc<Metrics>,
+    /// All connections of the program.
+    pub crowd: Arc<Crowd>,
+    /// Its sockets, each with the gauge of its listener.
+    pub sockets: Vec<(TcpListener, Arc<Gauge>)>,
+    /// What to do.
+    pub orders: watch::Receiver<Order>,
+}
+
+/// What all workers are to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Accept and serve.
+    Serve,
+    /// The same, but with each answer tell the client to go elsewhere.
+    Leave,
+    /// Accept no more; end when all requests have ended, at this moment at the latest.
+    Drain(Instant),
+}
+
+/// How often idle upstream connections are looked through.
+const TIDY: Duration = Duration::from_secs(1);
+
+/// Starts a worker; its thread ends when it has drained.
+///
+/// # Errors
+/// The system gives no thread or no event queue.
+pub fn start(setup: Setup) -> io::Result<thread::JoinHandle<()>> {
+    let name = format!("worker-{}", setup.worker);
+    let (ready, started) = std::sync::mpsc::channel();
+    let handle = thread::Builder::new().name(name).spawn(move || {
+        match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => {
+                let _ = ready.send(Ok(()));
+                runtime.block_on(run(setup));
+            }
+            Err(e) => {
+                let _ = ready.send(Err(e));
+            }
+        }
+    })?;
+    started.recv().unwrap_or_else(|_| Err(io::Error::other("the worker ended as it started")))?;
+    Ok(handle)
+}
+
+async fn run(setup: Setup) {
+    let Setup { worker, mut reader, metrics, crowd, sockets, mut orders } = setup;
+    let proxy = Rc::new(Proxy::new(reader.clone(), &metrics, worker));
+    let phase = Rc::new(Phase::default());
+    let connections = Connections::new(Server { proxy: proxy.clone(), phase: phase.clone() }, crowd, worker);
+
+    let (closing, closed) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    for (socket, gauge) in sockets {
+        tasks.spawn_local(listen(connections.clone(), socket, gauge, closed.clone()));
+    }
+    let upkeep = async {
+        let mut tidy = interval(TIDY);
+        tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                alive = reader.changed() => if alive { proxy.renew() } else { std::future::pending().await },
+                now = tidy.tick() => proxy.local().pool.tidy(now),
+            }
+        }
+    };
+    let end = async {
+        loop {
+            let order = *orders.borrow_and_update();
+            match order {
+                Order::Serve => {}
+                Order::Leave => phase.leave(),
+                Order::Drain(until) => break until,
+            }
+            if orders.changed().await.is_err() {
+                break Instant::now();
+            }
+        }
+    };
+    let drain = async {
+        let until = end.await;
+        closing.send_replace(true);
+        while tasks.join_next().await.is_some() {}
+        connections.leave();
+        if timeout_at(until, connections.gone()).await.is_err() {
+            tracing::warn!(worker, "requests were still under way at the end of the drain");
+            connections.end();
+            connections.gone().await;
+        }
+    };
+    tokio::select! {
+        () = drain => {}
+        () = upkeep => {}
+    }
+}
+
+async fn listen(
+    connections: Rc<Connections>,
+    socket: TcpListener,
+    gauge: Arc<Gauge>,
+    mut closed: watch::Receiver<bool>,
+) {
+    let listener = match tokio::net::TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "cannot listen");
+            return;
+        }
+    };
+    tokio::select! {
+        () = connections.accept(&listener, &gauge) => {}
+        _ = closed.wait_for(|&closed| closed) => {}
+    }
+    connections.accept_rest(listener, &gauge).await;
+}

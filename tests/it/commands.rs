@@ -1,0 +1,76 @@
+//! The commands, as one types them.
+
+use std::process::Command;
+
+use crate::support::consul::program;
+
+struct Said {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+fn lictor(args: &[&str], env: &[(&str, &str)], files: &[(&str, &str)]) -> Said {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lictor"));
+    for (name, _) in std::env::vars() {
+        if name.starts_with("CONSUL_") || name.starts_with("LICTOR_") {
+            command.env_remove(name);
+        }
+    }
+    let output = command.args(args).envs(env.iter().copied()).current_dir(folder.path()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+#[test]
+fn check_names_every_problem_and_exits_1() {
+    let bad = "[http]\nlisen = \"x\"\nkeep_alive = \"soon\"\n\n[[routes]]\nmatch = { path = \"a\" }\nservice = \"nobody\"\n";
+    let said = lictor(&["check", "-c", "bad.toml"], &[("LICTOR_HTTP__DRAIN", "1")], &[("bad.toml", bad)]);
+    assert_eq!(said.code, Some(1), "{}{}", said.out, said.err);
+    let all = said.out + &said.err;
+    for part in ["bad.toml:2", "lisen", "`listen`", "bad.toml:3", "soon", "bad.toml:6", "LICTOR_HTTP__DRAIN"] {
+        assert!(all.contains(part), "{part}: {all}");
+    }
+}
+
+#[test]
+fn check_says_that_a_configuration_holds() {
+    let good = "[[routes]]\nmatch = { path = \"/u/{*rest}\" }\nservice = \"users\"\n[services.users]\n";
+    let said = lictor(&["check"], &[], &[("lictor.toml", good)]);
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+    assert!(lictor(&["check", "-c", "missing.toml"], &[], &[]).err.contains("missing.toml"));
+}
+
+#[test]
+fn schema_is_a_json_schema() {
+    let said = lictor(&["schema"], &[], &[]);
+    assert_eq!(said.code, Some(0));
+    let schema: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert!(schema["$schema"].as_str().unwrap().contains("json-schema.org"), "{schema}");
+    assert!(schema["properties"].get("http").is_some(), "{schema}");
+    jsonschema::validator_for(&schema).unwrap();
+}
+
+#[test]
+fn wrong_usage_is_2_and_a_start_that_cannot_be_1() {
+    assert_eq!(lictor(&["frobnicate"], &[], &[]).code, Some(2));
+    let said = lictor(&["run"], &[], &[("lictor.toml", "[http]\nlisten = \"127.0.0.1:99999\"\n")]);
+    assert_eq!(said.code, Some(1));
+    assert!(said.err.contains("http.listen"), "{}", said.err);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let env = [("LICTOR_ADMIN__LISTEN", address.as_str()), ("LICTOR_HTTP__LISTEN", "127.0.0.1:0")];
+    let said = lictor(&["run"], &env, &[]);
+    assert_eq!(said.code, Some(1));
+    assert!(said.err.contains(&address) && said.err.contains("admin.listen"), "{}", said.err);
+}
+
+#[test]
+fn the_consul_of_the_tests_is_a_real_one() {
+    let version = Command::new(program()).arg("version").output().unwrap();
+    assert!(String::from_utf8(version.stdout).unwrap().starts_with("Consul v"));
+}

@@ -1,0 +1,91 @@
+//! What Consul says of an instance's health, and what that does to its traffic.
+
+use serde_json::Value;
+
+use crate::support::{Consul, Gateway, Origin};
+
+#[tokio::test]
+async fn a_critical_instance_gets_nothing_and_a_warning_one_is_used() {
+    let consul = Consul::start().await;
+    let (a, b) = (Origin::start("a").await, Origin::start("b").await);
+    consul.register_checked("web", "a", a.address).await;
+    consul.register_checked("web", "b", b.address).await;
+    let gateway = Gateway::start(&consul, "").await;
+    gateway.until_usable("web", 2).await;
+
+    consul.check("a", "fail").await;
+    gateway.until_usable("web", 1).await;
+    for _ in 0..6 {
+        assert_eq!(gateway.get("/api/v1/web/").await.text, "b");
+    }
+
+    consul.check("a", "warn").await;
+    gateway.until_usable("web", 2).await;
+    let mut texts = [gateway.get("/api/v1/web/").await.text, gateway.get("/api/v1/web/").await.text];
+    texts.sort();
+    assert_eq!(texts, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_service_without_a_usable_instance_is_503_with_retry_after() {
+    let consul = Consul::start().await;
+    let origin = Origin::start("a").await;
+    consul.register_checked("web", "a", origin.address).await;
+    let gateway = Gateway::start(&consul, "").await;
+    assert_eq!(gateway.get("/health").await.status, 200);
+
+    consul.check("a", "fail").await;
+
+    let answer = gateway.until_status("/api/v1/web/", 503).await;
+    assert_eq!(answer.header("retry-after"), "1");
+    let problem = answer.json();
+    assert_eq!((&problem["status"], &problem["service"]), (&503.into(), &"web".into()));
+    assert_eq!(problem["request_id"], answer.header("x-request-id"));
+    let health = gateway.get("/health").await;
+    assert_eq!(health.status, 503);
+    assert_eq!(health.text, r#"{"gateway":"healthy","services":{"web":"unhealthy"}}"#);
+    let topology = gateway.admin("/api/topology").await.json();
+    let instance = &topology["services"]["web"]["instances"][0];
+    assert_eq!((&instance["usable"], &instance["health"]), (&false.into(), &"critical".into()));
+    assert!(instance["reason"].as_str().unwrap().contains("critical"));
+}
+
+#[tokio::test]
+async fn maintenance_of_a_service_or_its_node_takes_instances_out() {
+    let consul = Consul::start().await;
+    let (a, b) = (Origin::start("a").await, Origin::start("b").await);
+    consul.register("web", "a", a.address).await;
+    consul.register("web", "b", b.address).await;
+    let gateway = Gateway::start(&consul, "").await;
+    gateway.until_usable("web", 2).await;
+
+    consul.put("/v1/agent/service/maintenance/a?enable=true&reason=test", &Value::Null).await;
+    gateway.until_usable("web", 1).await;
+    assert_eq!(gateway.usable("web").await, ["b"]);
+    let topology = gateway.admin("/api/topology").await.json();
+    let instances = topology["services"]["web"]["instances"].as_array().unwrap();
+    assert!(instances.iter().any(|i| i["id"] == "a" && i["health"] == "maintenance"), "{topology}");
+
+    consul.put("/v1/agent/maintenance?enable=true", &Value::Null).await;
+    gateway.until_usable("web", 0).await;
+    gateway.until_status("/api/v1/web/", 503).await;
+
+    consul.put("/v1/agent/maintenance?enable=false", &Value::Null).await;
+    consul.put("/v1/agent/service/maintenance/a?enable=false", &Value::Null).await;
+    gateway.until_usable("web", 2).await;
+}
+
+#[tokio::test]
+async fn accept_says_which_health_is_good_enough() {
+    let consul = Consul::start().await;
+    let origin = Origin::start("a").await;
+    consul.register_checked("web", "a", origin.address).await;
+    let config = "[services.web]\naccept = [\"passing\"]\n";
+    let gateway = Gateway::start(&consul, config).await;
+    gateway.until_usable("web", 1).await;
+
+    consul.check("a", "warn").await;
+
+    gateway.until_usable("web", 0).await;
+    assert_eq!(gateway.metric(r#"lictor_instances{service="web",state="unhealthy"}"#).await, Some(1.0));
+}

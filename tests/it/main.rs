@@ -1,0 +1,18 @@
+//! The gateway from outside: the program beside a real Consul, called over real sockets.
+
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod admin;
+mod commands;
+mod drain;
+mod exposure;
+mod fault;
+mod health;
+mod message;
+mod news;
+mod reload;
+mod routing;
+mod turns;

@@ -1,0 +1,60 @@
+//! The configuration is read again: what holds is in force, what does not changes nothing.
+
+use crate::support::{Gateway, Origin, until};
+
+fn serving(origin: &Origin, path: &str) -> String {
+    let address = origin.address;
+    format!("[services.web]\ninstances = [\"{address}\"]\n[[routes]]\nmatch = {{ path = \"{path}\" }}\nservice = \"web\"\n")
+}
+
+#[tokio::test]
+async fn a_changed_file_is_in_force_by_itself_and_a_bad_one_changes_nothing() {
+    let (a, b) = (Origin::start("a").await, Origin::start("b").await);
+    let gateway = Gateway::fixed(&serving(&a, "/one")).await;
+    assert_eq!(gateway.get("/one").await.text, "a");
+
+    gateway.configure(&serving(&b, "/two"));
+    assert_eq!(gateway.until_status("/two", 200).await.text, "b");
+    assert_eq!(gateway.get("/one").await.status, 404);
+    assert_eq!(gateway.metric(r#"lictor_config_reload_total{outcome="success"}"#).await, Some(1.0));
+
+    gateway.configure("[http]\nlisten_on = 1\n[services.web]\ninstances = [\"nowhere\"]\n");
+    let refused = gateway.until_event("reload_refused").await;
+    let cause = refused["cause"].as_str().unwrap();
+    assert!(cause.contains("lictor.toml:2") && cause.contains("listen_on") && cause.contains("nowhere"), "{cause}");
+    assert_eq!(gateway.get("/two").await.text, "b");
+    assert_eq!(gateway.metric("lictor_config_reload_success").await, Some(0.0));
+
+    gateway.configure(&serving(&a, "/three"));
+    assert_eq!(gateway.until_status("/three", 200).await.text, "a");
+    assert_eq!(gateway.metric("lictor_config_reload_success").await, Some(1.0));
+}
+
+#[tokio::test]
+async fn sighup_reloads_and_says_what_waits_for_a_restart() {
+    let origin = Origin::start("a").await;
+    let gateway = Gateway::fixed(&serving(&origin, "/one")).await;
+    gateway.signal("HUP");
+    let event = gateway.until_event("reloaded").await;
+    assert!(event["cause"].as_str().unwrap().contains("SIGHUP"), "{event}");
+
+    gateway.configure(&format!("[http]\nworkers = 7\n{}", serving(&origin, "/two")));
+    gateway.until_status("/two", 200).await;
+    let event = until("the event", || async { gateway.events("reloaded").get(1).cloned() }).await;
+    assert!(event["cause"].as_str().unwrap().contains("http.workers"), "{event}");
+}
+
+#[tokio::test]
+async fn an_instance_that_stays_keeps_what_was_observed_of_it() {
+    let origin = Origin::start("a").await;
+    let gateway = Gateway::fixed(&serving(&origin, "/one")).await;
+    gateway.get("/one").await;
+    let seen = async || gateway.admin("/api/topology").await.json()["services"]["web"]["instances"][0].clone();
+    let before = seen().await;
+
+    gateway.configure(&serving(&origin, "/two"));
+    gateway.until_status("/two", 200).await;
+
+    assert_eq!(seen().await["since"], before["since"]);
+    assert!(before["latency_seconds"].is_number());
+}

@@ -1,0 +1,152 @@
+//! The real agent of Consul, in dev mode, on free ports.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::Stdio,
+};
+
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+
+use super::{client, signal, until};
+
+/// One agent, with nothing registered but itself. Ends with the test.
+pub struct Consul {
+    ports: [u16; 3],
+    child: Option<Child>,
+    http: reqwest::Client,
+    flags: Vec<String>,
+}
+
+impl Consul {
+    /// Starts an agent and waits until it has a leader.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// The same, with more flags.
+    pub async fn start_with(flags: &[&str]) -> Self {
+        let flags = flags.iter().map(ToString::to_string).collect();
+        let mut consul = Self { ports: free_ports(), child: None, http: client(), flags };
+        consul.restart().await;
+        consul
+    }
+
+    /// Starts it again, empty, where it was: its indexes begin anew.
+    pub async fn restart(&mut self) {
+        self.kill().await;
+        let [http, server, serf] = self.ports;
+        let agent = Command::new(program())
+            .args(["agent", "-dev", "-log-level=err", "-bind=127.0.0.1", "-client=127.0.0.1"])
+            .args([format!("-http-port={http}"), format!("-server-port={server}"), format!("-serf-lan-port={serf}")])
+            .args(["-serf-wan-port=-1", "-dns-port=-1", "-grpc-port=-1"])
+            .args(&self.flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        self.child = Some(agent);
+        until("a leader of Consul", || async {
+            let leader = self.http.get(self.url("/v1/status/leader")).send().await.ok()?.text().await.ok()?;
+            // The agent's own node comes into the catalog a moment after the leader.
+            let nodes = self.http.get(self.url("/v1/catalog/nodes")).send().await.ok()?.text().await.ok()?;
+            (leader.len() > 4 && nodes.len() > 4).then_some(())
+        })
+        .await;
+    }
+
+    /// Ends it at once, as a crash would.
+    pub async fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().await.unwrap();
+        }
+    }
+
+    /// Lets it hang: it accepts connections and answers nothing.
+    pub fn stop(&self) {
+        signal(self.pid(), "STOP");
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        signal(self.pid(), "CONT");
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.as_ref().and_then(Child::id).unwrap()
+    }
+
+    /// Its address as the configuration takes it.
+    pub fn address(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports[0])
+    }
+
+    fn url(&self, path: &str) -> String {
+        self.address() + path
+    }
+
+    /// Registers `id` as an instance of `service` with the tag that exposes.
+    pub async fn register(&self, service: &str, id: &str, address: SocketAddr) {
+        self.register_tagged(service, id, address, &["lictor"]).await;
+    }
+
+    /// The same, with these tags alone.
+    pub async fn register_tagged(&self, service: &str, id: &str, address: SocketAddr, tags: &[&str]) {
+        let registration = json!({
+            "ID": id, "Name": service, "Address": address.ip(), "Port": address.port(), "Tags": tags,
+        });
+        self.put("/v1/agent/service/register", &registration).await;
+    }
+
+    /// Registers with a check that [`Consul::check`] sets; it passes at first.
+    pub async fn register_checked(&self, service: &str, id: &str, address: SocketAddr) {
+        let registration = json!({
+            "ID": id, "Name": service, "Address": address.ip(), "Port": address.port(), "Tags": ["lictor"],
+            "Check": { "TTL": "1h", "Status": "passing" },
+        });
+        self.put("/v1/agent/service/register", &registration).await;
+    }
+
+    /// Sets the check of an instance: `pass`, `warn` or `fail`.
+    pub async fn check(&self, id: &str, state: &str) {
+        self.put(&format!("/v1/agent/check/{state}/service:{id}"), &Value::Null).await;
+    }
+
+    /// Takes an instance away.
+    pub async fn deregister(&self, id: &str) {
+        self.put(&format!("/v1/agent/service/deregister/{id}"), &Value::Null).await;
+    }
+
+    /// Any PUT of the agent's API; answers when Consul has acknowledged it.
+    pub async fn put(&self, path: &str, body: &Value) {
+        let request = self.http.put(self.url(path));
+        let request = if body.is_null() { request } else { request.json(body) };
+        let answer = request.send().await.unwrap();
+        let status = answer.status();
+        assert!(status.is_success(), "PUT {path}: {status} {}", answer.text().await.unwrap_or_default());
+    }
+
+    /// Any GET of the agent's API.
+    pub async fn get(&self, path: &str) -> Value {
+        self.http.get(self.url(path)).send().await.unwrap().json().await.unwrap()
+    }
+}
+
+/// Ports that were free a moment ago.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let held: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    held.map(|listener| listener.local_addr().unwrap().port())
+}
+
+/// `make test` says which Consul it is, and fetches one where there is none.
+pub fn program() -> PathBuf {
+    let named = std::env::var_os("CONSUL_BIN").filter(|name| !name.is_empty()).map(PathBuf::from);
+    let fetched = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/consul"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|folder| folder.join("consul"));
+    let mut places = named.into_iter().chain(on_path).chain([fetched]);
+    places.find(|place| place.is_file()).expect("no Consul: `make setup` fetches one; or set CONSUL_BIN")
+}

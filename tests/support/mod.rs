@@ -1,0 +1,56 @@
+//! What the integration tests stand on: a real Consul, the gateway as its users start it, and services behind it.
+
+pub mod consul;
+pub mod faults;
+pub mod gateway;
+pub mod origin;
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+pub use consul::Consul;
+pub use faults::{FakeConsul, Fault};
+pub use gateway::{Answer, Gateway};
+pub use origin::Origin;
+
+/// How long a condition is waited for before its test fails: far more than it takes, for machines under load.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `check` gives a value.
+///
+/// # Panics
+/// When it has not within [`PATIENCE`]: `what` says what was waited for.
+pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut check: impl FnMut() -> F) -> T {
+    let started = now();
+    loop {
+        if let Some(value) = check().await {
+            return value;
+        }
+        assert!(started.elapsed() < PATIENCE, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The wall clock: tests of processes cannot pause it.
+#[expect(clippy::disallowed_methods, reason = "other processes do not know of a paused clock")]
+#[must_use]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// A client that knows no proxy and follows nothing.
+#[must_use]
+pub fn client() -> reqwest::Client {
+    // Another test may have been first.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    builder.timeout(PATIENCE).build().unwrap()
+}
+
+/// Sends a signal by name to a process.
+pub fn signal(pid: u32, name: &str) {
+    let sent = std::process::Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
+    assert!(sent.success(), "kill -{name} {pid}");
+}

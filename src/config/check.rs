@@ -78,6 +78,12 @@ impl At<'_> {
         self.check.merged.is_default(&self.path)
     }
 
+    /// Whether there is a value here, even one that was refused.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        self.check.merged.has(&self.path)
+    }
+
     /// The line of this place, where it is in a file.
     #[must_use]
     pub fn line(&self) -> Option<usize> {

@@ -29,7 +29,7 @@ pub struct Table {
     /// The largest request body; 0: no limit.
     #[schemars(with = "Option<Size>")]
     pub max_body_size: Option<String>,
-    /// The most client connections at once, over all listeners of [http].
+    /// The most client connections at once, over all listeners of `[http]`.
     #[schemars(range(min = 1))]
     pub max_connections: Option<u32>,
     /// How long a client connection may be idle.

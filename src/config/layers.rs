@@ -86,21 +86,13 @@ impl Merged {
             }
             figment = figment.merge(Numbered(number, layer));
         }
-        let root = figment.find_value("").unwrap_or_else(|_| Dict::new().into());
-        let mut merged = Self { layers, figment, routes: Vec::new(), root };
-        let (values, places): (Vec<_>, Vec<_>) = routes.into_iter().unzip();
-        if let Value::Dict(_, values_by_key) = &mut merged.root
-            && !values.is_empty()
-        {
-            // A `routes` that is no list is a mistake that has to be seen.
-            if let Some(other) = values_by_key.remove(ROUTES) {
-                values_by_key.insert(ROUTES.into(), other);
-            } else {
-                merged.routes = places;
-                values_by_key.insert(ROUTES.into(), Value::Array(Tag::Default, values));
-            }
+        let mut root = figment.find_value("").unwrap_or_else(|_| Dict::new().into());
+        let (routes, places): (Vec<_>, Vec<_>) = routes.into_iter().unzip();
+        // What is left of `routes` is no list: a mistake that has to be seen.
+        if let Value::Dict(_, entries) = &mut root {
+            entries.entry(ROUTES.into()).or_insert(Value::Array(Tag::Default, routes));
         }
-        merged
+        Self { layers, figment, routes: places, root }
     }
 
     /// Where the value at this path was written, or the table that should have had it; and how late its layer is.
@@ -122,6 +114,12 @@ impl Merged {
         self.layers.get(self.origin(path).0).is_none_or(|layer| layer.source.is_empty())
     }
 
+    /// Whether there is a value at this path, whatever it is.
+    #[must_use]
+    pub fn has(&self, path: &Path) -> bool {
+        path.0.iter().try_fold(&self.root, below).is_some()
+    }
+
     /// The layer that a value came from, and its path there.
     fn origin(&self, path: &Path) -> (usize, Path) {
         if let [Step::Key(routes), Step::Index(index), rest @ ..] = path.0.as_slice()
@@ -135,12 +133,7 @@ impl Merged {
         let mut value = &self.root;
         let mut layer = 0;
         for step in &path.0 {
-            let next = match (step, value) {
-                (Step::Key(key), Value::Dict(_, entries)) => entries.get(key),
-                (Step::Index(index), Value::Array(_, entries)) => entries.get(*index),
-                _ => None,
-            };
-            let Some(next) = next else { break };
+            let Some(next) = below(value, step) else { break };
             value = next;
             layer = self.number(value.tag()).unwrap_or(layer);
         }
@@ -149,6 +142,14 @@ impl Merged {
 
     fn number(&self, tag: Tag) -> Option<usize> {
         self.figment.get_metadata(tag)?.source.as_ref()?.custom()?.parse().ok()
+    }
+}
+
+fn below<'v>(value: &'v Value, step: &Step) -> Option<&'v Value> {
+    match (step, value) {
+        (Step::Key(key), Value::Dict(_, entries)) => entries.get(key),
+        (Step::Index(index), Value::Array(_, entries)) => entries.get(*index),
+        _ => None,
     }
 }
 
@@ -190,8 +191,8 @@ mod tests {
     #[test]
     fn tables_merge_and_lists_replace() {
         let merged = merged(&["[a]\nx = 1\nlist = [1, 2]\nt = { u = 1, v = 1 }", "[a]\ny = 2\nlist = [3]\nt.v = 2"]);
-        let (want, _) = file::parse("a = { x = 1, y = 2, list = [3], t = { u = 1, v = 2 } }").unwrap();
-        assert_eq!(merged.root, want.into());
+        let (want, _) = file::parse("x = 1\ny = 2\nlist = [3]\nt = { u = 1, v = 2 }").unwrap();
+        assert_eq!(merged.root.find_ref("a"), Some(&want.into()));
         let path = |keys: &[&str]| keys.iter().copied().collect::<Path>();
         for (keys, want) in [
             (["a", "x"].as_slice(), "0.toml:2 a.x"),

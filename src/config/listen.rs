@@ -137,7 +137,7 @@ pub fn token(token: Option<&Secret>, at: &At<'_>) -> Option<Secret> {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct MetricsTable {
-    /// Where `/metrics`, `/livez` and `/readyz` are answered besides [admin]; "" turns it off.
+    /// Where `/metrics`, `/livez` and `/readyz` are answered besides `[admin]`; "" turns it off.
     pub listen: Option<Listen>,
 }
 

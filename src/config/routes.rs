@@ -24,7 +24,7 @@ pub struct Table {
     /// Which requests it takes: those that meet all conditions.
     #[serde(rename = "match")]
     pub conditions: Option<MatchTable>,
-    /// What answers: a table in [services], or else the service of this name in Consul.
+    /// What answers: a table in `[services]`, or else the service of this name in Consul.
     pub service: Option<String>,
     /// The path that the service is asked for; left out: the path as it came.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,7 +95,7 @@ pub fn check(tables: &[Table], services: &mut Services, at: &At<'_>) -> Vec<Rout
 impl Route {
     fn check(table: &Table, services: &mut Services, at: &At<'_>) -> Option<Self> {
         let service = table.service.as_ref().map(|name| services.named(name, &at.key("service")));
-        if service.is_none() {
+        if !at.key("service").is_written() {
             at.say("has no service; add `service = \"NAME\"`");
         }
         let none = MatchTable::default();
@@ -106,7 +106,9 @@ impl Route {
         let headers = conditions.headers.iter().filter_map(|(name, value)| header(name, value, &here.key("headers")));
         let headers = headers.collect();
         let Some(path) = &conditions.path else {
-            at.say("matches nothing; add `match = { path = \"/…\" }`");
+            if !here.is_written() || (table.conditions.is_some() && !here.key("path").is_written()) {
+                at.say("matches nothing; add `match = { path = \"/…\" }`");
+            }
             return None;
         };
         let path: PathPattern = here.key("path").read(path)?;

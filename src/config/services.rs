@@ -29,7 +29,7 @@ pub struct Table {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("examples" = [["10.0.0.7:8002"]]))]
     pub instances: Option<Vec<String>>,
-    /// The rules of this service; what is left out is as in [defaults].
+    /// The rules of this service; what is left out is as in `[defaults]`.
     #[serde(flatten)]
     pub policy: policy::Table,
 }

@@ -22,7 +22,7 @@ pub struct LogTable {
     #[schemars(extend("enum" = ["text", "json"]))]
     pub format: Option<String>,
     /// From which level on: error, warn, info, debug or trace; parts of the program may have their own, as in
-    /// "warn,lictor=debug". The variable RUST_LOG wins over it.
+    /// "warn,lictor=debug". The variable `RUST_LOG` wins over it.
     pub level: Option<String>,
 }
 

@@ -43,13 +43,6 @@ impl fmt::Display for Problem {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems(Vec<Problem>);
 
-impl Problems {
-    /// One after the other.
-    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
-        self.0.iter()
-    }
-}
-
 impl From<Vec<Problem>> for Problems {
     fn from(problems: Vec<Problem>) -> Self {
         Self(problems)

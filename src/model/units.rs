@@ -24,7 +24,11 @@ impl FromStr for Time {
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_duration(self.0).fmt(f)
+        // `75s` is what people write, not `1m 15s`.
+        match self.0.as_secs() {
+            seconds @ 0..120 if self.0.subsec_nanos() == 0 => write!(f, "{seconds}s"),
+            _ => humantime::format_duration(self.0).fmt(f),
+        }
     }
 }
 
@@ -163,7 +167,7 @@ fn resembling(text: &str) -> String {
 }
 
 const MASK: &str = "***";
-const YEAR: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+const YEAR: Duration = Duration::from_hours(366 * 24);
 
 #[cfg(test)]
 mod tests {
@@ -217,7 +221,8 @@ mod tests {
         for size in [0, 1, 1000, 1024, 1500, 32 << 10, 10 << 20, 3 << 30, 5 << 40] {
             assert_eq!(Size(size).to_string().parse(), Ok(Size(size)));
         }
-        for millis in [0, 1, 250, 1500, 10_000, 90_000, 3_600_000] {
+        for (millis, text) in [(0, "0s"), (250, "250ms"), (1500, "1s 500ms"), (90_000, "90s"), (3_660_000, "1h 1m")] {
+            assert_eq!(Time(Duration::from_millis(millis)).to_string(), text);
             let time = Time(Duration::from_millis(millis));
             assert_eq!(time.to_string().parse(), Ok(time));
         }

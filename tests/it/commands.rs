@@ -28,7 +28,8 @@ fn lictor(args: &[&str], env: &[(&str, &str)], files: &[(&str, &str)]) -> Said {
 
 #[test]
 fn check_names_every_problem_and_exits_1() {
-    let bad = "[http]\nlisen = \"x\"\nkeep_alive = \"soon\"\n\n[[routes]]\nmatch = { path = \"a\" }\nservice = \"nobody\"\n";
+    let bad =
+        "[http]\nlisen = \"x\"\nkeep_alive = \"soon\"\n\n[[routes]]\nmatch = { path = \"a\" }\nservice = \"nobody\"\n";
     let said = lictor(&["check", "-c", "bad.toml"], &[("LICTOR_HTTP__DRAIN", "1")], &[("bad.toml", bad)]);
     assert_eq!(said.code, Some(1), "{}{}", said.out, said.err);
     let all = said.out + &said.err;

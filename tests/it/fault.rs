@@ -24,7 +24,7 @@ async fn a_consul_that_was_killed_and_comes_back_empty_with_a_lower_index_is_bel
     consul.register("web", "b", b.address).await;
     until("the news of the new Consul", || async { (gateway.get("/api/v1/web/").await.text == "b").then_some(()) })
         .await;
-    assert_eq!(gateway.get("/api/v1/filler/").await.status, 404);
+    gateway.until_status("/api/v1/filler/", 404).await;
     assert_eq!(gateway.events("consul_returned").len(), 1);
 }
 
@@ -83,7 +83,10 @@ async fn every_fault_leaves_the_last_known_state_in_force_and_is_told_once() {
         let told = gateway.events("consul_failed").len();
         assert!(told <= 2, "told {told} times: {fault:?}");
         let metrics = gateway.admin("/metrics").await.text;
-        assert!(metrics.lines().any(|l| l.starts_with("lictor_consul_request_total") && l.contains("error")));
+        assert!(
+            metrics.lines().any(|l| l.starts_with("lictor_consul_request_total") && l.contains("error")),
+            "{fault:?}"
+        );
 
         // Back with a lower index: it is a Consul that has begun anew.
         consul.tell(3, &[("b", b.address)]);

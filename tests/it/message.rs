@@ -176,20 +176,25 @@ async fn an_answer_flows_while_it_is_made_and_stops_where_the_client_does() {
 
 #[tokio::test]
 async fn an_upload_flows_while_the_answer_is_awaited() {
-    let origin = Origin::serving(|mut connection| async move {
-        let head = connection.head().await.unwrap();
-        assert!(head.contains("content-length: 10\r\n"), "{head}");
-        // The first half must come before the second is sent.
-        connection.more().await.unwrap();
-        connection.stream.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\n").await.unwrap();
-        connection.more().await.unwrap();
-        connection.stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+    let (half, arrived) = tokio::sync::watch::channel(false);
+    let origin = Origin::serving(move |mut connection| {
+        let half = half.clone();
+        async move {
+            let head = connection.head().await.unwrap();
+            assert!(head.contains("content-length: 10\r\n"), "{head}");
+            // The first half must come before the second is sent.
+            connection.until_input(5).await;
+            half.send_replace(true);
+            connection.stream.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\n").await.unwrap();
+            connection.until_input(10).await;
+            connection.stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+        }
     })
     .await;
     let gateway = before(&origin).await;
     let mut client = TcpStream::connect(gateway.address).await.unwrap();
     client.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n12345").await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    until("the first half", || async { (*arrived.borrow()).then_some(()) }).await;
     client.write_all(b"67890").await.unwrap();
     let mut answer = vec![0; 4096];
     let read = timeout(PATIENCE, client.read(&mut answer)).await.unwrap().unwrap();

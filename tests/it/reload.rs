@@ -4,7 +4,9 @@ use crate::support::{Gateway, Origin, until};
 
 fn serving(origin: &Origin, path: &str) -> String {
     let address = origin.address;
-    format!("[services.web]\ninstances = [\"{address}\"]\n[[routes]]\nmatch = {{ path = \"{path}\" }}\nservice = \"web\"\n")
+    format!(
+        "[services.web]\ninstances = [\"{address}\"]\n[[routes]]\nmatch = {{ path = \"{path}\" }}\nservice = \"web\"\n"
+    )
 }
 
 #[tokio::test]

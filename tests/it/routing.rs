@@ -143,7 +143,8 @@ async fn hostile_paths_reach_nobody() {
     let gateway = fixed(&[("a", &origin)], "[[routes]]\nmatch = { path = \"/{*rest}\" }\nservice = \"a\"\n").await;
 
     for target in ["/../x", "/a/..;/b", "/a%5cb", "/a%00", "/a%2f..%2fb", "/%zz", "/%c0%af", "/a\\b"] {
-        let answer = gateway.raw(format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await;
+        let answer =
+            gateway.raw(format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{target}: {answer}");
     }
     assert_eq!(origin.count(), 0);

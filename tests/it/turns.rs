@@ -75,6 +75,7 @@ async fn an_instance_that_refuses_connections_costs_no_request() {
             assert_eq!((answer.status.as_u16(), answer.text.as_str()), (200, "a"));
         }
     }
-    let series = format!(r#"lictor_upstream_request_total{{service="web",instance="{nobody}",outcome="connect_error"}}"#);
+    let series =
+        format!(r#"lictor_upstream_request_total{{service="web",instance="{nobody}",outcome="connect_error"}}"#);
     assert!(gateway.metric(&series).await >= Some(1.0), "{}", gateway.admin("/metrics").await.text);
 }

@@ -79,7 +79,7 @@ impl Gateway {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("base.toml"), format!("{BASE}{consul}")).unwrap();
         std::fs::write(folder.path().join("lictor.toml"), config).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lictor"));
+        let mut command = Command::new(super::program());
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
             if name.starts_with("CONSUL_") || name.starts_with("LICTOR_") || name == "RUST_LOG" {

@@ -54,3 +54,9 @@ pub fn signal(pid: u32, name: &str) {
     let sent = std::process::Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
     assert!(sent.success(), "kill -{name} {pid}");
 }
+
+/// The gateway's program; `LICTOR_BIN` names another build of it, for figures.
+#[must_use]
+pub fn program() -> std::path::PathBuf {
+    std::env::var_os("LICTOR_BIN").map_or_else(|| env!("CARGO_BIN_EXE_lictor").into(), Into::into)
+}

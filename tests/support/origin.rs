@@ -167,6 +167,13 @@ impl Connection {
         Some(String::from_utf8(line).unwrap())
     }
 
+    /// Reads until so many bytes have come behind the head.
+    pub async fn until_input(&mut self, bytes: usize) {
+        while self.input.len() < bytes {
+            self.more().await.unwrap();
+        }
+    }
+
     /// Reads what comes; `None` at the end.
     pub async fn more(&mut self) -> Option<usize> {
         let mut buffer = [0; 16 * 1024];

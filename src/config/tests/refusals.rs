@@ -95,7 +95,7 @@ fn a_listener_that_cannot_be_is_refused() {
                 "lictor.toml:5 http.listen[1]: expected an IP address and port such as `0.0.0.0:8000` or `[::]:8000`; got `[::]:x`",
             ],
         ),
-        ("http = 1\n[admin]\nlisten = '0.0.0.0:8000'", &["lictor.toml:1 http: expected a table; got the number `1`"]),
+        ("http = 1", &["lictor.toml:1 http: expected a table; got the number `1`"]),
         (
             "[admin]\nlisten = '0.0.0.0:8000'",
             &["lictor.toml:2 admin.listen: `0.0.0.0:8000` is in `http.listen` already; use another port"],
@@ -233,9 +233,17 @@ fn a_route_that_cannot_be_is_refused() {
             &[
                 "lictor.toml:5 routes[0].match.methods[0]: methods are written in capitals; try `GET`",
                 "lictor.toml:5 routes[0].match.methods[1]: expected a method such as `GET`; got `G T`",
-                "lictor.toml:6 routes[0].match.hosts[0]: expected a host such as `api.example.com` or `*.example.com`; got `*`",
+                "lictor.toml:6 routes[0].match.hosts[0]: expected a host such as `api.example.com`, `*.example.com` or `[::1]`; got `*`",
                 "lictor.toml:7 routes[0].match.headers.x: expected a text in quotes; got the number `1`",
                 "lictor.toml:7 routes[0].match.headers.\"a b\": expected the name of a header, such as `x-beta`",
+            ],
+        ),
+        (
+            "[[routes]]\nservice = 3\nmatch = []\n[[routes]]\nservice = 's'\nmatch = { path = 3, methods = [] }",
+            &[
+                "lictor.toml:2 routes[0].service: expected a text in quotes; got the number `3`",
+                "lictor.toml:3 routes[0].match: expected a table; got a list",
+                "lictor.toml:6 routes[1].match.path: expected a text in quotes such as `\"/api/v1/users/{*rest}\"`; got the number `3`",
             ],
         ),
         ("[routes]\nservice = 's'", &["lictor.toml:1 routes: expected a list of tables; got a table"]),

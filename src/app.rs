@@ -1,11 +1,6 @@
 //! Puts the parts together, starts them, and ends them in order. Owns every task and thread.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
 use anyhow::{Context, Result};
 use tokio::{
@@ -81,7 +76,8 @@ impl Gateway {
         let admin = Arc::new(Admin::new(reader.clone(), metrics.clone(), events.clone()));
         let of = |listen: &[SocketAddr], scope, name| listen.iter().map(|&at| (at, scope, name)).collect::<Vec<_>>();
         let operators = of(&config.admin.listen, Scope::All, "admin");
-        for (address, scope, name) in operators.into_iter().chain(of(&config.metrics.listen, Scope::Probes, "metrics")) {
+        for (address, scope, name) in operators.into_iter().chain(of(&config.metrics.listen, Scope::Probes, "metrics"))
+        {
             let listener = TcpListener::bind(address).await;
             let listener = listener.with_context(|| format!("cannot listen on {address} ({name}.listen)"))?;
             tracing::info!(listener = name, address = %listener.local_addr()?, "listening");
@@ -124,16 +120,7 @@ impl Gateway {
             worker::start(Setup { worker, reader, metrics, crowd, sockets, orders })
         });
         let workers = workers.collect::<Result<_, _>>().context("cannot start a worker")?;
-        Ok(Self {
-            addresses,
-            reader,
-            events,
-            orders,
-            workers,
-            occasions,
-            tasks,
-            _watcher: watcher,
-        })
+        Ok(Self { addresses, reader, events, orders, workers, occasions, tasks, _watcher: watcher })
     }
 
     /// Serves until a signal ends it: SIGTERM and SIGINT drain, a second one ends at once, SIGHUP reloads.
@@ -156,7 +143,8 @@ impl Gateway {
     /// Ends in order: not ready, then no new connections, then nothing.
     pub async fn drain(mut self) {
         let config = self.reader.load().config.clone();
-        self.events.publish(Event::new("draining", format!("for {:?}, then {:?}", config.http.drain_wait, config.http.drain)));
+        self.events
+            .publish(Event::new("draining", format!("for {:?}, then {:?}", config.http.drain_wait, config.http.drain)));
         self.reader.leave();
         if config.http.drain_wait > Duration::ZERO {
             self.orders.send_replace(Order::Leave);
@@ -171,7 +159,6 @@ impl Gateway {
         self.tasks.shutdown().await;
         tracing::info!("drained");
     }
-
 }
 
 fn watcher(config: &Config, occasions: &mpsc::Sender<Occasion>, events: &Events) -> Option<Box<dyn Send>> {

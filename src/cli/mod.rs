@@ -85,7 +85,8 @@ fn run(settings: &Settings) -> Result<()> {
 }
 
 async fn start(sources: Sources) -> Result<Gateway> {
-    let config = config::load(&sources).map_err(|problems| anyhow::anyhow!("the configuration does not hold:\n{problems}"))?;
+    let config =
+        config::load(&sources).map_err(|problems| anyhow::anyhow!("the configuration does not hold:\n{problems}"))?;
     let rules = &config.telemetry.log;
     let log = log::start(rules.format, &rules.level).context("cannot start the log")?;
     Gateway::start(config, sources, log).await

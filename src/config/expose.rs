@@ -64,7 +64,8 @@ impl Expose {
         let rewrite = table.rewrite.clone().filter(|rewrite| !rewrite.is_empty());
         if table.path.is_some()
             && let Some(pattern) = pattern(&path, &at.key("path"))
-            && let Some(Err(error)) = rewrite.as_ref().map(|rewrite| Template::parse(rewrite, &pattern))
+            && let Some(Err(error)) =
+                rewrite.as_ref().map(|rewrite| Template::parse(&rewrite.replace(SERVICE, "service"), &pattern))
         {
             // Whoever changed the path has to hear of a rewrite that they did not write.
             match (at.key("rewrite"), rewrite.as_deref()) {

@@ -6,8 +6,7 @@ use reqwest::{Certificate, Identity, RequestBuilder, Response, StatusCode, heade
 use tokio::time::timeout;
 
 use super::{
-    Observe,
-    cursor,
+    Observe, cursor,
     error::Error,
     gate::{Agent, Gate, Probe},
     settings::{Consistency, Place, Settings},
@@ -47,16 +46,16 @@ impl Client {
     /// Settings that cannot be used.
     pub fn new(settings: Settings, observe: Arc<dyn Observe>) -> Result<Self, Error> {
         let place = Place::parse(&settings.address)?;
-        let token = Token::new(settings.token.as_deref(), settings.token_file.clone())?;
-        let fixed = [("dc", settings.datacenter.clone()), ("ns", settings.namespace.clone())];
+        let http = http(&settings, &place)?;
+        let fixed = [("dc", settings.datacenter), ("ns", settings.namespace)];
         Ok(Self {
-            http: http(&settings, &place)?,
+            http,
             base: place.base,
             fixed: fixed.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
             consistency: settings.consistency,
             max_stale: settings.max_stale,
             wait: settings.wait,
-            token,
+            token: Token::new(settings.token.as_deref(), settings.token_file)?,
             observe,
             gate: Gate::default(),
         })
@@ -78,18 +77,22 @@ impl Client {
         reader: &R,
     ) -> Result<(R::Answer, u64), Error> {
         let _held = index.map(|_| Held::new(&self.observe));
-        let (mut head, mut body) = self.get(question, index, self.consistency).await?;
-        if self.consistency == Consistency::Stale && last_contact(&head) > self.max_stale {
-            self.gate.charge();
-            (head, body) = self.get(question, None, Consistency::Default).await?;
+        let understand = |(head, body): (HeaderMap, Vec<u8>)| {
+            let answer = reader.read(&body).map_err(|error| Error::Body(error.into()))?;
+            let index = cursor::index(head.get("x-consul-index").map(reqwest::header::HeaderValue::as_bytes))?;
+            let stale = self.consistency == Consistency::Stale && last_contact(&head) > self.max_stale;
+            Ok((answer, index, stale))
+        };
+        let mut told = self.get(question, index, self.consistency).await.and_then(understand);
+        self.observe.request(question.endpoint, told.is_ok());
+        if matches!(told, Ok((_, _, true))) {
+            self.gate.budget.charge();
+            told = self.get(question, None, Consistency::Default).await.and_then(understand);
+            self.observe.request(question.endpoint, told.is_ok());
         }
-        let answer = reader.read(&body).map_err(|error| Error::Body(error.into()));
-        let index = cursor::index(head.get("x-consul-index").map(reqwest::header::HeaderValue::as_bytes));
-        let understood = answer.and_then(|answer| Ok((answer, index?)));
-        if understood.is_ok() {
-            self.observe.answered();
-        }
-        understood
+        let (answer, index, _) = told?;
+        self.observe.answered();
+        Ok((answer, index))
     }
 
     /// How long the agent may hold a query.
@@ -119,16 +122,11 @@ impl Client {
             // The agent itself waits up to a sixteenth longer.
             deadline += self.wait;
         }
-        self.exchange(question.endpoint, request, deadline).await
+        self.exchange(request, deadline).await
     }
 
     /// Sends a request and reads its answer, both within the deadline.
-    async fn exchange(
-        &self,
-        endpoint: &'static str,
-        mut request: RequestBuilder,
-        deadline: Duration,
-    ) -> Result<(HeaderMap, Vec<u8>), Error> {
+    async fn exchange(&self, mut request: RequestBuilder, deadline: Duration) -> Result<(HeaderMap, Vec<u8>), Error> {
         if let Some(token) = self.token.current().await {
             request = request.header("x-consul-token", token);
         }
@@ -138,25 +136,29 @@ impl Client {
             let body = body(response).await?;
             if status == StatusCode::OK { Ok((head, body)) } else { Err(Error::status(status.as_u16(), &body)) }
         });
-        let answer = answer.await.unwrap_or(Err(Error::Timeout(deadline)));
-        self.observe.request(endpoint, answer.is_ok());
-        answer
+        answer.await.unwrap_or(Err(Error::Timeout(deadline)))
     }
 }
 
 impl Probe for Client {
     async fn leader(&self) -> Result<(), Error> {
         let request = self.http.get(format!("{}/v1/status/leader", self.base));
-        match self.exchange("status_leader", request, PROBE_DEADLINE).await {
+        let answer = self.exchange(request, PROBE_DEADLINE).await;
+        let told = match answer {
             Ok((_, body)) => match serde_json::from_slice::<String>(&body) {
                 Ok(leader) if leader.is_empty() => Err(Error::NoLeader),
                 Ok(_) => Ok(()),
                 Err(error) => Err(Error::Body(error.into())),
             },
             // The agent is there; that it keeps this to itself is no reason not to ask it for services.
-            Err(error) if !error.casts_doubt() => Ok(()),
+            Err(error) if !error.casts_doubt() => {
+                self.observe.request("status_leader", false);
+                return Ok(());
+            }
             Err(error) => Err(error),
-        }
+        };
+        self.observe.request("status_leader", told.is_ok());
+        told
     }
 }
 

@@ -83,10 +83,12 @@ mod tests {
         }
     }
 
+    type Case<'c> = (&'c str, &'c [u64], &'c [Option<u64>]);
+
     #[test]
     fn a_cursor_goes_on_where_the_last_answer_ended() {
         // Answers in order, and what is blocked on after each.
-        let cases: [(&str, &[u64], &[Option<u64>]); 6] = [
+        let cases: [Case<'_>; 6] = [
             ("rising", &[5, 9], &[Some(5), Some(9)]),
             ("the same again", &[5, 5], &[Some(5), Some(5)]),
             ("below one", &[0], &[Some(1)]),

@@ -152,7 +152,9 @@ impl Error {
 
 /// The start of a text that others wrote, fit for a log line.
 fn clip(text: &str) -> String {
-    let escaped = text.chars().flat_map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }.chars().collect::<Vec<_>>());
+    let escaped = text.chars().flat_map(|c| {
+        if c.is_control() { c.escape_default().to_string() } else { c.to_string() }.chars().collect::<Vec<_>>()
+    });
     escaped.take(MAX_TEXT).collect()
 }
 
@@ -176,7 +178,11 @@ mod tests {
         ];
         for (code, text, kind, reachable, doubt) in cases {
             let error = Error::status(code, text.as_bytes());
-            assert_eq!((error.kind(), error.reachable(), error.casts_doubt()), (kind, reachable, doubt), "{code} {text}");
+            assert_eq!(
+                (error.kind(), error.reachable(), error.casts_doubt()),
+                (kind, reachable, doubt),
+                "{code} {text}"
+            );
         }
     }
 

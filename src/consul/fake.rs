@@ -28,6 +28,8 @@ pub enum Fault {
     OddIndex,
     /// 200 with this body.
     Says(&'static str),
+    /// 200 with a body that goes on and on.
+    Endless,
     /// A body that ends in its middle.
     Half,
     /// Answers at once, and the index rises each time.
@@ -60,8 +62,10 @@ struct State {
     fault: Fault,
     /// Whether the leader is told as ever.
     leader: bool,
-    /// Also the number of instances that each service has.
+    /// Consul's index.
     index: u64,
+    /// How many instances each service has.
+    instances: u64,
     /// What the server says of how long ago it heard of the leader.
     stale_ms: u64,
 }
@@ -71,7 +75,7 @@ impl Fake {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let state = State { fault: Fault::None, leader: true, index: 1, stale_ms: 0 };
+        let state = State { fault: Fault::None, leader: true, index: 1, instances: 1, stale_ms: 0 };
         let world = Arc::new(World { state: watch::Sender::new(state), asked: Mutex::default() });
         let mut tasks = JoinSet::new();
         let ours = world.clone();
@@ -92,7 +96,11 @@ impl Fake {
 
     /// Nothing is wrong any more, and each service has one instance more.
     pub fn mend(&self) {
-        self.world.state.send_modify(|state| (state.fault, state.index) = (Fault::None, state.index + 1));
+        self.world.state.send_modify(|state| {
+            state.fault = Fault::None;
+            state.index += 1000;
+            state.instances += 1;
+        });
     }
 
     /// How long ago the server that answers heard of the leader.
@@ -124,13 +132,22 @@ async fn serve(mut stream: TcpStream, world: Arc<World>) {
             _ = stream.peek(&mut gone) => return,
         };
         let Some(answer) = answer else { return };
+        if answer.is_empty() {
+            let head = "HTTP/1.1 200 OK\r\nx-consul-index: 2\r\nconnection: close\r\n\r\n[";
+            let mut sent = stream.write_all(head.as_bytes()).await;
+            let blanks = vec![b' '; 1 << 20];
+            while sent.is_ok() {
+                sent = stream.write_all(&blanks).await;
+            }
+            return;
+        }
         if stream.write_all(answer.as_bytes()).await.is_err() || answer.contains("connection: close") {
             return;
         }
     }
 }
 
-/// The bytes of an answer; none: the connection is closed.
+/// The bytes of an answer; none: the connection is closed. An empty one stands for one without an end.
 async fn answer(target: &str, world: &World) -> Option<String> {
     let state = *world.state.borrow();
     let leader = target.starts_with("/v1/status/leader");
@@ -145,21 +162,22 @@ async fn answer(target: &str, world: &World) -> Option<String> {
         world.state.borrow().stale_ms
     };
     let index = |index: u64| format!("x-consul-index: {index}\r\n");
-    let body = body(target, state.index);
+    let body = body(target, state.instances);
     match state.fault {
         Fault::Status(code, text) => Some(plain(code, "", text)),
         Fault::NoIndex => Some(plain(200, "", &body)),
         Fault::OddIndex => Some(plain(200, "x-consul-index: soon\r\n", &body)),
         Fault::Says(text) => Some(plain(200, &index(state.index), text)),
+        Fault::Endless => Some(String::new()),
         Fault::Half => {
             let whole = plain(200, &format!("{}connection: close\r\n", index(state.index)), &body);
             Some(whole[..whole.len() - body.len() / 2].to_owned())
         }
-        Fault::Rising => Some(plain(200, &index(1000 + rise()), &body)),
-        Fault::Jumping => Some(plain(200, &index(1000 + rise() % 2), &body)),
+        Fault::Rising => Some(plain(200, &index(state.index + rise()), &body)),
+        Fault::Jumping => Some(plain(200, &index(state.index + rise() % 2), &body)),
         Fault::Hasty => Some(plain(200, &index(state.index), &body)),
         Fault::Hang => {
-            sleep(Duration::from_secs(600)).await;
+            sleep(Duration::from_mins(10)).await;
             None
         }
         Fault::None | Fault::Reset => None,
@@ -183,7 +201,7 @@ async fn held(target: &str, world: &World) -> Option<String> {
     }
     let lag = if target.contains("stale") { state.stale_ms } else { 0 };
     let head = format!("x-consul-index: {}\r\nx-consul-lastcontact: {lag}\r\n", state.index);
-    Some(plain(200, &head, &body(target, state.index)))
+    Some(plain(200, &head, &body(target, state.instances)))
 }
 
 fn body(target: &str, instances: u64) -> String {

@@ -2,10 +2,7 @@
 //! the leader, the others wait for its answer; so there is one probe at a time, and none when nobody waits.
 
 use std::{
-    sync::{
-        Mutex as Lock, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -17,7 +14,7 @@ use tokio::{
 use super::{
     error::{Error, Kind},
     jitter,
-    pace::Pace,
+    pace::Budget,
 };
 
 /// Can be asked how it is.
@@ -39,14 +36,14 @@ pub enum Agent {
 }
 
 /// The gate.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Gate {
     state: watch::Sender<State>,
     probing: Mutex<Probes>,
+    /// The highest index at which a watch heard news.
+    heard: watch::Sender<u64>,
     /// Shared by all that brings no news.
-    budget: Lock<Pace>,
-    /// When a failure of watches that had been well was last forgiven.
-    forgiven: Lock<Option<Instant>>,
+    pub budget: Budget,
     watches: AtomicUsize,
     failing: AtomicUsize,
 }
@@ -55,6 +52,8 @@ pub struct Gate {
 struct State {
     agent: Agent,
     returns: u64,
+    /// When a failing watch was last well again.
+    recovered: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -63,19 +62,6 @@ struct Probes {
     due: Option<Instant>,
     /// When the last one began that found the agent well.
     well: Option<Instant>,
-}
-
-impl Default for Gate {
-    fn default() -> Self {
-        Self {
-            state: watch::Sender::default(),
-            probing: Mutex::default(),
-            budget: Lock::new(Pace::new(BUDGET_AT_ONCE, BUDGET_INTERVAL)),
-            forgiven: Lock::default(),
-            watches: AtomicUsize::new(0),
-            failing: AtomicUsize::new(0),
-        }
-    }
 }
 
 impl Gate {
@@ -113,7 +99,7 @@ impl Gate {
             }
             let began = Instant::now();
             probes.due = Some(began + jitter::about(PROBE_INTERVAL));
-            self.charge();
+            self.budget.charge();
             let told = agent.leader().await;
             if told.is_ok() {
                 probes.well = Some(began);
@@ -127,27 +113,6 @@ impl Gate {
         let mut state = self.state.subscribe();
         // The sender is ours, so it cannot be gone.
         let _ = state.wait_for(|state| state.returns > before).await;
-    }
-
-    /// Takes a turn out of what all watches share for asking without having heard news; tells how long to wait for it.
-    pub fn charge(&self) -> Duration {
-        self.budget.lock().unwrap_or_else(PoisonError::into_inner).turn(Instant::now())
-    }
-
-    /// Whether a watch that was well may ask again at once after a failure: all that fail within a second may, and then
-    /// none for a while. So a balancer in between that resets all connections does no harm, and one that does it all
-    /// the time does not either.
-    pub fn forgives(&self) -> bool {
-        let mut forgiven = self.forgiven.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        match *forgiven {
-            Some(began) if now < began + FORGIVING => true,
-            Some(began) if now < began + FORGIVEN => false,
-            _ => {
-                *forgiven = Some(now);
-                true
-            }
-        }
     }
 
     /// Counts a watch in.
@@ -166,13 +131,52 @@ impl Gate {
         self.failing.fetch_add(1, Relaxed);
     }
 
-    /// A watch is well again. If none was, this counts as a return: the others need not wait their time out.
+    /// A failing watch is well again. Whatever it was may be over for the others too, so they need not wait their time
+    /// out: a balancer in between that resets all connections does no harm. One that does so all the time is not to be
+    /// helped, so this is not often.
     pub fn recovers(&self) {
-        let alone = self.all_fail();
         self.failing.fetch_sub(1, Relaxed);
-        if alone && self.forgives() {
-            self.state.send_modify(|state| state.returns += 1);
-        }
+        let now = Instant::now();
+        self.state.send_if_modified(|state| {
+            let rare = state.recovered.is_none_or(|last| now >= last + RECOVERY_INTERVAL);
+            if rare {
+                state.recovered = Some(now);
+            }
+            rare
+        });
+    }
+
+    /// When a failing watch was last well again.
+    pub fn recovery(&self) -> Option<Instant> {
+        self.state.borrow().recovered
+    }
+
+    /// Waits until a failing watch is well again, later than this.
+    pub async fn recovered(&self, before: Option<Instant>) {
+        let mut state = self.state.subscribe();
+        // The sender is ours, so it cannot be gone.
+        let _ = state.wait_for(|state| state.recovered > before).await;
+    }
+
+    /// A watch has heard news, which wakes others for nothing.
+    pub fn hears(&self, index: u64) {
+        self.heard.send_if_modified(|heard| {
+            let later = index > *heard;
+            *heard = index.max(*heard);
+            later
+        });
+    }
+
+    /// Whether any watch has heard news later than this index.
+    pub fn has_heard(&self, index: u64) -> bool {
+        *self.heard.borrow() > index
+    }
+
+    /// Waits until any watch has heard news later than this index.
+    pub async fn heard(&self, index: u64) {
+        let mut heard = self.heard.subscribe();
+        // The sender is ours, so it cannot be gone.
+        let _ = heard.wait_for(|heard| *heard > index).await;
     }
 
     /// Whether no watch is well, whatever the agent says of itself.
@@ -213,8 +217,89 @@ impl Agent {
 }
 
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// With the probes, which are charged too: never more than 5 in any second.
-const BUDGET_AT_ONCE: u32 = 2;
-const BUDGET_INTERVAL: Duration = Duration::from_millis(300);
-const FORGIVING: Duration = Duration::from_secs(1);
-const FORGIVEN: Duration = Duration::from_secs(10);
+const RECOVERY_INTERVAL: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex as Lock};
+
+    use tokio::{task::JoinSet, time::sleep};
+
+    use super::*;
+
+    /// An agent that is away until a time, and when it was asked.
+    struct Patient(Instant, Lock<Vec<Instant>>);
+
+    impl Patient {
+        fn away(seconds: u64) -> Self {
+            Self(Instant::now() + Duration::from_secs(seconds), Lock::default())
+        }
+
+        fn asked(&self) -> usize {
+            self.1.lock().unwrap().len()
+        }
+    }
+
+    impl Probe for Patient {
+        async fn leader(&self) -> Result<(), Error> {
+            self.1.lock().unwrap().push(Instant::now());
+            sleep(Duration::from_millis(1)).await;
+            if Instant::now() < self.0 { Err(Error::NoLeader) } else { Ok(()) }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_wait_for_one_probe_a_second() {
+        let (gate, agent) = (Arc::new(Gate::default()), Arc::new(Patient::away(20)));
+        let began = Instant::now();
+        let mut waiting = JoinSet::new();
+        for _ in 0..50 {
+            let (gate, agent) = (gate.clone(), agent.clone());
+            waiting.spawn(async move { gate.well(None, &*agent).await });
+        }
+        assert_eq!(waiting.join_all().await, vec![1; 50]);
+        assert!(began.elapsed() < Duration::from_millis(21_300), "{:?}", began.elapsed());
+        let asked = agent.1.lock().unwrap();
+        assert!((17..=28).contains(&asked.len()), "{} probes", asked.len());
+        assert!(asked.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_millis(750)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_is_well_at_first_does_not_return() {
+        let (gate, agent) = (Gate::default(), Patient::away(0));
+        assert_eq!(gate.well(None, &agent).await, 0);
+        assert_eq!(gate.well(None, &agent).await, 0);
+        assert_eq!(agent.asked(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_doubt_asks_anew_but_holds_up_nobody_else() {
+        let (gate, agent) = (Gate::default(), Patient::away(0));
+        gate.well(None, &agent).await;
+        sleep(Duration::from_millis(1)).await;
+        let since = Instant::now();
+        let doubt = gate.well(Some(since), &agent);
+        let other = async {
+            gate.well(None, &agent).await;
+            Instant::now()
+        };
+        let (returns, passed) = tokio::join!(doubt, other);
+        assert_eq!((returns, passed, agent.asked()), (0, since, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_the_probe_may_leave() {
+        let (gate, agent) = (Gate::default(), Patient::away(10));
+        let first = tokio::time::timeout(Duration::from_secs(3), gate.well(None, &agent)).await;
+        assert!(first.is_err());
+        assert_eq!(gate.well(None, &agent).await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_is_told_once() {
+        let (gate, agent) = (Gate::default(), Patient::away(5));
+        let (known, _) = tokio::join!(gate.change(None), gate.well(None, &agent));
+        assert_eq!(known.trouble(), Some(Kind::NoLeader));
+        assert_eq!(gate.change(known.trouble()).await.trouble(), None);
+    }
+}

@@ -15,6 +15,8 @@ mod pace;
 #[cfg(test)]
 pub mod real;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod token;
 mod watch;
 pub mod wire;

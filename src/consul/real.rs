@@ -28,11 +28,9 @@ impl Real {
     /// The same, with more arguments.
     pub async fn with(more: Vec<String>) -> Self {
         install();
-        let ports: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<_> = ports.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
-        let mut arguments: Vec<String> = ["agent", "-dev", "-log-level=err", "-bind=127.0.0.1", "-client=127.0.0.1"]
-            .map(str::to_owned)
-            .into();
+        let ports = free_ports();
+        let mut arguments: Vec<String> =
+            ["agent", "-dev", "-log-level=err", "-bind=127.0.0.1", "-client=127.0.0.1"].map(str::to_owned).into();
         arguments.extend(["-dns-port=-1", "-grpc-port=-1", "-serf-wan-port=-1"].map(str::to_owned));
         arguments.push(format!("-http-port={}", ports[0]));
         arguments.push(format!("-server-port={}", ports[1]));
@@ -61,10 +59,15 @@ impl Real {
         self.put("/v1/agent/service/register", &body).await;
     }
 
-    /// Registers a check of an instance that has a state, or sets it.
-    pub async fn check(&self, instance: &str, status: &str) {
-        let body = json!({ "ID": format!("c-{instance}"), "Name": "c", "ServiceID": instance, "TTL": "60m", "Status": status });
+    /// Registers a check of an instance, which fails.
+    pub async fn check(&self, instance: &str) {
+        let body = json!({ "ID": format!("c-{instance}"), "Name": "c", "ServiceID": instance, "TTL": "60m" });
         self.put("/v1/agent/check/register", &body).await;
+    }
+
+    /// Sets the state of that check.
+    pub async fn set(&self, instance: &str, status: &str) {
+        self.put(&format!("/v1/agent/check/update/c-{instance}"), &json!({ "Status": status })).await;
     }
 
     /// Puts something to a path.
@@ -89,6 +92,11 @@ impl Real {
     }
 }
 
+fn free_ports() -> Vec<u16> {
+    let listeners: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+}
+
 fn spawn(arguments: &[String]) -> Child {
     let mut command = Command::new(find());
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true);
@@ -101,7 +109,9 @@ fn find() -> PathBuf {
     let on_path = std::env::split_paths(&path).map(|directory| directory.join("consul"));
     let fetched = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".tools/consul");
     let mut places = named.into_iter().chain(on_path).chain([fetched]);
-    places.find(|place| place.is_file()).expect("this test needs a real Consul: `scripts/consul` fetches one, or set CONSUL_BIN")
+    places
+        .find(|place| place.is_file())
+        .expect("this test needs a real Consul: `scripts/consul` fetches one, or set CONSUL_BIN")
 }
 
 /// TLS needs a provider, which `main` gives to the program.
@@ -122,7 +132,7 @@ pub fn settings(address: impl Into<String>) -> Settings {
         key: None,
         consistency: Consistency::Stale,
         max_stale: Duration::from_secs(10),
-        wait: Duration::from_secs(60),
+        wait: Duration::from_mins(1),
     }
 }
 

@@ -25,10 +25,10 @@ pub struct Watch<R: Read> {
     cursor: Cursor,
     last: Option<R::Answer>,
     reason: Reason,
-    /// What was last said to be wrong.
+    /// What its last answer was, if it was none.
     failed: Option<Kind>,
-    /// Whether it was let off a failure since its last good answer.
-    forgiven: bool,
+    /// What was last told of that.
+    told: Option<Kind>,
     /// The agent's returns that this watch has heard of.
     returns: u64,
     news: Pace,
@@ -51,10 +51,15 @@ enum Reason {
     Free,
     /// The last answer brought news.
     News,
-    /// The last answer came early and brought none.
-    Nothing,
-    /// After a failure of its own, this long.
-    Failed(Duration),
+    /// The last answer came early and brought none. Asked with this index.
+    Nothing(u64),
+    /// After a failure of its own.
+    Failed {
+        /// How long to leave it alone.
+        backoff: Duration,
+        /// When another watch was last well again before that: what comes later may be over for this one too.
+        recovery: Option<Instant>,
+    },
 }
 
 impl<R: Read> Watch<R> {
@@ -70,7 +75,7 @@ impl<R: Read> Watch<R> {
             last: None,
             reason: Reason::Free,
             failed: None,
-            forgiven: false,
+            told: None,
             news: Pace::new(NEWS_AT_ONCE, NEWS_INTERVAL),
             idle: Pace::new(IDLE_AT_ONCE, IDLE_INTERVAL),
         }
@@ -85,26 +90,27 @@ impl<R: Read> Watch<R> {
             self.turn().await;
             let began = Instant::now();
             let block = self.cursor.index();
+            let recovery = self.client.gate().recovery();
             match self.client.ask(&self.question, block, &self.reader).await {
                 Ok((answer, index)) => {
                     self.cursor.accept(index);
-                    self.forgiven = false;
+                    self.told = None;
                     if self.failed.take().is_some() {
                         self.client.gate().recovers();
-                        self.returns = self.client.gate().returns();
                     }
                     if self.last.as_ref() != Some(&answer) {
                         self.last = Some(answer.clone());
                         self.reason = Reason::News;
+                        self.client.gate().hears(index);
                         return Ok(Fresh { answer, index });
                     }
                     let kept = block.is_some() && began.elapsed() >= self.client.wait();
                     // Without an index, to be answered at once is no fault, if there was reason to ask so.
                     let renewed = block.is_none() && self.reason == Reason::Free;
-                    self.reason = if kept || renewed { Reason::Free } else { Reason::Nothing };
+                    self.reason = if kept || renewed { Reason::Free } else { Reason::Nothing(block.unwrap_or(0)) };
                 }
                 Err(error) => {
-                    if self.fails(&error).await {
+                    if self.fails(&error, recovery).await {
                         return Err(error);
                     }
                 }
@@ -113,7 +119,7 @@ impl<R: Read> Watch<R> {
     }
 
     /// Takes a failure; true if it is its own and to be told.
-    async fn fails(&mut self, error: &Error) -> bool {
+    async fn fails(&mut self, error: &Error, recovery: Option<Instant>) -> bool {
         let backoff = self.cursor.fail(jitter::share());
         let gate = self.client.gate();
         if error.casts_doubt() {
@@ -121,38 +127,57 @@ impl<R: Read> Watch<R> {
             if returns != self.returns {
                 return false; // `turn` sees that too
             }
-            if self.failed.is_none() && !self.forgiven && gate.forgives() {
-                self.forgiven = true;
-                self.reason = Reason::Free;
-                sleep(jitter::up_to(SPREAD)).await;
-                return false;
-            }
         }
-        let news = self.failed != Some(error.kind());
-        if self.failed.replace(error.kind()).is_none() {
+        let kind = Some(error.kind());
+        let before = std::mem::replace(&mut self.failed, kind);
+        if before.is_none() {
             gate.fails();
         }
         // What no agent says of itself may end for all at once: then one of them has to notice soon.
         let ceiling = if error.casts_doubt() && gate.all_fail() { IDLE_INTERVAL } else { Duration::MAX };
-        self.reason = Reason::Failed(backoff.min(ceiling));
-        news
+        self.reason = Reason::Failed { backoff: backoff.min(ceiling), recovery };
+        // A connection may break once, and nobody needs to know.
+        let lasts = before.is_some() || !error.casts_doubt();
+        if lasts && self.told != kind {
+            self.told = kind;
+            return true;
+        }
+        false
     }
 
     /// Waits until it may ask.
     async fn turn(&mut self) {
         let gate = self.client.gate();
         let now = Instant::now();
-        let pause = match self.reason {
-            Reason::Free => Duration::ZERO,
-            Reason::News => self.news.turn(now),
-            Reason::Nothing => self.idle.turn(now).max(gate.charge()),
-            Reason::Failed(backoff) => self.idle.turn(now).max(backoff).max(gate.charge()),
+        // The catalog wakes whenever an instance comes or leaves anywhere: for nothing, but for a good reason where
+        // another watch has news of it.
+        let since = if let Reason::Nothing(since) = self.reason { since } else { u64::MAX };
+        let (pause, at_once, recovery) = match self.reason {
+            Reason::Free => (Duration::ZERO, None, None),
+            Reason::Nothing(since) if gate.has_heard(since) => (self.news.turn(now), None, None),
+            Reason::News => (self.news.turn(now), None, None),
+            Reason::Nothing(_) => (self.idle.turn(now), Some(IDLE_AT_ONCE), None),
+            Reason::Failed { backoff, recovery } => (self.idle.turn(now).max(backoff), Some(1), Some(recovery)),
         };
-        if !pause.is_zero() {
-            select! {
-                () = sleep(pause + jitter::up_to(pause / 4)) => {}
-                () = gate.returned(self.returns) => {}
+        let patience = async {
+            // A timer's shortest wait is a millisecond, which is too long for none.
+            if !pause.is_zero() {
+                sleep(pause + jitter::up_to(pause / 4)).await;
             }
+            if let Some(at_once) = at_once {
+                gate.budget.wait(at_once).await;
+            }
+        };
+        let renewed = select! {
+            biased;
+            () = gate.returned(self.returns) => false,
+            () = gate.recovered(recovery.flatten()), if recovery.is_some() => true,
+            () = patience => false,
+            () = gate.heard(since), if at_once == Some(IDLE_AT_ONCE) => false,
+        };
+        if renewed {
+            self.reason = Reason::Free;
+            sleep(jitter::up_to(SPREAD)).await;
         }
         loop {
             let returns = gate.well(None, &*self.client).await;

@@ -59,9 +59,6 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Node {
-    /// Its name.
-    #[serde(default)]
-    pub node: String,
     /// Its address.
     #[serde(default)]
     pub address: String,
@@ -156,14 +153,16 @@ impl Read for Health {
     }
 }
 
-/// Reads which services have an instance with a tag, out of `/v1/catalog/services`.
-#[derive(Clone, Debug)]
-pub struct Carriers {
-    /// The tag.
-    pub tag: String,
-}
+/// Reads all services and the tags that their instances carry, out of `/v1/catalog/services`.
+///
+/// All of it, not only what is of use: to a watch, news of others are news, and no reason to ask less often.
+#[derive(Clone, Copy, Debug)]
+pub struct Catalog;
 
-impl Carriers {
+/// Services and their tags.
+pub type Services = BTreeMap<String, BTreeSet<String>>;
+
+impl Catalog {
     /// Asks for all services.
     #[must_use]
     pub fn question() -> Question {
@@ -171,13 +170,13 @@ impl Carriers {
     }
 }
 
-impl Read for Carriers {
-    type Answer = BTreeSet<String>;
+impl Read for Catalog {
+    type Answer = Services;
 
-    fn read(&self, body: &[u8]) -> Result<BTreeSet<String>> {
+    fn read(&self, body: &[u8]) -> Result<Services> {
         let all: BTreeMap<String, Value> = serde_json::from_slice(body)?;
-        let carries = |tags: &Value| tags.as_array().is_some_and(|tags| tags.iter().any(|tag| *tag == *self.tag));
-        Ok(all.into_iter().filter(|(_, tags)| carries(tags)).map(|(name, _)| name).collect())
+        let tags = |tags: Value| BTreeSet::deserialize(tags).unwrap_or_default();
+        Ok(all.into_iter().map(|(name, told)| (name, tags(told))).collect())
     }
 }
 
@@ -189,4 +188,87 @@ fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D)
 /// What is not as expected is as if it were not there.
 fn lenient<'de, D: Deserializer<'de>, T: Default + DeserializeOwned>(from: D) -> std::result::Result<T, D::Error> {
     Ok(serde_json::from_value(Value::deserialize(from)?).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Instances {
+        Health.read(body.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn an_instance_is_read_with_what_is_used_of_it() {
+        let body = r#"[{"Node": {"ID": "x", "Node": "n1", "Address": "10.0.0.1", "Datacenter": "dc1", "Meta": null},
+            "Service": {"ID": "web-1", "Service": "web", "Tags": ["lictor", "v1"], "Address": "10.0.0.7", "Port": 8002,
+                "Meta": {"version": "v1"}, "Weights": {"Passing": 10, "Warning": 1}, "CreateIndex": 41, "ModifyIndex": 50},
+            "Checks": [{"Node": "n1", "CheckID": "serfHealth", "Status": "passing", "ServiceID": ""},
+                {"CheckID": "c", "Status": "warning", "ServiceID": "web-1", "Output": "x"}]}]"#;
+        let Instances { entries, unreadable } = read(body);
+        let [Entry { node, service, checks }] = &entries[..] else { panic!("{entries:?}") };
+        assert_eq!((node.address.as_str(), node.datacenter.as_str()), ("10.0.0.1", "dc1"));
+        assert_eq!((service.id.as_str(), service.address.as_str(), service.port), ("web-1", "10.0.0.7", 8002));
+        assert_eq!((service.tags.len(), service.meta["version"].as_str(), service.create_index), (2, "v1", 41));
+        assert_eq!(service.weights, Weights { passing: Some(10), warning: Some(1) });
+        assert_eq!(checks.iter().map(|c| c.status.as_str()).collect::<Vec<_>>(), ["passing", "warning"]);
+        assert_eq!(unreadable, []);
+    }
+
+    #[test]
+    fn what_is_null_or_missing_is_empty() {
+        let full = r#"[{"Node": {"Address": "a"}, "Service": {"ID": "i", "Tags": null, "Meta": null, "Address": null,
+            "Weights": null}, "Checks": null}]"#;
+        let bare = r#"[{"Node": {"Address": "a"}, "Service": {"ID": "i"}}]"#;
+        assert_eq!(read(full), read(bare));
+        assert_eq!(read(full).entries.len(), 1);
+        for weights in [r#"{"Passing": "x", "Warning": 1.5}"#, "7", "[]", "\"x\"", "{}"] {
+            let body = full.replace(r#""Weights": null"#, &format!(r#""Weights": {weights}"#));
+            assert_eq!(read(&body), read(bare), "{weights}");
+        }
+    }
+
+    #[test]
+    fn one_bad_entry_is_skipped_and_named() {
+        let good = r#"{"Node": {"Address": "a"}, "Service": {"ID": "good"}}"#;
+        let cases = [
+            (r#"{"Node": {"Address": "a"}, "Service": {"ID": "bad", "Tags": 7}}"#, "bad"),
+            (r#"{"Node": {"Address": "a"}, "Service": {"ID": "bad", "Port": "http"}}"#, "bad"),
+            (r#"{"Node": null, "Service": {"ID": "bad"}}"#, "bad"),
+            (r#"{"Node": {"Address": "a"}, "Service": {"ID": "bad"}, "Checks": [{"Status": 1}]}"#, "bad"),
+            (r#"{"Node": {"Address": "a"}, "Service": {"ID": 7}}"#, "#1"),
+            ("null", "#1"),
+            ("[]", "#1"),
+        ];
+        for (bad, id) in cases {
+            let Instances { entries, unreadable } = read(&format!("[{good}, {bad}, {good}]"));
+            assert_eq!(entries.len(), 2, "{bad}");
+            assert_eq!(unreadable.iter().map(|u| u.id.as_str()).collect::<Vec<_>>(), [id], "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_is_an_error() {
+        for body in ["", "null", "{}", "[{]", "<html>", "\"x\"", "[] []"] {
+            assert!(Health.read(body.as_bytes()).is_err(), "{body}");
+        }
+        for body in ["", "null", "[]", "{", "<html>"] {
+            assert!(Catalog.read(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn the_catalog_is_read_and_odd_tags_are_none() {
+        let body = r#"{"consul": [], "web": ["v1", "lictor", "v1"], "null": null, "odd": [7], "a/b": ["lictor"]}"#;
+        let told = Catalog.read(body.as_bytes()).unwrap();
+        let told: Vec<_> = told.iter().map(|(name, tags)| (name.as_str(), tags.len())).collect();
+        assert_eq!(told, [("a/b", 1), ("consul", 0), ("null", 0), ("odd", 0), ("web", 2)]);
+    }
+
+    #[test]
+    fn a_service_name_is_one_segment_of_the_question() {
+        let question = Health::question("../kv/a b?x", Some("t&u"));
+        assert_eq!(question.path, "/v1/health/service/..%2Fkv%2Fa%20b%3Fx");
+        assert_eq!(question.query, [("tag", "t&u".to_owned())]);
+    }
 }

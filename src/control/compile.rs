@@ -54,16 +54,22 @@ pub fn rules(config: &Config, service: &ServiceName) -> Rules {
 }
 
 /// Builds a service's cluster: endpoints that `before` had, or that still live, are adopted.
-pub fn cluster(rules: Rules, told: &Members, before: Option<&Cluster>, rosters: &mut Rosters, metrics: &Metrics) -> Cluster {
+pub fn cluster(
+    rules: Rules,
+    told: &Members,
+    before: Option<&Cluster>,
+    rosters: &mut Rosters,
+    metrics: &Metrics,
+) -> Cluster {
     let service = rules.service.clone();
     let live = rosters.services.adopt(service.clone(), || Service::new(metrics.service(service.as_str())));
     let accept = &rules.policy.accept;
     let members = by_address(&told.instances).map(|instances| {
         let first = &instances[0];
         let key = EndpointKey { service: service.clone(), id: first.id.clone(), address: first.address.clone() };
-        let endpoint = rosters.endpoints.adopt(key.clone(), || {
-            Endpoint::new(key, metrics.instance(service.as_str(), &first.address.to_string()))
-        });
+        let endpoint = rosters
+            .endpoints
+            .adopt(key.clone(), || Endpoint::new(key, metrics.instance(service.as_str(), &first.address.to_string())));
         Member::new(instances.to_vec(), endpoint, accept)
     });
     let members: Vec<Member> = members.collect();
@@ -110,9 +116,10 @@ impl Claim {
     /// What cannot be honoured, in words.
     pub fn new(service: ServiceName, exposure: &Exposure, instances: &[Instance]) -> Result<Self, String> {
         let path: PathPattern = exposure.path.parse().map_err(|e| format!("path `{}`: {e}", exposure.path))?;
-        let rewrite = exposure.rewrite.as_ref().map(|rewrite| {
-            Template::parse(rewrite, &path).map_err(|e| format!("rewrite `{rewrite}`: {e}"))
-        });
+        let rewrite = exposure
+            .rewrite
+            .as_ref()
+            .map(|rewrite| Template::parse(rewrite, &path).map_err(|e| format!("rewrite `{rewrite}`: {e}")));
         let host = exposure.host.as_ref().map(|host| host.parse().map_err(|e| format!("host `{host}`: {e}")));
         let create_index = instances.iter().map(|i| i.create_index).min().unwrap_or(u64::MAX);
         Ok(Self { service, create_index, host: host.transpose()?, path, rewrite: rewrite.transpose()? })
@@ -131,7 +138,11 @@ pub struct Conflict {
 }
 
 /// All routes: those of the configuration, and those that services claim by their tags.
-pub fn routes(config: &Config, claims: &BTreeMap<ServiceName, Claim>, metrics: &Metrics) -> (Vec<Arc<Route>>, Vec<Conflict>) {
+pub fn routes(
+    config: &Config,
+    claims: &BTreeMap<ServiceName, Claim>,
+    metrics: &Metrics,
+) -> (Vec<Arc<Route>>, Vec<Conflict>) {
     let configured = config.routes.iter().map(|r| Route {
         cells: metrics.route(r.service.as_str(), r.name.as_str()),
         name: r.name.clone(),
@@ -191,4 +202,3 @@ pub fn census(cluster: &Cluster) -> [(&'static str, usize); 3] {
     let available = all.clone().filter(accepted).count();
     [("available", available), ("unhealthy", all.count() - available), ("rejected", cluster.rejected.len())]
 }
-

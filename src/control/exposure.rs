@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Claims, compile::Claim};
 use crate::{
     config::Expose,
-    discovery::tags::{self, Exposure},
+    discovery::tags::{self, Exposure, Refusal},
     model::{instance::Instance, name::ServiceName},
     telemetry::events::{Event, Events},
 };
@@ -85,7 +85,11 @@ impl Exposures {
         if tagged.is_empty() && state.claim.is_some() {
             return false; // it keeps its route until the catalog lists it no more
         }
-        let derived = tags::derive(service.as_str(), state.exposure.as_ref(), &tagged, &settings(expose))
+        let told = tags::derive(service.as_str(), state.exposure.as_ref(), &tagged, &settings(expose));
+        if matches!(told, Err(Refusal::Unseen)) {
+            return false; // the catalog told of it before its instances were
+        }
+        let derived = told
             .map_err(|refusal| refusal.to_string())
             .and_then(|exposure| Ok((Claim::new(service.clone(), &exposure, &tagged)?, exposure)));
         let (claim, exposure, refusal) = match derived {

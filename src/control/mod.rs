@@ -223,7 +223,14 @@ impl Control {
     fn failed(&mut self, part: Part, error: &consul::Error) {
         let event = Event::new("consul_failed", error.causes());
         match part {
-            Part::Agent => self.events.publish(event),
+            Part::Agent => {
+                self.events.publish(event);
+                // While it has no leader nothing else is asked, so this is the answer to all.
+                if error.reachable() {
+                    self.catalog_answered = true;
+                    self.answered.extend(self.config.services.keys().cloned());
+                }
+            }
             Part::Catalog => {
                 self.catalog_answered |= error.reachable();
                 self.events.publish(event);

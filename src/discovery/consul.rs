@@ -19,7 +19,7 @@ use super::{
 use crate::{
     consul::{
         Agent, Client, Error, Fresh, Watch,
-        wire::{Carriers, Health, Instances, Read},
+        wire::{Catalog, Health, Instances, Read},
     },
     model::name::ServiceName,
 };
@@ -100,7 +100,7 @@ struct Service {
 
 /// What a step came to.
 enum Step {
-    Catalog(Told<Carriers>),
+    Catalog(Told<Catalog>),
     Service(ServiceName, Told<Health>),
 }
 
@@ -138,10 +138,8 @@ impl Watching {
 
     /// Starts and ends watches as the plan has it, and tells what is exposed.
     async fn follow(&mut self) -> Result<(), Deaf> {
-        if let Some(tag) = self.wanted.expose_tag.clone()
-            && self.catalog.is_none()
-        {
-            let watch = Watch::new(self.client.clone(), Carriers::question(), Carriers { tag });
+        if self.wanted.expose_tag.is_some() && self.catalog.is_none() {
+            let watch = Watch::new(self.client.clone(), Catalog::question(), Catalog);
             let number = self.number();
             self.catalog = Some(self.step(number, watch, Step::Catalog));
         }
@@ -176,16 +174,20 @@ impl Watching {
         }
     }
 
-    async fn catalog(&mut self, told: Told<Carriers>) -> Result<(), Deaf> {
+    async fn catalog(&mut self, told: Told<Catalog>) -> Result<(), Deaf> {
         let Told { number, watch, outcome } = told;
         if self.catalog.as_ref().is_none_or(|live| live.number != number) {
             return Ok(());
         }
         self.catalog = Some(self.step(number, watch, Step::Catalog));
         match outcome {
-            Ok(fresh) => {
-                self.carriers = Some(fresh);
-                self.follow().await
+            Ok(Fresh { answer, index }) => {
+                let Some(tag) = &self.wanted.expose_tag else { return Ok(()) };
+                let carriers =
+                    answer.into_iter().filter(|(_, tags)| tags.contains(tag)).map(|(name, _)| name).collect();
+                let known = self.carriers.as_ref().is_some_and(|known| known.answer == carriers);
+                self.carriers = Some(Fresh { answer: carriers, index });
+                if known { Ok(()) } else { self.follow().await }
             }
             Err(error) => self.tell(Change::Failed { part: Part::Catalog, error }).await,
         }
@@ -222,7 +224,12 @@ impl Watching {
     }
 
     /// Has a watch go on to its next answer.
-    fn step<R>(&mut self, number: u64, mut watch: Watch<R>, as_step: impl FnOnce(Told<R>) -> Step + Send + 'static) -> Live
+    fn step<R>(
+        &mut self,
+        number: u64,
+        mut watch: Watch<R>,
+        as_step: impl FnOnce(Told<R>) -> Step + Send + 'static,
+    ) -> Live
     where
         R: Read<Answer: Send + Sync> + Send + Sync + 'static,
     {

@@ -71,10 +71,11 @@ mod tests {
         }
     }
 
+    type Case<'c> = (&'c [(&'c str, &'c str, Option<&'c str>)], &'c [&'c str], Option<&'c str>);
+
     #[test]
     fn an_exposed_service_goes_by_its_tables_name() {
         // Tables, fixed tables, and as what the service `web` of Consul is exposed.
-        type Case<'c> = (&'c [(&'c str, &'c str, Option<&'c str>)], &'c [&'c str], Option<&'c str>);
         let cases: [Case<'_>; 9] = [
             (&[], &[], Some("web")),
             (&[("users", "user-service", None)], &["files"], Some("web")),

@@ -220,10 +220,11 @@ mod tests {
         derive("web", None, &[instance(1, tags)], &settings())
     }
 
+    type Case<'c> = (&'c [&'c str], &'c str, Option<&'c str>, Option<&'c str>);
+
     #[test]
     fn tags_override_the_rule_for_all() {
         let usual = "/api/v1/web/{*rest}";
-        type Case<'c> = (&'c [&'c str], &'c str, Option<&'c str>, Option<&'c str>);
         let cases: [Case<'_>; 9] = [
             (&[], usual, Some("/{rest}"), None),
             (&["v1", "lictors", "other=x"], usual, Some("/{rest}"), None),
@@ -342,7 +343,10 @@ mod tests {
         assert_eq!(derive("web", None, &[], &settings()), Err(Refusal::Unseen));
         // A newcomer with a bad tag takes nothing away; the oldest one does.
         let bad = instance(0, &["lictor.nonsense"]);
-        assert_eq!(derive("web", Some(&claims("/shop/old")), &[bad.clone(), old.clone()], &settings()), Ok(claims("/shop/old")));
+        assert_eq!(
+            derive("web", Some(&claims("/shop/old")), &[bad.clone(), old.clone()], &settings()),
+            Ok(claims("/shop/old"))
+        );
         assert!(derive("web", None, &[bad, old], &settings()).is_err());
     }
 

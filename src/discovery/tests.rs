@@ -1,6 +1,10 @@
 //! Discovery against a real agent, and against one that fails in every way.
 
-use std::{collections::{BTreeMap, BTreeSet}, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::json;
 use tokio::{
@@ -41,10 +45,14 @@ impl Stage {
 
     /// Waits for a list of which this is true.
     async fn until(&mut self, service: &str, is: impl Fn(&Update) -> bool) -> Update {
+        let mut heard = Vec::new();
         loop {
-            match self.next().await {
-                Change::Instances { update, .. } if update.service.as_str() == service && is(&update) => return update,
-                _ => {}
+            match timeout(LIMIT, self.changes.recv()).await {
+                Ok(Some(Change::Instances { update, .. })) if update.service.as_str() == service && is(&update) => {
+                    return update;
+                }
+                Ok(Some(other)) => heard.push(other),
+                Ok(None) | Err(_) => panic!("not told in time of `{service}`; but of {heard:#?}"),
             }
         }
     }
@@ -90,8 +98,10 @@ async fn what_happens_in_consul_is_told() {
     assert_eq!((instance.datacenter.as_str(), instance.weight, instance.health), ("dc1", 1, Health::Passing));
     assert!(instance.create_index > 1);
 
-    for (status, want) in [("critical", Health::Critical), ("warning", Health::Warning), ("passing", Health::Passing)] {
-        consul.check("web-8001", status).await;
+    consul.check("web-8001").await;
+    stage.until("web", |update| healths(update) == [Health::Critical]).await;
+    for (status, want) in [("warning", Health::Warning), ("passing", Health::Passing)] {
+        consul.set("web-8001", status).await;
         stage.until("web", |update| healths(update) == [want]).await;
     }
     for (path, want) in [
@@ -152,7 +162,14 @@ async fn a_consul_that_comes_back_with_nothing_known_is_followed() {
     stage.told();
 
     consul.kill().await;
-    let Change::Failed { part: Part::Agent, .. } = stage.next().await else { panic!("the agent is missed") };
+    loop {
+        match stage.next().await {
+            Change::Failed { part: Part::Agent, .. } => break,
+            // Still told of what was registered.
+            Change::Exposed { .. } | Change::Instances { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
     sleep(Duration::from_millis(1500)).await;
     let told = stage.told();
     assert!(told.is_empty(), "nothing is told while it is away: {told:?}");
@@ -185,18 +202,20 @@ async fn suffers(fault: Fault, leader: bool) {
             silent.remove(update.service.as_str());
         }
     }
-    sleep(Duration::from_millis(100)).await;
+    // Each is asked again by then, and kept.
+    while consul.asked().iter().filter(|(_, head)| head.contains("index=")).count() < 10 {
+        sleep(Duration::from_millis(10)).await;
+    }
     stage.told();
     let began = Instant::now();
     consul.fail(fault, leader);
-    sleep(Duration::from_millis(4500)).await;
+    sleep(Duration::from_secs(3)).await;
 
     let asked: Vec<_> = consul.asked().into_iter().filter(|(at, _)| *at >= began).collect();
-    // The first second is for all those that had been held.
-    let late: Vec<_> = asked.iter().map(|(at, _)| *at - began).filter(|at| *at > FIRST).collect();
-    let busiest = late.iter().map(|from| late.iter().filter(|at| (*from..*from + FIRST).contains(at)).count()).max();
-    assert!(busiest.unwrap_or_default() <= 5, "{name}: {busiest:?} requests in a second: {late:?}");
-    assert!(asked.len() <= 36, "{name}: {} requests", asked.len());
+    let asked: Vec<_> = asked.iter().map(|(at, _)| *at - began).collect();
+    let busiest =
+        asked.iter().map(|from| asked.iter().filter(|at| (*from..*from + SECOND).contains(*at)).count()).max();
+    assert!(busiest.unwrap_or_default() <= 5, "{name}: {busiest:?} requests in a second: {asked:?}");
     let mut failed = Vec::new();
     for change in stage.told() {
         match change {
@@ -217,7 +236,7 @@ async fn suffers(fault: Fault, leader: bool) {
     let mended = Instant::now();
     consul.mend();
     stage.until("h", |update| update.instances.len() == 2).await;
-    assert!(mended.elapsed() < Duration::from_secs(4), "{name}: {:?}", mended.elapsed());
+    assert!(mended.elapsed() < Duration::from_secs(6), "{name}: {:?}", mended.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -249,4 +268,4 @@ async fn no_fault_of_consul_makes_it_be_asked_often_or_takes_anything_away() {
 }
 
 const LIMIT: Duration = Duration::from_secs(15);
-const FIRST: Duration = Duration::from_secs(1);
+const SECOND: Duration = Duration::from_secs(1);

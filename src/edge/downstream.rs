@@ -41,8 +41,34 @@ struct Receiving {
     decoder: Decoder,
     limit: u64,
     received: u64,
-    /// Since when bytes are awaited, and how many came since.
-    window: Option<(Instant, u64)>,
+    pace: Pace,
+}
+
+/// How fast a body comes. Only the time for which the client is awaited counts, not that for which upstream is.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Waited in this window, before the present wait.
+    waited: Duration,
+    /// Bytes that came in it.
+    came: u64,
+    /// When the present wait began.
+    since: Option<Instant>,
+}
+
+impl Pace {
+    /// The present wait is over: bytes came.
+    fn note(&mut self, bytes: usize) {
+        self.came += bytes as u64;
+        if let Some(since) = self.since.take() {
+            self.waited += since.elapsed();
+        }
+    }
+
+    /// When the present window has been waited out.
+    fn end(&mut self) -> Instant {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        since + WINDOW.saturating_sub(self.waited)
+    }
 }
 
 /// A body has to bring this much …
@@ -55,7 +81,7 @@ impl Downstream {
     /// A connection on which nothing was read yet.
     #[must_use]
     pub fn new(io: Io) -> Self {
-        let body = Receiving { decoder: Decoder::new(Length::Empty), limit: 0, received: 0, window: None };
+        let body = Receiving { decoder: Decoder::new(Length::Empty), limit: 0, received: 0, pace: Pace::default() };
         Self {
             io,
             input: RefCell::default(),
@@ -67,8 +93,14 @@ impl Downstream {
 
     /// A request with a body of `length` begins. `limit` 0: the body may be of any length.
     pub fn begin(&self, length: Length, limit: u64, expects_continue: bool) {
-        *self.body.borrow_mut() = Receiving { decoder: Decoder::new(length), limit, received: 0, window: None };
+        *self.body.borrow_mut() =
+            Receiving { decoder: Decoder::new(length), limit, received: 0, pace: Pace::default() };
         self.owed.set(expects_continue);
+    }
+
+    /// The answer begins: no `100 Continue` may come between its bytes.
+    pub fn answer(&self) {
+        self.owed.set(false);
     }
 
     /// Whether the body of the present request has been read to its end.
@@ -95,29 +127,24 @@ impl Downstream {
                     if body.limit != 0 && body.received > body.limit {
                         return Poll::Ready(Err(BodyError::TooLarge { limit: body.limit }));
                     }
-                    body.window = None;
                     return Poll::Ready(Ok(Piece::Data(data)));
                 }
                 piece => return Poll::Ready(Ok(piece)),
             }
             match self.io.poll_read(cx, input, ROOM) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(BodyError::CutShort(None))),
-                Poll::Ready(Ok(n)) => {
-                    if let Some((_, came)) = &mut body.window {
-                        *came += n as u64;
-                    }
-                }
+                Poll::Ready(Ok(n)) => body.pace.note(n),
                 Poll::Ready(Err(e)) => return Poll::Ready(Err(BodyError::CutShort(Some(e)))),
                 Poll::Pending => break,
             }
         }
         loop {
-            let (since, came) = body.window.get_or_insert_with(|| (Instant::now(), 0));
-            ready!(self.timer.borrow_mut().poll(cx, *since + WINDOW));
-            if *came < LEAST {
+            let end = body.pace.end();
+            ready!(self.timer.borrow_mut().poll(cx, end));
+            if body.pace.came < LEAST {
                 return Poll::Ready(Err(BodyError::TooSlow));
             }
-            body.window = None;
+            body.pace = Pace::default();
         }
     }
 }
@@ -160,5 +187,106 @@ impl http_body::Body for Incoming {
 
     fn size_hint(&self) -> SizeHint {
         self.length.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpStream},
+        time::sleep,
+    };
+
+    use super::*;
+
+    async fn connected() -> (Downstream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (Downstream::new(Io::new(accepted.unwrap().0).unwrap()), client.unwrap())
+    }
+
+    /// Reads pieces until `enough` bytes have come.
+    async fn read(connection: &Downstream, enough: usize) -> Result<(), BodyError> {
+        let mut came = 0;
+        while came < enough {
+            if let Piece::Data(data) = poll_fn(|cx| connection.poll_body(cx)).await? {
+                came += data.len();
+            }
+        }
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_sends_a_byte_now_and_then_is_too_slow() {
+        let (connection, mut client) = connected().await;
+        connection.begin(Length::Exact(1_000_000), 0, false);
+        let start = Instant::now();
+        let drip = async {
+            for _ in 0..20 {
+                client.write_all(b"a").await.unwrap();
+                sleep(Duration::from_secs(3)).await;
+            }
+        };
+        let failed = tokio::select! {
+            read = read(&connection, 1_000_000) => read.unwrap_err(),
+            () = drip => panic!("still waiting after a minute"),
+        };
+        assert!(matches!(failed, BodyError::TooSlow), "{failed:?}");
+        assert_eq!(start.elapsed().as_secs(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_sends_fast_enough_may_take_its_time() {
+        let (connection, mut client) = connected().await;
+        connection.begin(Length::Exact(200 * 1024), 0, false);
+        let send = async {
+            for _ in 0..100 {
+                sleep(Duration::from_millis(1_500)).await;
+                client.write_all(&[b'a'; 2048]).await.unwrap();
+            }
+        };
+        let (read, ()) = tokio::join!(read(&connection, 200 * 1024), send);
+        read.unwrap();
+        assert!(connection.is_body_done());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_not_too_slow_while_upstream_is() {
+        let (connection, mut client) = connected().await;
+        connection.begin(Length::Exact(20), 0, false);
+        for _ in 0..10 {
+            client.write_all(b"ab").await.unwrap();
+            read(&connection, 2).await.unwrap();
+            sleep(Duration::from_secs(9)).await;
+        }
+        assert!(connection.is_body_done());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_100_continue_gets_it_with_the_first_read_of_the_body() {
+        let (connection, mut client) = connected().await;
+        connection.begin(Length::Exact(2), 0, true);
+        let play = async {
+            let mut told = [0; 25];
+            tokio::io::AsyncReadExt::read_exact(&mut client, &mut told).await.unwrap();
+            assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n");
+            client.write_all(b"ab").await.unwrap();
+        };
+        let (read, ()) = tokio::join!(read(&connection, 2), play);
+        read.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_body_is_cut_where_its_limit_is() {
+        let (connection, mut client) = connected().await;
+        connection.begin(Length::Chunked, 5, false);
+        client.write_all(b"3\r\nabc\r\n3\r\nabc\r\n0\r\n\r\n").await.unwrap();
+        let failed = read(&connection, 6).await.unwrap_err();
+        assert!(matches!(failed, BodyError::TooLarge { limit: 5 }), "{failed:?}");
+        assert!(!connection.is_body_done());
     }
 }

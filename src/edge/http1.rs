@@ -56,8 +56,7 @@ impl Server {
         let connection = Rc::new(Downstream::new(io));
         let mut fresh = true;
         loop {
-            idle.set(true);
-            let next = self.head(&connection, fresh).await;
+            let next = self.head(&connection, fresh, idle).await;
             idle.set(false);
             fresh = false;
             let ended = match next {
@@ -78,8 +77,8 @@ impl Server {
         }
     }
 
-    /// Waits for the head of the next request.
-    async fn head(&self, connection: &Downstream, fresh: bool) -> Next {
+    /// Waits for the head of the next request; `idle` as long as nothing of it has come.
+    async fn head(&self, connection: &Downstream, fresh: bool, idle: &Cell<bool>) -> Next {
         let world = self.proxy.world();
         let rules = &world.config.http;
         let limits = Limits { max_head: rules.max_header_size, ..Limits::default() };
@@ -107,6 +106,7 @@ impl Server {
             if !begun && !input.is_empty() {
                 (begun, since) = (true, None);
             }
+            idle.set(input.is_empty());
             if input.is_empty() {
                 *input = BytesMut::new(); // an idle connection holds no memory but its own
             }
@@ -150,6 +150,7 @@ impl Server {
 
     /// Writes an answer and tells how its body was sent; `None` when it broke off.
     async fn answer(&self, connection: &Downstream, answer: Answer, asked: &Asked) -> Option<Mode> {
+        connection.answer();
         let Answer { response, account } = answer;
         let (mut sender, mode) = sender(response, asked);
         let sent = send(connection, &mut sender).await;
@@ -310,3 +311,6 @@ async fn linger(connection: &Downstream) {
     })
     .await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,12 +62,19 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 #[derive(Debug, Default)]
 pub struct Crowd(AtomicUsize);
 
+/// A connection, as its owner sees it.
+struct Open {
+    /// No request is under way.
+    idle: Rc<Cell<bool>>,
+    task: AbortHandle,
+}
+
 /// The connections of one worker.
 pub struct Connections {
     server: Server,
     crowd: Arc<Crowd>,
     worker: usize,
-    open: RefCell<HashMap<u64, (Rc<Cell<bool>>, AbortHandle)>>,
+    open: RefCell<HashMap<u64, Open>>,
     next: Cell<u64>,
     emptied: Notify,
 }
@@ -76,14 +83,7 @@ impl Connections {
     /// None yet.
     #[must_use]
     pub fn new(server: Server, crowd: Arc<Crowd>, worker: usize) -> Rc<Self> {
-        Rc::new(Self {
-            server,
-            crowd,
-            worker,
-            open: RefCell::default(),
-            next: Cell::new(0),
-            emptied: Notify::new(),
-        })
+        Rc::new(Self { server, crowd, worker, open: RefCell::default(), next: Cell::new(0), emptied: Notify::new() })
     }
 
     /// Accepts until the future is dropped.
@@ -114,6 +114,8 @@ impl Connections {
             Poll::Ready(())
         })
         .await;
+        // What they have sent is read meanwhile: whoever waits for an answer is not idle when the idle ones are ended.
+        sleep(PAUSE).await;
     }
 
     fn begin(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, gauge: &Arc<Gauge>) {
@@ -129,23 +131,23 @@ impl Connections {
                 place.of.server.serve(io, Client { peer, scheme: "http" }, &idle).await;
             }
         });
-        self.open.borrow_mut().insert(id, (idle, task.abort_handle()));
+        self.open.borrow_mut().insert(id, Open { idle, task: task.abort_handle() });
     }
 
     /// Ends the connections on which no request is under way; the others end with their answers.
     pub fn leave(&self) {
         self.server.phase.leave();
-        for (idle, task) in self.open.borrow().values() {
-            if idle.get() {
-                task.abort();
+        for open in self.open.borrow().values() {
+            if open.idle.get() {
+                open.task.abort();
             }
         }
     }
 
     /// Ends all at once.
     pub fn end(&self) {
-        for (_, task) in self.open.borrow().values() {
-            task.abort();
+        for open in self.open.borrow().values() {
+            open.task.abort();
         }
     }
 

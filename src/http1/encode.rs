@@ -4,7 +4,6 @@
 
 use std::num::NonZero;
 
-use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
     header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
@@ -33,6 +32,7 @@ pub enum Connection {
     /// This message is the last.
     Close,
     /// It changes to the protocol of the Upgrade field among the headers.
+    #[cfg_attr(not(test), expect(dead_code, reason = "upgrades are not served yet"))]
     Upgrade,
 }
 
@@ -88,16 +88,6 @@ pub fn write_chunk_head(out: &mut Vec<u8>, bytes: NonZero<usize>) {
     }
     out.extend_from_slice(&digits[at..]);
     out.extend_from_slice(b"\r\n");
-}
-
-/// Writes a small chunk whole; nothing for no data.
-pub fn write_chunk(out: &mut Vec<u8>, data: &Bytes) {
-    if let Some(bytes) = NonZero::new(data.len()) {
-        out.reserve(data.len() + 24);
-        write_chunk_head(out, bytes);
-        out.extend_from_slice(data);
-        out.extend_from_slice(CHUNK_END);
-    }
 }
 
 /// Writes the end of a chunked body, with those trailers that [`may_trail`].

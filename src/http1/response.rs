@@ -15,12 +15,14 @@ pub struct ResponseHead {
     /// 100 to 599.
     pub status: StatusCode,
     /// HTTP/1.0 or HTTP/1.1.
+    #[cfg_attr(not(test), expect(dead_code, reason = "what it means for the connection is in `keep_alive`"))]
     pub version: Version,
     /// All fields.
     pub headers: HeaderMap,
     /// The body that follows. Empty for 1xx, 204, 304 and answers to HEAD, whatever the fields say.
     pub length: Length,
     /// What Content-Length said, also where no body follows.
+    #[cfg_attr(not(test), expect(dead_code, reason = "answers to HEAD still carry it among their fields"))]
     pub content_length: Option<u64>,
     /// Whether the connection can carry another request when the body has ended.
     pub keep_alive: bool,

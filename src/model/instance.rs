@@ -28,7 +28,7 @@ pub struct Instance {
     pub meta: BTreeMap<String, String>,
     /// The datacenter it is in; empty for a fixed one.
     pub datacenter: String,
-    /// Consul's CreateIndex of the registration; 0 for a fixed one.
+    /// Consul's `CreateIndex` of the registration; 0 for a fixed one.
     pub create_index: u64,
 }
 

@@ -1,7 +1,11 @@
 //! Path patterns, parsed, and what one took from a path.
 //! Which of many patterns wins is the route table's to say.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{
+    fmt::{self, Write},
+    str::FromStr,
+    sync::Arc,
+};
 
 pub use super::host::HostPattern;
 use super::path::{self, PathError};
@@ -89,8 +93,11 @@ impl FromStr for PathPattern {
         if let Some(name) = early.and_then(Segment::name) {
             return Err(PatternError::Early(name.into()));
         }
-        let text = segments.iter().map(|segment| format!("/{segment}")).collect::<String>().into();
-        Ok(Self { text, segments })
+        let mut written = String::with_capacity(text.len());
+        for segment in &segments {
+            let _ = write!(written, "/{segment}");
+        }
+        Ok(Self { text: written.into(), segments })
     }
 }
 

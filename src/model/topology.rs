@@ -97,11 +97,6 @@ impl Topology {
     pub fn members(&self, service: &ServiceName) -> Option<&Members> {
         self.services.get(service)
     }
-
-    /// Every service that a source has told of, by name.
-    pub fn services(&self) -> impl Iterator<Item = (&ServiceName, &Members)> {
-        self.services.iter()
-    }
 }
 
 fn compare(service: &ServiceName, old: &Members, new: &Members) -> Vec<Difference> {
@@ -109,11 +104,8 @@ fn compare(service: &ServiceName, old: &Members, new: &Members) -> Vec<Differenc
     let key = |i: &Instance| (i.id.clone(), i.address.clone());
     let before: HashMap<_, _> = old.instances.iter().map(|i| (key(i), i)).collect();
     let after: HashMap<_, _> = new.instances.iter().map(|i| (key(i), i)).collect();
-    let difference = |instance: &InstanceId, kind| Difference {
-        service: service.clone(),
-        instance: instance.clone(),
-        kind,
-    };
+    let difference =
+        |instance: &InstanceId, kind| Difference { service: service.clone(), instance: instance.clone(), kind };
     let mut all = Vec::new();
     for gone in old.instances.iter().filter(|i| !after.contains_key(&key(i))) {
         all.push(difference(&gone.id, Kind::Left));

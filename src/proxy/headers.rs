@@ -18,8 +18,8 @@ pub fn host(headers: &HeaderMap) -> &str {
     headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default()
 }
 
-/// Removes what belongs to the connection it came on, and what `Connection` says does. The framing stays to be
-/// read: the codec never writes it from here.
+/// Removes what belongs to the connection it came on, and what `Connection` says does, except the host: a request
+/// without one is for nobody. To be done before any field of ours is set, which nobody may have removed.
 pub fn strip_connection(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
         let nominated: Vec<HeaderName> = headers
@@ -27,6 +27,7 @@ pub fn strip_connection(headers: &mut HeaderMap) {
             .iter()
             .flat_map(|value| value.as_bytes().split(|&b| b == b','))
             .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+            .filter(|name| *name != header::HOST)
             .collect();
         for name in nominated {
             headers.remove(name);
@@ -64,10 +65,22 @@ fn remove_where(headers: &mut HeaderMap, matches: impl Fn(&str) -> bool) {
     }
 }
 
-/// Makes a request's fields those that upstream shall see; gives the `Host` that its client wrote.
+/// Takes one hop off `Max-Forwards`, where it is a number; true if there was none left, so that the request ends here.
+/// For OPTIONS alone: TRACE is refused. Source: RFC 9110 §7.6.2.
+pub fn is_last_hop(headers: &mut HeaderMap) -> bool {
+    let mut told = headers.get_all(header::MAX_FORWARDS).iter();
+    let (Some(value), None) = (told.next(), told.next()) else { return false };
+    let Some(hops) = value.to_str().ok().and_then(|text| text.parse::<u32>().ok()) else { return false };
+    if let Some(left) = hops.checked_sub(1) {
+        headers.insert(header::MAX_FORWARDS, left.into());
+    }
+    hops == 0
+}
+
+/// Makes a request's fields those that upstream shall see; gives the `Host` that its client wrote. The fields of the
+/// connection are gone already.
 pub fn outbound(headers: &mut HeaderMap, client: &Client) -> HeaderValue {
     let host = headers.remove(header::HOST).unwrap_or(HeaderValue::from_static(""));
-    strip_connection(headers);
     remove_where(headers, is_claim);
     let ip = client.peer.ip().to_canonical();
     if let Ok(value) = HeaderValue::from_str(&ip.to_string()) {
@@ -98,7 +111,7 @@ fn forwarded(ip: IpAddr, host: &HeaderValue, scheme: &str) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::trail::Trail, *};
 
     fn map(fields: &[(&str, &str)]) -> HeaderMap {
         let field = |(n, v): &(&str, &str)| (HeaderName::try_from(*n).unwrap(), HeaderValue::try_from(*v).unwrap());
@@ -115,8 +128,10 @@ mod tests {
         names
     }
 
-    const CLIENT: Client =
-        Client { peer: std::net::SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)), 4711), scheme: "http" };
+    const CLIENT: Client = Client {
+        peer: std::net::SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)), 4711),
+        scheme: "http",
+    };
 
     #[test]
     fn fields_of_the_connection_and_what_it_nominates_are_removed() {
@@ -167,9 +182,31 @@ mod tests {
 
     #[test]
     fn nobody_can_have_our_fields_removed() {
-        let mut headers = map(&[("connection", "x-forwarded-for, forwarded, via, host"), ("host", "h")]);
+        let nominated = "x-forwarded-for, forwarded, via, host, x-request-id, traceparent";
+        let mut headers = map(&[("connection", nominated), ("host", "h"), ("x-request-id", "theirs")]);
+        // In the order in which `handle` does it.
+        strip_connection(&mut headers);
+        let trail = Trail::begin(&mut headers);
         assert_eq!(outbound(&mut headers, &CLIENT), "h");
-        assert!(["x-forwarded-for", "forwarded", "via"].iter().all(|name| headers.contains_key(*name)));
+        assert!(["x-forwarded-for", "forwarded", "via", "traceparent"].iter().all(|name| headers.contains_key(*name)));
+        assert!(trail.request_id != "theirs" && headers["x-request-id"] == trail.request_id);
+    }
+
+    #[test]
+    fn each_hop_is_counted_down_and_the_last_is_told() {
+        for (told, last, left) in [
+            (&[][..], false, None),
+            (&[("max-forwards", "0")], true, Some("0")),
+            (&[("max-forwards", "1")], false, Some("0")),
+            (&[("max-forwards", "10")], false, Some("9")),
+            (&[("max-forwards", "-1")], false, Some("-1")),
+            (&[("max-forwards", "many")], false, Some("many")),
+            (&[("max-forwards", "0"), ("max-forwards", "5")], false, Some("0")),
+        ] {
+            let mut headers = map(told);
+            assert_eq!(is_last_hop(&mut headers), last, "{told:?}");
+            assert_eq!(headers.get("max-forwards").map(|v| v.to_str().unwrap()), left, "{told:?}");
+        }
     }
 
     #[test]

@@ -22,7 +22,8 @@ pub fn answer(world: &Snapshot, request: &Request<Body>, trail: &Trail) -> Optio
     if !asked || !matches!(*request.method(), Method::GET | Method::HEAD) {
         return None;
     }
-    let services: BTreeMap<_, _> = world.clusters.iter().map(|(name, cluster)| (name.as_str(), state(cluster))).collect();
+    let services: BTreeMap<_, _> =
+        world.clusters.iter().map(|(name, cluster)| (name.as_str(), state(cluster))).collect();
     let healthy = services.values().all(|&s| s == HEALTHY);
     let status = if healthy && world.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Some(reply::json(status, "application/json", &Report { gateway: HEALTHY, services }, trail))

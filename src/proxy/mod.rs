@@ -91,10 +91,15 @@ impl Proxy {
     /// Answers one request: find the route, forward, account for it.
     pub async fn handle(&self, mut request: Request<Body>, client: &Client) -> Answer {
         let started = Instant::now();
+        headers::strip_connection(request.headers_mut());
         let trail = Trail::begin(request.headers_mut());
+        let is_ours = *request.method() == Method::OPTIONS && headers::is_last_hop(request.headers_mut());
         let world = self.world();
         let unrouted = |refusal| self.account(&self.unrouted, request.method(), started).close(refusal);
 
+        if is_ours {
+            return unrouted(reply::last_hop(&trail));
+        }
         if let Some(answer) = health::answer(&world, &request, &trail) {
             return unrouted(answer);
         }

@@ -80,6 +80,11 @@ fn later(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
+/// 200 without content, to an OPTIONS that was not to go further. Source: RFC 9110 §7.6.2, §9.3.7.
+pub(super) fn last_hop(trail: &Trail) -> Response<Body> {
+    trail.mark(Response::new(Body::empty()))
+}
+
 /// 404.
 pub(super) fn no_route(trail: &Trail) -> Response<Body> {
     problem(StatusCode::NOT_FOUND, "no route serves this path", None, trail)
@@ -113,9 +118,7 @@ pub(super) fn refused(refusal: &Refusal, trail: &Trail) -> Response<Body> {
         Refusal::Head(e) => problem(e.status(), &e.to_string(), None, trail),
         Refusal::Path(e) => problem(StatusCode::BAD_REQUEST, &e.to_string(), None, trail),
         Refusal::Target => problem(StatusCode::BAD_REQUEST, "the target is not a valid path and query", None, trail),
-        Refusal::Method => {
-            problem(StatusCode::NOT_IMPLEMENTED, "CONNECT and TRACE are not served here", None, trail)
-        }
+        Refusal::Method => problem(StatusCode::NOT_IMPLEMENTED, "CONNECT and TRACE are not served here", None, trail),
         Refusal::TimedOut => problem(StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time", None, trail),
         Refusal::TooLarge { limit } => too_large(*limit, trail),
     }
@@ -141,7 +144,9 @@ pub(super) fn failed(error: &CallError, service: &ServiceName, trail: &Trail) ->
             ExchangeError::Closed { .. } => {
                 say(StatusCode::BAD_GATEWAY, "the instance closed the connection without an answer")
             }
-            ExchangeError::Malformed(_) | ExchangeError::Switched => say(StatusCode::BAD_GATEWAY, "the instance's answer is not valid HTTP"),
+            ExchangeError::Malformed(_) | ExchangeError::MalformedBody(_) | ExchangeError::Switched => {
+                say(StatusCode::BAD_GATEWAY, "the instance's answer is not valid HTTP")
+            }
             ExchangeError::ReadTimeout(_) => {
                 say(StatusCode::GATEWAY_TIMEOUT, "no byte of an answer within `timeout.read`")
             }

@@ -50,7 +50,8 @@ impl Trail {
 
 /// An id that can stand in a log line or a label of somebody's without doing harm.
 fn is_request_id(value: &HeaderValue) -> bool {
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'/' | b'+' | b'=' | b'@');
+    let plain =
+        |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'/' | b'+' | b'=' | b'@');
     (1..=128).contains(&value.len()) && value.as_bytes().iter().all(plain)
 }
 
@@ -96,7 +97,7 @@ fn hex<const N: usize>() -> [u8; N] {
     digits
 }
 
-/// SplitMix64, seeded by the standard library's hash keys, which the system's randomness gives to each thread.
+/// `SplitMix64`, seeded by the standard library's hash keys, which the system's randomness gives to each thread.
 fn random() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     thread_local! {

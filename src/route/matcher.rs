@@ -47,22 +47,24 @@ impl Matcher {
         for segment in path.segments() {
             at = match segment {
                 Segment::Rest(_) => return keep(&mut self.nodes[at].rest, route),
-                Segment::Literal(text) => match self.nodes[at].literal.get(text) {
-                    Some(child) => child,
-                    None => {
+                Segment::Literal(text) => {
+                    if let Some(child) = self.nodes[at].literal.get(text) {
+                        child
+                    } else {
                         let child = self.grow();
                         self.nodes[at].literal.insert(text.clone(), child);
                         child
                     }
-                },
-                Segment::One(_) => match self.nodes[at].one {
-                    Some(child) => child,
-                    None => {
+                }
+                Segment::One(_) => {
+                    if let Some(child) = self.nodes[at].one {
+                        child
+                    } else {
                         let child = self.grow();
                         self.nodes[at].one = Some(child);
                         child
                     }
-                },
+                }
             };
         }
         keep(&mut self.nodes[at].here, route);

@@ -190,9 +190,9 @@ mod tests {
         let [method, host, path, headers] = request.split(' ').collect::<Vec<_>>().try_into().unwrap();
         let pairs = headers.split(',').filter_map(|pair| pair.split_once('='));
         let mut headers = HeaderMap::new();
-        pairs.for_each(|(name, value)| {
-            drop(headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
-        });
+        for (name, value) in pairs {
+            headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
         match table.find(&method.parse().unwrap(), host, path, &headers) {
             Found::Route(route, _) => route.name.to_string(),
             Found::MethodNotAllowed(methods) => methods.iter().map(Method::as_str).collect::<Vec<_>>().join(","),

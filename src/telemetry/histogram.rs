@@ -138,7 +138,7 @@ mod tests {
     fn parts_add_up() {
         let (a, b) = (Histogram::default(), Histogram::default());
         a.took(Duration::from_micros(500));
-        a.took(Duration::from_secs(60));
+        a.took(Duration::from_mins(1));
         b.took(Duration::from_millis(2));
         let sum = Sum::default().with(&a).with(&b);
         assert_eq!(sum.count(), 3);

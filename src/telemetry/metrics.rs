@@ -36,6 +36,7 @@ macro_rules! metrics {
         )*
 
         /// All of them but those of the process.
+        #[cfg(test)]
         pub const ALL: &[Declared] = &[$($id),*];
     };
 }

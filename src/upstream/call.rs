@@ -54,33 +54,34 @@ const TRIES: usize = 3;
 /// twice, only one that was used a moment ago is trusted.
 const FRESH: Duration = Duration::from_secs(2);
 
-/// Gets the answer of one instance of the service. Another instance is tried where nothing was sent.
+/// Gets the answer of one instance of the service. Another one is tried where nothing was sent, and where a kept
+/// connection was closed before the answer to a request that may be repeated.
 ///
 /// # Errors
 /// [`CallError`] of the last try.
-pub async fn call(cluster: &Cluster, local: &Rc<Local>, request: Outbound) -> Result<Response<Body>, CallError> {
-    let mut request = request;
+pub async fn call(cluster: &Cluster, local: &Rc<Local>, mut request: Outbound) -> Result<Response<Body>, CallError> {
+    let total = cluster.policy.timeout.total;
+    let whole = request.body.is_empty().then(Instant::now);
     let mut tried = Vec::new();
-    let mut fresh_only = false;
+    let mut closed = None;
+    let mut kept = true;
     let mut failed = None;
     while tried.len() < TRIES {
-        let Some(member) = cluster.pick(&tried) else { break };
-        loop {
-            match attempt(cluster, member, local, &mut request, fresh_only).await {
-                Ok(response) => return Ok(response),
-                Err(AttemptError::Dial(e)) => {
-                    failed = Some(CallError::Dial(e));
-                    tried.push(member.endpoint.serial);
-                    break;
-                }
-                // The instance closed an idle connection as the request was on its way: it saw nothing of it.
-                Err(AttemptError::Stale) if !fresh_only => fresh_only = true,
-                Err(AttemptError::Stale) => {
-                    return Err(CallError::Exchange(ExchangeError::Closed { untouched: true, source: None }));
-                }
-                Err(AttemptError::Exchange(e)) => return Err(CallError::Exchange(e)),
+        // Who closed a kept connection may well take a new one; but first anybody else.
+        let Some(member) = cluster.pick(&tried).or_else(|| closed.take()) else { break };
+        match attempt(cluster, member, local, &mut request, whole, kept).await {
+            Ok(response) => return Ok(response),
+            Err(AttemptError::Dial(e)) => failed = Some(CallError::Dial(e)),
+            Err(AttemptError::Stale(e)) => {
+                failed = Some(CallError::Exchange(e));
+                (closed, kept) = (Some(member), false);
             }
+            Err(AttemptError::Exchange(e)) => return Err(CallError::Exchange(e)),
         }
+        if whole.is_some_and(|since| since.elapsed() >= total) {
+            return Err(CallError::Exchange(ExchangeError::TotalTimeout(total)));
+        }
+        tried.push(member.endpoint.serial);
     }
     Err(failed.unwrap_or_else(|| CallError::NoInstance(cluster.service.clone())))
 }
@@ -88,7 +89,7 @@ pub async fn call(cluster: &Cluster, local: &Rc<Local>, request: Outbound) -> Re
 enum AttemptError {
     Dial(DialError),
     /// A kept connection turned out to be closed; the request is whole and may be sent again.
-    Stale,
+    Stale(ExchangeError),
     Exchange(ExchangeError),
 }
 
@@ -97,61 +98,69 @@ async fn attempt(
     member: &Member,
     local: &Rc<Local>,
     request: &mut Outbound,
-    fresh_only: bool,
+    whole: Option<Instant>,
+    kept: bool,
 ) -> Result<Response<Body>, AttemptError> {
     let permit = member.endpoint.admit(cluster.live(), local.worker);
     let started = permit.started();
     let repeatable = request.body.is_empty() && request.method.is_idempotent();
-    let connection = match connection(cluster, member, local, repeatable, fresh_only, started).await {
-        Ok(connection) => connection,
+    let found = if kept { local.pool.take(&member.endpoint, started, (!repeatable).then_some(FRESH)) } else { None };
+    let reused = found.is_some();
+    let dialed = match found {
+        Some(connection) => Ok((connection, started)),
+        None => dialed(cluster, member, whole).await,
+    };
+    let (connection, started) = match dialed {
+        Ok(connected) => connected,
         Err(e) => {
             let timed_out = matches!(e, DialError::TimedOut { .. });
             permit.report(if timed_out { Outcome::Timeout } else { Outcome::ConnectError });
             return Err(AttemptError::Dial(e));
         }
     };
-    let reused = connection.reused;
     let mut exchange = Exchange {
         connection,
         sender: sender(request),
         method: request.method.clone(),
         policy: cluster.policy.clone(),
     };
-    match exchange.head(started).await {
+    match exchange.head(started, whole).await {
         Ok(head) => {
-            let body = exchange.body(&head, permit, local);
+            let body = exchange.body(&head, permit, local).map_err(AttemptError::Exchange)?;
             let mut response = Response::new(body);
             *response.status_mut() = head.status;
             *response.headers_mut() = head.headers;
             Ok(response)
         }
-        Err(ExchangeError::Closed { untouched: true, .. }) if reused && repeatable => {
+        // The instance closed an idle connection as the request was on its way: it saw nothing of it.
+        Err(e @ ExchangeError::Closed { untouched: true, .. }) if reused && repeatable => {
             permit.report(Outcome::Cancelled);
-            Err(AttemptError::Stale)
+            Err(AttemptError::Stale(e))
         }
         Err(e) => {
             permit.report(match e {
                 ExchangeError::Body(_) => Outcome::Cancelled,
                 ExchangeError::ReadTimeout(_) | ExchangeError::TotalTimeout(_) => Outcome::Timeout,
-                ExchangeError::Closed { .. } | ExchangeError::Malformed(_) | ExchangeError::Switched => Outcome::Failure,
+                ExchangeError::Closed { .. }
+                | ExchangeError::Malformed(_)
+                | ExchangeError::MalformedBody(_)
+                | ExchangeError::Switched => Outcome::Failure,
             });
             Err(AttemptError::Exchange(e))
         }
     }
 }
 
-async fn connection(
+/// A new connection, and when it was there.
+async fn dialed(
     cluster: &Cluster,
     member: &Member,
-    local: &Rc<Local>,
-    repeatable: bool,
-    fresh_only: bool,
-    now: Instant,
-) -> Result<Connection, DialError> {
-    if !fresh_only && let Some(kept) = local.pool.take(&member.endpoint, now, (!repeatable).then_some(FRESH)) {
-        return Ok(kept);
-    }
-    dial(&member.endpoint.key.address, cluster.policy.timeout.connect, &cluster.deny).await
+    whole: Option<Instant>,
+) -> Result<(Connection, Instant), DialError> {
+    let timeouts = &cluster.policy.timeout;
+    let left = whole.map_or(timeouts.total, |since| timeouts.total.saturating_sub(since.elapsed()));
+    let connection = dial(&member.endpoint.key.address, timeouts.connect.min(left), &cluster.deny).await?;
+    Ok((connection, Instant::now()))
 }
 
 /// Writes the head and takes the body. A body-less request can be written again: there is nothing to take.
@@ -173,3 +182,5 @@ fn bodyless(method: &Method) -> bool {
     !matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
+#[cfg(test)]
+mod tests;

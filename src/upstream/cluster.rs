@@ -1,9 +1,6 @@
 //! A service's members, its policy and the order of their turns: a rule, built anew when any of it changes.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use super::{balance::RoundRobin, endpoint::Endpoint, policy::Policy, service::Service};
 use crate::model::{

@@ -16,7 +16,12 @@ use http::{Method, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::{Local, endpoint::Permit, policy::Policy, pool::Connection};
+use super::{
+    Local,
+    endpoint::Permit,
+    policy::{Policy, Timeouts},
+    pool::Connection,
+};
 use crate::{
     body::{Body, BodyError},
     http1::{
@@ -56,6 +61,9 @@ pub enum ExchangeError {
     /// What came is no HTTP answer.
     #[error("the instance's answer is not valid HTTP")]
     Malformed(#[source] ResponseError),
+    /// Its head is good, but what came of the body with it is not.
+    #[error("the body of the instance's answer is malformed")]
+    MalformedBody(#[source] crate::http1::body::BodyError),
     /// It switched to a protocol that nobody asked for.
     #[error("the instance switched protocols unasked")]
     Switched,
@@ -80,15 +88,16 @@ const HEAD_ROOM: usize = 8 * 1024;
 const BODY_ROOM: usize = 32 * 1024;
 
 impl Exchange {
-    /// Waits for the head of the answer, sending the request meanwhile. `started` is now.
+    /// Waits for the head of the answer, sending the request meanwhile. `started` is now; `whole`, since when the
+    /// request has been whole, where its body is not still to come.
     ///
     /// # Errors
     /// [`ExchangeError`]; the connection is then of no more use.
-    pub async fn head(&mut self, started: Instant) -> Result<ResponseHead, ExchangeError> {
+    pub async fn head(&mut self, started: Instant, whole: Option<Instant>) -> Result<ResponseHead, ExchangeError> {
         let mut reader = ResponseReader::new(HEAD);
         let mut interim = 0;
         let mut broken = None;
-        let mut progress = Progress { sent: 0, read: 0, at: started };
+        let mut progress = Progress { sent: 0, read: 0, uploaded: started, moved: started, whole };
         let mut read = 0;
         poll_fn(|cx| {
             if broken.is_none() && !self.sender.is_done() {
@@ -128,23 +137,18 @@ impl Exchange {
                     Poll::Pending => break,
                 }
             }
-            progress.note(self.sender.progress(), read, started);
-            let timeouts = &self.policy.timeout;
-            // While the client's body goes out, only a standstill counts.
-            let total = if self.sender.is_done() && read == 0 { progress.at } else { progress.at.max(started) } + timeouts.total;
-            let wait = progress.at + timeouts.read;
-            let (deadline, error) = if self.sender.is_done() && wait < total {
-                (wait, ExchangeError::ReadTimeout(timeouts.read))
-            } else {
-                (total, ExchangeError::TotalTimeout(timeouts.total))
-            };
+            progress.note(self.sender.progress(), read);
+            let (deadline, error) = progress.deadline(self.sender.is_done(), &self.policy.timeout);
             self.connection.timer.poll(cx, deadline).map(|()| Err(error))
         })
         .await
     }
 
     /// The body of the answer with this head. It gives the connection back and reports to the permit when it ends.
-    pub fn body(self, head: &ResponseHead, permit: Permit, local: &Rc<Local>) -> Body {
+    ///
+    /// # Errors
+    /// `MalformedBody`: there is still time to say so. Later, an answer can only be broken off.
+    pub fn body(self, head: &ResponseHead, permit: Permit, local: &Rc<Local>) -> Result<Body, ExchangeError> {
         let outcome = judge(head.status);
         let mut answer = Answer {
             keep: head.keep_alive && !matches!(head.length, Length::UntilClose),
@@ -156,25 +160,56 @@ impl Exchange {
             local: local.clone(),
             policy: self.policy,
             left: if let Length::Exact(n) = head.length { Some(n) } else { None },
+            first: None,
             waiting: None,
         };
-        answer.whole().unwrap_or_else(|| Body::stream(answer))
+        match answer.begin() {
+            Ok(Some(whole)) => Ok(whole),
+            Ok(None) => Ok(Body::stream(answer)),
+            Err(e) => {
+                answer.fail(Outcome::Failure);
+                Err(ExchangeError::MalformedBody(e))
+            }
+        }
     }
 }
 
-/// When something last moved.
+/// What the waits for a head are measured from.
 struct Progress {
     sent: u64,
     read: u64,
-    at: Instant,
+    /// When the request last moved.
+    uploaded: Instant,
+    /// When the request or its answer last moved.
+    moved: Instant,
+    /// Since when the request has been whole.
+    whole: Option<Instant>,
 }
 
 impl Progress {
-    fn note(&mut self, sent: u64, read: u64, started: Instant) {
-        if (sent, read) != (self.sent, self.read) {
-            // The first write follows the start at once: no need to ask the clock again.
-            self.at = if self.sent == 0 && read == 0 { started } else { Instant::now() };
-            (self.sent, self.read) = (sent, read);
+    fn note(&mut self, sent: u64, read: u64) {
+        if (sent, read) == (self.sent, self.read) {
+            return;
+        }
+        // The first write follows the start at once: no need to ask the clock again.
+        let now = if self.sent == 0 && read == 0 { self.moved } else { Instant::now() };
+        if sent != self.sent {
+            self.uploaded = now;
+        }
+        self.moved = now;
+        (self.sent, self.read) = (sent, read);
+    }
+
+    /// Until when to wait, and what it means when that has passed. An answer that comes byte by byte puts off the
+    /// timeout for reading, but not the one for all.
+    fn deadline(&mut self, uploaded: bool, timeouts: &Timeouts) -> (Instant, ExchangeError) {
+        // While the client's body goes out, only a standstill counts.
+        let since = if uploaded { *self.whole.get_or_insert(self.uploaded) } else { self.uploaded };
+        let (total, wait) = (since + timeouts.total, self.moved + timeouts.read);
+        if uploaded && wait < total {
+            (wait, ExchangeError::ReadTimeout(timeouts.read))
+        } else {
+            (total, ExchangeError::TotalTimeout(timeouts.total))
         }
     }
 }
@@ -201,28 +236,29 @@ struct Answer {
     policy: Arc<Policy>,
     /// Bytes to come, where that is known.
     left: Option<u64>,
+    /// What had come with the head.
+    first: Option<Piece>,
     /// Since when nothing came.
     waiting: Option<Instant>,
 }
 
 impl Answer {
-    /// The whole body, where it has come already: nothing more to wait for.
-    fn whole(&mut self) -> Option<Body> {
+    /// Looks at what has come with the head; gives the body where that is all of it: nothing more to wait for.
+    fn begin(&mut self) -> Result<Option<Body>, crate::http1::body::BodyError> {
         if self.decoder.is_done() {
             self.end();
-            return Some(Body::empty());
+            return Ok(Some(Body::empty()));
         }
-        let input = &mut self.connection.as_mut()?.input;
-        let left = usize::try_from(self.left?).ok()?;
-        if self.sender.is_some() || left == 0 || input.len() < left {
-            return None;
+        let Some(connection) = &mut self.connection else { return Ok(None) };
+        match self.decoder.decode(&mut connection.input)? {
+            Piece::More => {}
+            Piece::Data(data) if self.decoder.is_done() && self.sender.is_none() => {
+                self.end();
+                return Ok(Some(data.into()));
+            }
+            piece => self.first = Some(piece),
         }
-        let Ok(Piece::Data(data)) = self.decoder.decode(input) else { return None };
-        if !self.decoder.is_done() {
-            return None;
-        }
-        self.end();
-        Some(data.into())
+        Ok(None)
     }
 
     /// All has been read: the connection is free, and the request is over.
@@ -252,6 +288,9 @@ impl Answer {
             // A request that broke off spoils the connection, not the answer that is on its way.
             self.keep &= sent.is_ok();
             self.sender = None;
+        }
+        if let Some(piece) = self.first.take() {
+            return Poll::Ready(Ok(piece));
         }
         loop {
             match self.decoder.decode(&mut connection.input).map_err(BodyError::Malformed)? {

@@ -37,11 +37,8 @@ pub struct PoolRules {
 
 impl Default for Policy {
     fn default() -> Self {
-        let timeout = Timeouts {
-            total: Duration::from_secs(30),
-            connect: Duration::from_secs(5),
-            read: Duration::from_secs(10),
-        };
+        let timeout =
+            Timeouts { total: Duration::from_secs(30), connect: Duration::from_secs(5), read: Duration::from_secs(10) };
         let pool = PoolRules { max_idle: 100, idle_timeout: Duration::from_secs(90) };
         Self { timeout, accept: vec![Health::Passing, Health::Warning], pool }
     }

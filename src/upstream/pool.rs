@@ -31,8 +31,6 @@ pub struct Connection {
     pub input: BytesMut,
     /// For all waits on this connection.
     pub timer: Timer,
-    /// Whether a request was answered on it before.
-    pub reused: bool,
 }
 
 /// A worker's idle connections, by the serial of their endpoint.
@@ -51,11 +49,12 @@ impl Pool {
     /// An idle connection to `endpoint` that shows no sign of an end; the one used last, for it is the likeliest to
     /// live. With `fresh`, only one that has been idle for less than that.
     pub fn take(&self, endpoint: &Endpoint, now: Instant, fresh: Option<Duration>) -> Option<Connection> {
-        let mut shelves = self.0.borrow_mut();
-        let shelf = shelves.get_mut(&endpoint.serial)?;
-        let limit = fresh.unwrap_or(shelf.idle_timeout).min(shelf.idle_timeout);
-        while let Some((connection, _)) = shelf.idle.pop_back_if(|(_, since)| now.duration_since(*since) < limit) {
-            if connection.io.is_quiet() {
+        let mut kept = self.0.borrow_mut();
+        let here = kept.get_mut(&endpoint.serial)?;
+        let limit = fresh.unwrap_or(here.idle_timeout).min(here.idle_timeout);
+        while let Some((connection, _)) = here.idle.pop_back_if(|(_, since)| now.duration_since(*since) < limit) {
+            let quiet = if fresh.is_some() { connection.io.is_surely_quiet() } else { connection.io.is_quiet() };
+            if quiet {
                 return Some(connection);
             }
         }
@@ -69,18 +68,17 @@ impl Pool {
         }
         // An idle connection holds no memory but its own.
         connection.input = BytesMut::new();
-        connection.reused = true;
-        let mut shelves = self.0.borrow_mut();
-        let shelf = shelves.entry(endpoint.serial).or_insert_with(|| Shelf {
+        let mut kept = self.0.borrow_mut();
+        let here = kept.entry(endpoint.serial).or_insert_with(|| Shelf {
             endpoint: endpoint.clone(),
             idle_timeout: rules.idle_timeout,
             idle: VecDeque::new(),
         });
-        shelf.idle_timeout = rules.idle_timeout;
-        if shelf.idle.len() >= rules.max_idle {
-            shelf.idle.pop_front();
+        here.idle_timeout = rules.idle_timeout;
+        if here.idle.len() >= rules.max_idle {
+            here.idle.pop_front();
         }
-        shelf.idle.push_back((connection, Instant::now()));
+        here.idle.push_back((connection, Instant::now()));
     }
 
     /// Closes what nobody should use any more: connections to instances that left, too old ones, and those that the
@@ -88,7 +86,9 @@ impl Pool {
     pub fn tidy(&self, now: Instant) {
         self.0.borrow_mut().retain(|_, shelf| {
             shelf.idle.retain(|(connection, since)| {
-                shelf.endpoint.is_listed() && now.duration_since(*since) < shelf.idle_timeout && connection.io.is_quiet()
+                shelf.endpoint.is_listed()
+                    && now.duration_since(*since) < shelf.idle_timeout
+                    && connection.io.is_quiet()
             });
             !shelf.idle.is_empty()
         });
@@ -142,8 +142,10 @@ pub async fn dial(address: &Address, limit: Duration, deny: &[IpNet]) -> Result<
             Address::Name(host, port) => {
                 let mut last = io::Error::from(io::ErrorKind::NotFound);
                 for ip in lookup_host((&**host, *port)).await? {
-                    if let Some(denied) = deny.iter().any(|net| net.contains(&ip.ip())).then_some(ip.ip()) {
-                        last = io::Error::other(AddressError::Denied(denied));
+                    // An IPv4 address in IPv6's clothes is reached all the same.
+                    let reached = ip.ip().to_canonical();
+                    if deny.iter().any(|net| net.contains(&reached)) {
+                        last = io::Error::other(AddressError::Denied(reached));
                         continue;
                     }
                     match connect(ip).await {
@@ -164,7 +166,7 @@ pub async fn dial(address: &Address, limit: Duration, deny: &[IpNet]) -> Result<
 
 async fn connect(to: SocketAddr) -> io::Result<Connection> {
     let io = Io::new(TcpStream::connect(to).await?)?;
-    Ok(Connection { io, input: BytesMut::new(), timer: Timer::default(), reused: false })
+    Ok(Connection { io, input: BytesMut::new(), timer: Timer::default() })
 }
 
 fn refused(address: &Address, source: io::Error) -> DialError {
@@ -172,5 +174,26 @@ fn refused(address: &Address, source: io::Error) -> DialError {
     match source.downcast::<AddressError>() {
         Ok(source) => DialError::Address { address, source },
         Err(source) => DialError::Connect { address, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_that_resolves_into_a_denied_network_is_not_dialed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let deny: Vec<IpNet> = vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
+        for name in ["localhost", "127.0.0.1", "::ffff:127.0.0.1"] {
+            let address = Address::Name(name.into(), port);
+            let dialed = dial(&address, Duration::from_secs(5), &deny).await;
+            let denied = matches!(&dialed, Err(DialError::Address { source: AddressError::Denied(_), .. }));
+            assert!(denied, "{name}: {dialed:?}");
+            assert!(dial(&Address::Name("127.0.0.1".into(), port), Duration::from_secs(5), &[]).await.is_ok());
+        }
     }
 }

@@ -3,8 +3,8 @@
 use std::{
     io,
     io::IoSlice,
-    net::SocketAddr,
-    task::{Context, Poll, Waker, ready},
+    mem::MaybeUninit,
+    task::{Context, Poll, ready},
 };
 
 use bytes::BytesMut;
@@ -22,14 +22,6 @@ impl Io {
     pub fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         Ok(Self(stream))
-    }
-
-    /// Who is at the other end.
-    ///
-    /// # Errors
-    /// The socket is already gone.
-    pub fn peer(&self) -> io::Result<SocketAddr> {
-        self.0.peer_addr()
     }
 
     /// Reads what there is, up to `room` bytes or so, behind what `buffer` holds; 0 is the end.
@@ -64,17 +56,17 @@ impl Io {
     }
 
     /// True when nothing has come on a connection on which nothing should come: neither bytes nor an end.
+    /// What came since the last turn of the event loop may be missed.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        match self.0.poll_read_ready(&mut cx) {
-            Poll::Pending => true,
-            Poll::Ready(Err(_)) => false,
-            // Readiness may be left from a read that took all there was: the socket has the last word.
-            Poll::Ready(Ok(())) => {
-                matches!(self.0.try_read(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
-            }
-        }
+        // Not `poll_read_ready`: a task that has used up its budget would be told that nothing came.
+        is_nothing(self.0.try_read(&mut [0]))
+    }
+
+    /// The same, by the word of the system, at the price of a call into it.
+    #[must_use]
+    pub fn is_surely_quiet(&self) -> bool {
+        self.is_quiet() && is_nothing(socket2::SockRef::from(&self.0).peek(&mut [MaybeUninit::uninit()]))
     }
 
     /// Makes the end of the connection a reset, which nobody can take for the end of a message.
@@ -87,5 +79,62 @@ impl Io {
     pub fn finish(&self) {
         // It may be gone already; then there is nobody to tell.
         let _ = socket2::SockRef::from(&self.0).shutdown(std::net::Shutdown::Write);
+    }
+}
+
+fn is_nothing(read: io::Result<usize>) -> bool {
+    matches!(read, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::{Future, poll_fn},
+        pin::pin,
+    };
+
+    use tokio::{
+        io::AsyncWriteExt,
+        net::TcpListener,
+        task::coop::{consume_budget, has_budget_remaining},
+    };
+
+    use super::*;
+
+    async fn pair() -> (Io, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (Io::new(near.unwrap()).unwrap(), far.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn bytes_and_an_end_are_no_silence_however_busy_the_task() {
+        let (io, mut far) = pair().await;
+        assert!(io.is_quiet() && io.is_surely_quiet());
+        far.write_all(b"ab").await.unwrap();
+        io.0.readable().await.unwrap();
+        poll_fn(|cx| {
+            while has_budget_remaining() {
+                let _ = pin!(consume_budget()).poll(cx);
+            }
+            assert!(!io.is_quiet() && !io.is_surely_quiet());
+            Poll::Ready(())
+        })
+        .await;
+
+        let (io, far) = pair().await;
+        drop(far);
+        io.0.readable().await.unwrap();
+        assert!(!io.is_quiet() && !io.is_surely_quiet());
+    }
+
+    #[tokio::test]
+    async fn what_the_event_loop_has_not_told_yet_is_heard_from_the_system() {
+        let (io, far) = pair().await;
+        assert!(io.is_surely_quiet());
+        drop(far);
+        // No await between: the event loop had no turn.
+        assert!(!io.is_surely_quiet());
     }
 }

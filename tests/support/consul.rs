@@ -36,10 +36,10 @@ impl Consul {
     /// Starts it again, empty, where it was: its indexes begin anew.
     pub async fn restart(&mut self) {
         self.kill().await;
-        let [http, server, serf] = self.ports;
+        let [api, server, gossip] = self.ports;
         let agent = Command::new(program())
             .args(["agent", "-dev", "-log-level=err", "-bind=127.0.0.1", "-client=127.0.0.1"])
-            .args([format!("-http-port={http}"), format!("-server-port={server}"), format!("-serf-lan-port={serf}")])
+            .args([format!("-http-port={api}"), format!("-server-port={server}"), format!("-serf-lan-port={gossip}")])
             .args(["-serf-wan-port=-1", "-dns-port=-1", "-grpc-port=-1"])
             .args(&self.flags)
             .stdin(Stdio::null())
@@ -127,11 +127,6 @@ impl Consul {
         let answer = request.send().await.unwrap();
         let status = answer.status();
         assert!(status.is_success(), "PUT {path}: {status} {}", answer.text().await.unwrap_or_default());
-    }
-
-    /// Any GET of the agent's API.
-    pub async fn get(&self, path: &str) -> Value {
-        self.http.get(self.url(path)).send().await.unwrap().json().await.unwrap()
     }
 }
 

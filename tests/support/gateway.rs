@@ -181,10 +181,7 @@ impl Gateway {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         let mut answer = Vec::new();
-        let mut buffer = [0; 16 * 1024];
-        while let Ok(Ok(n @ 1..)) = timeout(std::time::Duration::from_secs(1), stream.read(&mut buffer)).await {
-            answer.extend_from_slice(&buffer[..n]);
-        }
+        while let Ok(Ok(1..)) = timeout(std::time::Duration::from_secs(1), stream.read_buf(&mut answer)).await {}
         String::from_utf8_lossy(&answer).into_owned()
     }
 

@@ -12,7 +12,7 @@ use std::{
 
 pub use consul::Consul;
 pub use faults::{FakeConsul, Fault};
-pub use gateway::{Answer, Gateway};
+pub use gateway::Gateway;
 pub use origin::Origin;
 
 /// How long a condition is waited for before its test fails: far more than it takes, for machines under load.

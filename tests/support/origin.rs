@@ -146,7 +146,7 @@ impl Connection {
                 }
                 got.body.extend(self.input.drain(..size + 2).take(size));
             }
-            while self.line().await? != "" {}
+            while !self.line().await?.is_empty() {}
         }
         self.got.lock().unwrap().push(got.clone());
         Some(got)
@@ -176,9 +176,6 @@ impl Connection {
 
     /// Reads what comes; `None` at the end.
     pub async fn more(&mut self) -> Option<usize> {
-        let mut buffer = [0; 16 * 1024];
-        let n = self.stream.read(&mut buffer).await.ok().filter(|n| *n > 0)?;
-        self.input.extend_from_slice(&buffer[..n]);
-        Some(n)
+        self.stream.read_buf(&mut self.input).await.ok().filter(|n| *n > 0)
     }
 }

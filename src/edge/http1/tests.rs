@@ -1,0 +1,99 @@
+//! How answers are framed for those who asked.
+
+use std::collections::VecDeque;
+
+use http_body::{Frame, SizeHint};
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+};
+
+use super::*;
+use crate::body::BodyError;
+
+/// A body whose length is told, or not; the last piece may be an error.
+struct Pieces(VecDeque<Result<&'static str, ()>>, Option<u64>);
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Poll::Ready(self.0.pop_front().map(|piece| match piece {
+            Ok(data) => Ok(Frame::data(Bytes::from(data))),
+            Err(()) => Err(BodyError::CutShort(None)),
+        }))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.1.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+fn pieces(pieces: &[Result<&'static str, ()>], length: Option<u64>) -> Body {
+    Body::stream(Pieces(pieces.iter().copied().collect(), length))
+}
+
+/// What the client reads of an answer, and whether it ended in order.
+async fn written(status: u16, told: Option<&'static str>, body: Body, asked: &Asked) -> (String, bool) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+    let connection = Downstream::new(Io::new(accepted.unwrap().0).unwrap());
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    if let Some(told) = told {
+        response.headers_mut().insert(header::CONTENT_LENGTH, http::HeaderValue::from_static(told));
+    }
+    let (mut sender, _) = sender(response, asked);
+    let whole = send(&connection, &mut sender).await.is_ok();
+    drop(connection);
+    let mut read = String::new();
+    client.unwrap().read_to_string(&mut read).await.unwrap();
+    (read, whole)
+}
+
+const ASKED: Asked = Asked { head_only: false, http10: false, keep_alive: true };
+const BY_HEAD: Asked = Asked { head_only: true, ..ASKED };
+const BY_1_0: Asked = Asked { http10: true, ..ASKED };
+const BY_1_0_ONCE: Asked = Asked { keep_alive: false, ..BY_1_0 };
+
+#[tokio::test]
+async fn an_answer_is_framed_for_who_asked() {
+    let known = || Body::from("hello".to_owned());
+    let streamed = || pieces(&[Ok("hel"), Ok("lo")], None);
+    for (asked, status, told, body, expected) in [
+        (&ASKED, 200, None, known(), "200 OK\r\ncontent-length: 5\r\n\r\nhello"),
+        (&ASKED, 200, Some("5"), pieces(&[Ok("hel"), Ok("lo")], Some(5)), "200 OK\r\ncontent-length: 5\r\n\r\nhello"),
+        (&ASKED, 200, None, Body::empty(), "200 OK\r\ncontent-length: 0\r\n\r\n"),
+        (&ASKED, 200, None, streamed(), "200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"),
+        (&ASKED, 204, Some("5"), known(), "204 No Content\r\n\r\n"),
+        (&ASKED, 304, Some("5"), Body::empty(), "304 Not Modified\r\ncontent-length: 5\r\n\r\n"),
+        (&ASKED, 304, None, Body::empty(), "304 Not Modified\r\n\r\n"),
+        (&BY_HEAD, 200, Some("5"), Body::empty(), "200 OK\r\ncontent-length: 5\r\n\r\n"),
+        (&BY_HEAD, 200, None, Body::empty(), "200 OK\r\n\r\n"),
+        (&BY_HEAD, 404, None, known(), "404 Not Found\r\ncontent-length: 5\r\n\r\n"),
+        (&BY_1_0, 200, None, known(), "200 OK\r\ncontent-length: 5\r\nconnection: keep-alive\r\n\r\nhello"),
+        (&BY_1_0, 200, None, streamed(), "200 OK\r\nconnection: close\r\n\r\nhello"),
+        (&BY_1_0_ONCE, 200, None, known(), "200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello"),
+    ] {
+        let (read, whole) = written(status, told, body, asked).await;
+        assert_eq!((read.as_str(), whole), (format!("HTTP/1.1 {expected}").as_str(), true));
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_or_has_another_length_is_not_ended_in_order() {
+    for (body, expected) in [
+        (pieces(&[Ok("hel"), Err(())], None), "transfer-encoding: chunked\r\n\r\n3\r\nhel\r\n"),
+        (pieces(&[Ok("hel"), Err(())], Some(5)), "content-length: 5\r\n\r\nhel"),
+        (pieces(&[Ok("hel")], Some(5)), "content-length: 5\r\n\r\nhel"),
+        (pieces(&[Ok("hel"), Ok("lo!")], Some(5)), "content-length: 5\r\n\r\nhel"),
+    ] {
+        let (read, whole) = written(200, None, body, &ASKED).await;
+        assert_eq!((read.as_str(), whole), (format!("HTTP/1.1 200 OK\r\n{expected}").as_str(), false));
+    }
+}

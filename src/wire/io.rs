@@ -42,10 +42,10 @@ impl Io {
 
     /// Writes what the socket takes of `slices`.
     pub fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let socket = Pin::new(&mut *self.0.borrow_mut());
+        let socket = &mut *self.0.borrow_mut();
         let written = match slices {
-            [one] => socket.poll_write(cx, one),
-            many => socket.poll_write_vectored(cx, many),
+            [one] => Pin::new(socket).poll_write(cx, one),
+            many => Pin::new(socket).poll_write_vectored(cx, many),
         };
         match ready!(written) {
             Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),

@@ -4,8 +4,10 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: audit bench ci demo examples fmt help lint release setup test
+.PHONY: audit bench ci demo examples fmt fuzz help lint release setup test
 
+# Where cargo builds, which users may have set.
+TARGET = $${CARGO_TARGET_DIR:-target}
 # Every Rust file, also those that `cargo fmt` would not reach and those not yet committed.
 RUST = $$(git ls-files --cached --others --exclude-standard '*.rs')
 
@@ -37,19 +39,27 @@ audit: ## licences, banned crates and sources of all dependencies
 bench: ## the benchmarks
 	cargo bench --locked
 
+T ?= requests
+SECONDS ?= 120
+fuzz: ## one fuzzer, such as `make fuzz T=chunks`: requests, answers, chunks or paths
+	@cargo fuzz --version >/dev/null 2>&1 || \
+	{ echo "make fuzz needs cargo-fuzz: cargo install --locked cargo-fuzz" >&2; exit 1; }
+	@# Coverage needs a flag of the compiler that stable ones know but do not offer.
+	RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir fuzz --sanitizer none $(T) -- -max_total_time=$(SECONDS) -max_len=8192
+
 release: ## target/release/lictor
 	cargo build --locked --release
 
 examples: release ## every file in examples/ passes `lictor check`
 	@shopt -s nullglob; passed=0; failed=0; \
 	for file in examples/*.toml; do \
-	  if target/release/lictor check -c "$$file"; then passed=$$((passed + 1)); else failed=$$((failed + 1)); fi; \
+	  if "$(TARGET)/release/lictor" check -c "$$file"; then passed=$$((passed + 1)); else failed=$$((failed + 1)); fi; \
 	done; \
 	echo "examples: $$passed passed, $$failed failed"; \
 	[[ "$$passed" -gt 0 && "$$failed" -eq 0 ]]
 
 demo: setup release ## Consul, sample services and the gateway on http://localhost:8000, until Ctrl-C
-	@export CONSUL_BIN="$$(scripts/consul)"; exec target/release/lictor demo
+	@export CONSUL_BIN="$$(scripts/consul)"; exec "$(TARGET)/release/lictor" demo
 
 # The tests come last: their summary closes the output.
 ci: lint examples test ## what CI runs: lint, release build, examples, test

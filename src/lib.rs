@@ -15,6 +15,8 @@ mod consul;
 mod control;
 mod discovery;
 mod edge;
+#[doc(hidden)]
+pub mod fuzz;
 mod http1;
 mod model;
 mod proxy;

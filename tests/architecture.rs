@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["state"],
     &["proxy", "discovery", "control"],
     &["edge", "admin", "worker"],
-    &["app", "bench"],
+    &["app", "bench", "fuzz"],
     &["cli"],
     &["main", "lib"],
 ];

@@ -45,8 +45,8 @@ const STALL: Duration = Duration::from_secs(30);
 /// How long and how much is read, after the last answer, of what a client still sends.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 * 1024;
-/// Room for a head.
-const ROOM: usize = 8 * 1024;
+/// Room for a head and a small body.
+const ROOM: usize = 16 * 1024;
 /// What a client may send ahead while an answer is awaited.
 const AHEAD: usize = 16 * 1024;
 

@@ -5,17 +5,29 @@ use std::{
     io,
     io::IoSlice,
     mem::MaybeUninit,
-    pin::Pin,
-    task::{Context, Poll, ready},
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker, ready},
 };
 
-use bytes::BytesMut;
-use tokio::{io::AsyncWrite, net::TcpStream};
+use bytes::{Bytes, BytesMut};
+use tokio::{io::AsyncWrite, net::TcpStream, task::coop::unconstrained};
+use tokio_rustls::TlsStream;
 use tokio_util::io::poll_read_buf;
 
-/// A connection's socket.
+use super::Rewound;
+
+/// A connection's socket, with or without TLS around it.
 #[derive(Debug)]
-pub struct Io(RefCell<TcpStream>);
+pub struct Io(RefCell<Stream>);
+
+/// What the bytes go through.
+#[derive(Debug)]
+pub enum Stream {
+    /// The socket alone.
+    Plain(TcpStream),
+    /// A finished handshake, of either side.
+    Tls(Box<TlsStream<TcpStream>>),
+}
 
 impl Io {
     /// Takes a connected socket; small writes leave at once.
@@ -24,28 +36,46 @@ impl Io {
     /// The socket is already gone.
     pub fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(Self(RefCell::new(stream)))
+        Ok(Self(RefCell::new(Stream::Plain(stream))))
+    }
+
+    /// Takes a connection whose handshake has ended.
+    #[must_use]
+    pub fn tls(stream: TlsStream<TcpStream>) -> Self {
+        Self(RefCell::new(Stream::Tls(Box::new(stream))))
+    }
+
+    /// The same bytes for who reads and writes a stream of tokio's; `read` was read already and comes first.
+    #[must_use]
+    pub fn rewound(self, read: Bytes) -> Rewound {
+        Rewound::new(read, self.0.into_inner())
     }
 
     /// Reads what there is, up to `room` bytes or so, behind what `buffer` holds; 0 is the end.
-    /// Room is made only once there is something to read, so that a waiting connection holds no memory.
+    /// Without TLS, room is made only once there is something to read: a waiting connection holds no memory.
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut BytesMut, room: usize) -> Poll<io::Result<usize>> {
-        let socket = &mut *self.0.borrow_mut();
-        ready!(socket.poll_read_ready(cx))?;
+        let stream = &mut *self.0.borrow_mut();
+        if let Stream::Plain(socket) = stream {
+            ready!(socket.poll_read_ready(cx))?;
+        }
         if buffer.capacity() - buffer.len() < room / 4 {
             buffer.reserve(room);
         }
         // A read that does not fill the buffer has taken all there was, and tokio knows: the next one asks the event
         // loop first, not the system.
-        poll_read_buf(Pin::new(socket), cx, buffer)
+        match stream {
+            Stream::Plain(socket) => poll_read_buf(Pin::new(socket), cx, buffer),
+            Stream::Tls(tls) => poll_read_buf(Pin::new(tls), cx, buffer),
+        }
     }
 
     /// Writes what the socket takes of `slices`.
     pub fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let socket = &mut *self.0.borrow_mut();
-        let written = match slices {
-            [one] => Pin::new(socket).poll_write(cx, one),
-            many => Pin::new(socket).poll_write_vectored(cx, many),
+        let stream = &mut *self.0.borrow_mut();
+        let written = match (slices, stream) {
+            ([one], Stream::Plain(socket)) => Pin::new(socket).poll_write(cx, one),
+            (many, Stream::Plain(socket)) => Pin::new(socket).poll_write_vectored(cx, many),
+            (many, Stream::Tls(tls)) => Pin::new(tls).poll_write_vectored(cx, many),
         };
         match ready!(written) {
             Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -53,30 +83,63 @@ impl Io {
         }
     }
 
+    /// Ready when the system has all that was written.
+    pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self.0.borrow_mut() {
+            Stream::Plain(_) => Poll::Ready(Ok(())),
+            Stream::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
     /// True when nothing has come on a connection on which nothing should come: neither bytes nor an end.
     /// What came since the last turn of the event loop may be missed.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        // Not `poll_read_ready`: a task that has used up its budget would be told that nothing came.
-        is_nothing(self.0.borrow().try_read(&mut [0]))
+        match &mut *self.0.borrow_mut() {
+            // Not `poll_read_ready`: a task that has used up its budget would be told that nothing came.
+            Stream::Plain(socket) => is_nothing(socket.try_read(&mut [0])),
+            // What came may be a ticket for a later session, which is nothing to anybody but TLS.
+            Stream::Tls(tls) => {
+                let mut byte = BytesMut::with_capacity(1);
+                let read = std::future::poll_fn(|cx| poll_read_buf(Pin::new(&mut *tls), cx, &mut byte));
+                pin!(unconstrained(read)).poll(&mut Context::from_waker(Waker::noop())).is_pending()
+            }
+        }
     }
 
     /// The same, by the word of the system, at the price of a call into it.
     #[must_use]
     pub fn is_surely_quiet(&self) -> bool {
-        self.is_quiet() && is_nothing(socket2::SockRef::from(&*self.0.borrow()).peek(&mut [MaybeUninit::uninit()]))
+        let peek = |socket: &TcpStream| socket2::SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]);
+        self.is_quiet() && is_nothing(peek(self.0.borrow().socket()))
     }
 
     /// Makes the end of the connection a reset, which nobody can take for the end of a message.
     pub fn abort(&self) {
         // It may be gone already; then there is nobody to tell.
-        let _ = socket2::SockRef::from(&*self.0.borrow()).set_linger(Some(std::time::Duration::ZERO));
+        let _ = socket2::SockRef::from(self.0.borrow().socket()).set_linger(Some(std::time::Duration::ZERO));
     }
 
     /// Says that nothing more will be written.
     pub fn finish(&self) {
+        let stream = &mut *self.0.borrow_mut();
+        if let Stream::Tls(tls) = stream {
+            // The alert is small; a socket that does not take it belongs to who does not read.
+            let _ = Pin::new(tls).poll_shutdown(&mut Context::from_waker(Waker::noop()));
+        }
         // It may be gone already; then there is nobody to tell.
-        let _ = socket2::SockRef::from(&*self.0.borrow()).shutdown(std::net::Shutdown::Write);
+        let _ = socket2::SockRef::from(stream.socket()).shutdown(std::net::Shutdown::Write);
+    }
+}
+
+impl Stream {
+    /// The socket under it all.
+    #[must_use]
+    pub fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(tls) => tls.get_ref().0,
+        }
     }
 }
 
@@ -86,10 +149,7 @@ fn is_nothing(read: io::Result<usize>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        future::{Future, poll_fn},
-        pin::pin,
-    };
+    use std::future::poll_fn;
 
     use tokio::{
         io::AsyncWriteExt,
@@ -107,7 +167,7 @@ mod tests {
     }
 
     async fn readable(io: &Io) {
-        poll_fn(|cx| io.0.borrow().poll_read_ready(cx)).await.unwrap();
+        poll_fn(|cx| io.0.borrow().socket().poll_read_ready(cx)).await.unwrap();
     }
 
     #[tokio::test]

@@ -2,9 +2,11 @@
 //! Who may connect, what a message means and how long to wait is for `edge` and `upstream` to say.
 
 mod io;
+mod rewound;
 mod sender;
 mod timer;
 
 pub use io::Io;
+pub use rewound::Rewound;
 pub use sender::{Mode, SendError, Sender};
 pub use timer::Timer;

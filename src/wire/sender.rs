@@ -45,6 +45,8 @@ pub struct Sender {
     gathered: bool,
     finished: bool,
     progress: u64,
+    /// Written, but perhaps not yet with the system.
+    unflushed: bool,
 }
 
 /// Why a message could not be sent.
@@ -79,6 +81,7 @@ impl Sender {
             left: if let Mode::Length(n) = mode { n } else { 0 },
             gathered: false,
             progress: 0,
+            unflushed: false,
         }
     }
 
@@ -91,13 +94,13 @@ impl Sender {
     /// True when all has been given to the socket.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.finished && !self.pending()
+        self.finished && !self.pending() && !self.unflushed
     }
 
     /// True when there is something to write that the socket does not take.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
-        self.pending()
+        self.pending() || self.unflushed
     }
 
     fn pending(&self) -> bool {
@@ -110,14 +113,22 @@ impl Sender {
             if !self.finished && (!self.pending() || !self.gathered) {
                 self.gathered = true;
                 match self.pull(cx) {
-                    Poll::Pending if !self.pending() => return Poll::Pending,
+                    Poll::Pending if !self.pending() => {
+                        // What comes next may take its time; what has come is not to wait for it.
+                        ready!(io.poll_flush(cx)).map_err(SendError::Write)?;
+                        self.unflushed = false;
+                        return Poll::Pending;
+                    }
                     Poll::Pending => {}
                     Poll::Ready(pulled) => pulled?,
                 }
             }
             if self.pending() {
                 ready!(self.flush(io, cx)).map_err(SendError::Write)?;
+                self.unflushed = true;
             } else if self.finished {
+                ready!(io.poll_flush(cx)).map_err(SendError::Write)?;
+                self.unflushed = false;
                 return Poll::Ready(Ok(()));
             }
         }

@@ -153,11 +153,13 @@ fn a_text_means_what_its_key_takes() {
 
 #[test]
 fn whom_to_believe_is_read_from_a_text_too() {
-    let world = World::default().variables(&[("LICTOR_HTTP__TRUSTED_PROXIES", "10.1.2.3/8, ::1")]);
+    let world = World::default()
+        .variables(&[("LICTOR_HTTP__TRUSTED_PROXIES", "10.1.2.3/8, ::1"), ("LICTOR_HTTP__PROXY_PROTOCOL", "true")]);
     let http = world.load().http;
     assert_eq!(http.trusted_proxies, ["10.0.0.0/8", "::1/128"].map(|network| network.parse().unwrap()));
+    assert!(http.proxy_protocol);
     let http = World::default().load().http;
-    assert!(http.trusted_proxies.is_empty());
+    assert!(http.trusted_proxies.is_empty() && !http.proxy_protocol);
 }
 
 #[test]
@@ -221,7 +223,7 @@ fn what_is_shown_reads_as_what_is_in_force() {
         "",
         "[consul]\naddress = ''",
         "[http]\nlisten = []\nmax_body_size = 0\nhealth = ''",
-        "[http]\ntrusted_proxies = ['10.0.0.0/8', '::1']",
+        "[http]\ntrusted_proxies = ['10.0.0.0/8', '::1']\nproxy_protocol = true",
     ] {
         let config = World::file(file).load();
         let shown = World::file(&toml::to_string(&config.shown()).unwrap());

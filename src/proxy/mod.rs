@@ -14,6 +14,7 @@ use http::{Method, Request, Response};
 use tokio::time::Instant;
 
 pub use account::Account;
+pub use client::is_trusted;
 pub use reply::Refusal;
 use trail::Trail;
 
@@ -28,7 +29,7 @@ use crate::{
 /// Who asks, as the listener knows. Whom a trusted proxy asks for is found in [`Proxy::handle`].
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
-    /// The socket's other end.
+    /// The socket's other end, or whom a trusted balancer connects for by the PROXY protocol.
     pub peer: SocketAddr,
     /// `http` or `https`.
     pub scheme: &'static str,

@@ -259,7 +259,8 @@ fn address(text: &str) -> Result<String, String> {
     }
 }
 
-fn network(text: &str) -> Result<IpNet, String> {
+/// Reads a network, or one address.
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
     let address = || text.parse::<std::net::IpAddr>().map(IpNet::from);
     let network = text.parse::<IpNet>().or_else(|_| address());

@@ -51,6 +51,7 @@ pub fn fit(value: &mut Value, node: Node<'_>, at: &At<'_>) -> bool {
             }
             fault.is_none()
         }
+        Value::Bool(..) if node.takes("boolean") => true,
         _ => {
             at.say(mismatch(value, node));
             false

@@ -2,11 +2,13 @@
 
 use std::{net::SocketAddr, num::NonZero, time::Duration};
 
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
     check::At,
+    consul::network,
     listen::{self, Listen},
 };
 use crate::model::{
@@ -20,6 +22,11 @@ use crate::model::{
 pub struct Table {
     /// Where clients are served: an address and port, or a list of them; "" turns it off.
     pub listen: Option<Listen>,
+    /// Networks whose word on who asks is believed: `X-Forwarded-*`, `Forwarded` and the PROXY protocol.
+    #[schemars(extend("examples" = [["10.0.0.0/8"]]))]
+    pub trusted_proxies: Option<Vec<String>>,
+    /// Whether connections from `trusted_proxies` begin with a header of the PROXY protocol.
+    pub proxy_protocol: Option<bool>,
     /// For a whole request head.
     #[schemars(with = "Option<Time>")]
     pub header_timeout: Option<String>,
@@ -53,6 +60,8 @@ impl Default for Table {
         let text = |text: &str| Some(text.to_owned());
         Self {
             listen: Some("0.0.0.0:8000".into()),
+            trusted_proxies: Some(Vec::new()),
+            proxy_protocol: Some(false),
             header_timeout: text("10s"),
             max_header_size: text("32KiB"),
             max_body_size: text("10MiB"),
@@ -71,6 +80,10 @@ impl Default for Table {
 pub struct Http {
     /// Where to listen.
     pub listen: Vec<SocketAddr>,
+    /// Whose word on who asks is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Connections from these begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
     /// For a whole request head.
     pub header_timeout: Duration,
     /// Bytes of a request head.
@@ -101,8 +114,11 @@ impl Http {
             let [least, most] = [*HEAD.start(), *HEAD.end()].map(Size);
             at.key("max_header_size").say(format!("expected a size from `{least}` to `{most}`; got `{}`", Size(head)));
         }
+        let trusted = table.trusted_proxies.as_deref().unwrap_or_default();
         Self {
             listen: listen::check(table.listen.as_ref(), &at.key("listen")),
+            trusted_proxies: at.key("trusted_proxies").each(trusted, network),
+            proxy_protocol: proxy_protocol(table.proxy_protocol, trusted, at),
             header_timeout: at.positive("header_timeout", table.header_timeout.as_deref()).unwrap_or_default(),
             max_header_size: usize::try_from(head).unwrap_or_default(),
             max_body_size: size("max_body_size", table.max_body_size.as_ref()).filter(|size| *size > 0),
@@ -121,6 +137,8 @@ impl Http {
         let time = |time| Some(Time(time).to_string());
         Table {
             listen: Some(listen::shown(&self.listen)),
+            trusted_proxies: Some(self.trusted_proxies.iter().map(ToString::to_string).collect()),
+            proxy_protocol: Some(self.proxy_protocol),
             header_timeout: time(self.header_timeout),
             max_header_size: u64::try_from(self.max_header_size).ok().map(|size| Size(size).to_string()),
             max_body_size: Some(Size(self.max_body_size.unwrap_or_default()).to_string()),
@@ -132,6 +150,17 @@ impl Http {
             health: Some(self.health.clone().unwrap_or_default()),
         }
     }
+}
+
+/// Whether a listener takes the PROXY protocol, which it can only from those whose word is believed.
+pub(super) fn proxy_protocol(written: Option<bool>, trusted: &[String], at: &At<'_>) -> bool {
+    let on = written.unwrap_or_default();
+    if on && trusted.is_empty() {
+        at.key("proxy_protocol").say(
+            "nobody may send its header while `http.trusted_proxies` is empty; list the balancers there, such as `10.0.0.0/8`",
+        );
+    }
+    on
 }
 
 fn workers(written: Option<u32>) -> usize {

@@ -152,6 +152,17 @@ fn a_text_means_what_its_key_takes() {
 }
 
 #[test]
+fn whom_to_believe_is_read_from_a_text_too() {
+    let world = World::default()
+        .variables(&[("LICTOR_HTTP__TRUSTED_PROXIES", "10.1.2.3/8, ::1"), ("LICTOR_HTTP__PROXY_PROTOCOL", "true")]);
+    let http = world.load().http;
+    assert_eq!(http.trusted_proxies, ["10.0.0.0/8", "::1/128"].map(|network| network.parse().unwrap()));
+    assert!(http.proxy_protocol);
+    let http = World::default().load().http;
+    assert!(http.trusted_proxies.is_empty() && !http.proxy_protocol);
+}
+
+#[test]
 fn consuls_own_variables_fill_what_is_left_out() {
     let address =
         |file: &str, variables: &[(&str, &str)]| consul(&World::file(file).variables(variables).load()).address.clone();
@@ -207,9 +218,13 @@ fn a_route_may_name_a_service_of_consul_without_a_table() {
 fn what_is_shown_reads_as_what_is_in_force() {
     let everything =
         fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/services.toml")).unwrap();
-    for file in
-        [everything.as_str(), "", "[consul]\naddress = ''", "[http]\nlisten = []\nmax_body_size = 0\nhealth = ''"]
-    {
+    for file in [
+        everything.as_str(),
+        "",
+        "[consul]\naddress = ''",
+        "[http]\nlisten = []\nmax_body_size = 0\nhealth = ''",
+        "[http]\ntrusted_proxies = ['10.0.0.0/8', '::1']\nproxy_protocol = true",
+    ] {
         let config = World::file(file).load();
         let shown = World::file(&toml::to_string(&config.shown()).unwrap());
         let again = Config { files: config.files.clone(), ..shown.load() };
@@ -247,6 +262,7 @@ fn what_wants_a_restart_is_named() {
         ("consul.deny=10.0.0.0/8", ""),
         ("expose.tag=", ""),
         ("http.max_connections=1", ""),
+        ("http.trusted_proxies=10.0.0.0/8", ""),
     ] {
         assert_eq!(before.needs_restart(&config(&[set])).join(" "), want, "{set}");
     }

@@ -23,7 +23,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::http1::Server;
+use super::{http1::Server, proxy_protocol};
 use crate::{proxy::Client, telemetry::cells::Gauge, wire::Io};
 
 /// Connections that the system may hold for a listener until it accepts them.
@@ -118,8 +118,7 @@ impl Connections {
         sleep(PAUSE).await;
     }
 
-    fn begin(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, gauge: &Arc<Gauge>) {
-        let Ok(io) = Io::new(stream) else { return };
+    fn begin(self: &Rc<Self>, mut stream: TcpStream, peer: SocketAddr, gauge: &Arc<Gauge>) {
         let id = self.next.get();
         self.next.set(id + 1);
         let idle = Rc::new(Cell::new(true));
@@ -128,10 +127,25 @@ impl Connections {
             let idle = idle.clone();
             async move {
                 let place = place;
+                let Some(peer) = place.of.arrive(&mut stream, peer).await else { return };
+                let Ok(io) = Io::new(stream) else { return };
                 place.of.server.serve(io, Client { peer, scheme: "http" }, &idle).await;
             }
         });
         self.open.borrow_mut().insert(id, Open { idle, task: task.abort_handle() });
+    }
+
+    /// For whom a peer connects, where it has to say so; `None`: it does not.
+    async fn arrive(&self, stream: &mut TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
+        let world = self.server.proxy.world();
+        if !world.config.http.proxy_protocol {
+            return Some(peer);
+        }
+        let config = world.config.clone();
+        drop(world); // who has not said anything yet holds no snapshot
+        let rules = &config.http;
+        let arrived = proxy_protocol::arrive(stream, peer, &rules.trusted_proxies, rules.header_timeout).await;
+        arrived.inspect_err(|error| tracing::debug!(%peer, %error, "a connection is not served")).ok()
     }
 
     /// Ends the connections on which no request is under way; the others end with their answers.

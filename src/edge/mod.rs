@@ -3,6 +3,7 @@
 mod downstream;
 pub mod http1;
 pub mod listener;
+pub mod proxy_protocol;
 
 use std::cell::Cell;
 

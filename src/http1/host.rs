@@ -72,6 +72,12 @@ impl fmt::Debug for Host {
     }
 }
 
+/// Whether `text` is a host with or without a port, as a request may name one.
+#[must_use]
+pub fn is_valid(text: &[u8]) -> bool {
+    check(text).is_ok()
+}
+
 /// What a check has found.
 pub(super) struct Checked {
     name_end: usize,

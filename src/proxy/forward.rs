@@ -5,7 +5,7 @@ use std::rc::Rc;
 use http::{Request, Response};
 
 use super::{
-    Client,
+    client::Caller,
     headers::{outbound, strip_connection},
     reply,
     trail::Trail,
@@ -25,11 +25,11 @@ pub async fn forward(
     local: &Rc<Local>,
     request: Request<Body>,
     rewritten: Option<String>,
-    client: &Client,
+    caller: &Caller,
     trail: &Trail,
 ) -> Response<Body> {
     let (mut head, body) = request.into_parts();
-    let came_as = outbound(&mut head.headers, client);
+    let came_as = outbound(&mut head.headers, caller);
     let out = Outbound {
         method: head.method,
         target: target(&head.uri, rewritten),

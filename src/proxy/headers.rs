@@ -5,12 +5,8 @@ use std::{fmt::Write, net::IpAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::Client;
+use super::client::{Caller, FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const VIA: HeaderValue = HeaderValue::from_static("1.1 lictor");
 
 /// The host that a request is for, as its client wrote it; empty where HTTP/1.0 left it out.
@@ -51,7 +47,8 @@ fn is_of_connection(name: &str) -> bool {
     )
 }
 
-/// A client's claim about who it is or how it came, or a spelling that an upstream might take for one.
+/// A claim about who a client is or how it came, or a spelling that an upstream might take for one. What of it is to
+/// be believed is known by now.
 fn is_claim(name: &str) -> bool {
     name.contains('_')
         || name.starts_with("x-forwarded-")
@@ -79,39 +76,58 @@ pub fn is_last_hop(headers: &mut HeaderMap) -> bool {
 
 /// Makes a request's fields those that upstream shall see; gives the `Host` that its client wrote. The fields of the
 /// connection are gone already.
-pub fn outbound(headers: &mut HeaderMap, client: &Client) -> HeaderValue {
+pub fn outbound(headers: &mut HeaderMap, caller: &Caller) -> HeaderValue {
     let host = headers.remove(header::HOST).unwrap_or(HeaderValue::from_static(""));
     remove_where(headers, is_claim);
-    let ip = client.peer.ip().to_canonical();
-    if let Ok(value) = HeaderValue::from_str(&ip.to_string()) {
+    let asked_for = caller.host.as_ref().unwrap_or(&host);
+    let mut addresses = caller.address.to_string();
+    let mut elements = String::with_capacity(96);
+    element(&mut elements, caller.address, asked_for, caller.scheme);
+    for (i, proxy) in caller.via.iter().enumerate() {
+        // Writing to a string cannot fail.
+        let _ = write!(addresses, ", {proxy}");
+        elements.push_str(", ");
+        if i + 1 == caller.via.len() {
+            element(&mut elements, *proxy, &host, caller.came_by);
+        } else {
+            node(&mut elements, *proxy);
+        }
+    }
+    if let Ok(value) = HeaderValue::from_str(&addresses) {
         headers.insert(X_FORWARDED_FOR, value);
     }
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(client.scheme));
-    headers.insert(FORWARDED, forwarded(ip, &host, client.scheme));
-    if !host.is_empty() {
-        headers.insert(X_FORWARDED_HOST, host.clone());
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(caller.scheme));
+    headers.insert(FORWARDED, HeaderValue::from_str(&elements).unwrap_or(HeaderValue::from_static("for=unknown")));
+    if !asked_for.is_empty() {
+        headers.insert(X_FORWARDED_HOST, asked_for.clone());
     }
     headers.append(header::VIA, VIA);
     host
 }
 
-/// Source: RFC 7239 §4 and §6: an IPv6 address stands in brackets and quotes, as does a host with a port in quotes.
-fn forwarded(ip: IpAddr, host: &HeaderValue, scheme: &str) -> HeaderValue {
-    let mut text = String::with_capacity(96);
-    let _ = match ip {
-        IpAddr::V4(ip) => write!(text, "for={ip}"),
-        IpAddr::V6(ip) => write!(text, "for=\"[{ip}]\""),
-    };
+/// What one hop says in `Forwarded`. Source: RFC 7239 §4; a host with a port stands in quotes.
+fn element(text: &mut String, ip: IpAddr, host: &HeaderValue, scheme: &str) {
+    node(text, ip);
     if let Some(host) = host.to_str().ok().filter(|host| !host.is_empty() && !host.contains(['"', '\\'])) {
         let _ = write!(text, ";host=\"{host}\"");
     }
     let _ = write!(text, ";proto={scheme}");
-    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("for=unknown"))
+}
+
+/// Source: RFC 7239 §6: an IPv6 address stands in brackets and quotes.
+fn node(text: &mut String, ip: IpAddr) {
+    let _ = match ip {
+        IpAddr::V4(ip) => write!(text, "for={ip}"),
+        IpAddr::V6(ip) => write!(text, "for=\"[{ip}]\""),
+    };
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::trail::Trail, *};
+    use super::{
+        super::{Client, client::resolve, trail::Trail},
+        *,
+    };
 
     fn map(fields: &[(&str, &str)]) -> HeaderMap {
         let field = |(n, v): &(&str, &str)| (HeaderName::try_from(*n).unwrap(), HeaderValue::try_from(*v).unwrap());
@@ -126,6 +142,12 @@ mod tests {
         let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         names
+    }
+
+    /// What upstream sees of a request by `client`, nobody being trusted.
+    fn sent(headers: &mut HeaderMap, client: &Client) -> HeaderValue {
+        let caller = resolve(client, headers, &[]);
+        outbound(headers, &caller)
     }
 
     const CLIENT: Client = Client {
@@ -168,7 +190,7 @@ mod tests {
             ("any_thing", "1"),
             ("cookie", "a=b"),
         ]);
-        let host = outbound(&mut headers, &CLIENT);
+        let host = sent(&mut headers, &CLIENT);
         assert_eq!(host, "api.example.com:80");
         assert_eq!(
             names(&headers),
@@ -187,7 +209,7 @@ mod tests {
         // In the order in which `handle` does it.
         strip_connection(&mut headers);
         let trail = Trail::begin(&mut headers);
-        assert_eq!(outbound(&mut headers, &CLIENT), "h");
+        assert_eq!(sent(&mut headers, &CLIENT), "h");
         assert!(["x-forwarded-for", "forwarded", "via", "traceparent"].iter().all(|name| headers.contains_key(*name)));
         assert!(trail.request_id != "theirs" && headers["x-request-id"] == trail.request_id);
     }
@@ -212,7 +234,7 @@ mod tests {
     #[test]
     fn an_ipv6_client_is_written_as_each_field_wants_it() {
         let mut headers = map(&[("host", "h")]);
-        outbound(&mut headers, &Client { peer: "[2001:db8::1]:9".parse().unwrap(), scheme: "https" });
+        sent(&mut headers, &Client { peer: "[2001:db8::1]:9".parse().unwrap(), scheme: "https" });
         assert_eq!(headers["x-forwarded-for"], "2001:db8::1");
         assert_eq!(headers["forwarded"], "for=\"[2001:db8::1]\";host=\"h\";proto=https");
     }

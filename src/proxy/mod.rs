@@ -1,6 +1,7 @@
 //! From a client's request to a client's answer: `handle` is the page to read first.
 
 mod account;
+mod client;
 mod forward;
 mod headers;
 mod health;
@@ -13,6 +14,7 @@ use http::{Method, Request, Response};
 use tokio::time::Instant;
 
 pub use account::Account;
+pub use client::is_trusted;
 pub use reply::Refusal;
 use trail::Trail;
 
@@ -24,10 +26,10 @@ use crate::{
     upstream::Local,
 };
 
-/// Who asks, as the listener knows.
+/// Who asks, as the listener knows. Whom a trusted proxy asks for is found in [`Proxy::handle`].
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
-    /// The socket's other end.
+    /// The socket's other end, or whom a trusted balancer connects for by the PROXY protocol.
     pub peer: SocketAddr,
     /// `http` or `https`.
     pub scheme: &'static str,
@@ -91,10 +93,11 @@ impl Proxy {
     /// Answers one request: find the route, forward, account for it.
     pub async fn handle(&self, mut request: Request<Body>, client: &Client) -> Answer {
         let started = Instant::now();
+        let world = self.world();
+        let caller = client::resolve(client, request.headers(), &world.config.http.trusted_proxies);
         headers::strip_connection(request.headers_mut());
         let trail = Trail::begin(request.headers_mut());
         let is_ours = *request.method() == Method::OPTIONS && headers::is_last_hop(request.headers_mut());
-        let world = self.world();
         let unrouted = |refusal| self.account(&self.unrouted, request.method(), started).close(refusal);
 
         if is_ours {
@@ -117,7 +120,7 @@ impl Proxy {
                 Some(cluster) => {
                     let rewritten = route.rewrite.as_ref().map(|rewrite| rewrite.fill(&captures));
                     drop(world); // streams outlive it
-                    forward::forward(&cluster, &self.local, request, rewritten, client, &trail).await
+                    forward::forward(&cluster, &self.local, request, rewritten, &caller, &trail).await
                 }
                 None => reply::no_instance(service, &trail),
             },

@@ -11,6 +11,7 @@ mod drain;
 mod exposure;
 mod fault;
 mod health;
+mod identity;
 mod message;
 mod news;
 mod reload;

@@ -43,6 +43,8 @@ fn the_schema_refuses_what_cannot_be() {
         "[http]\nkeep_alive = '10'",
         "[http]\nmax_body_size = 1000",
         "[http]\nmax_connections = 0",
+        "[http]\nproxy_protocol = 'yes'",
+        "[http]\ntrusted_proxies = '10.0.0.0/8'",
         "[defaults]\nbalance = 'p2c_ewma'",
         "[defaults]\naccept = ['fine']",
         "[services.s.timeout]\nidle = '5m'",

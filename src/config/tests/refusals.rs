@@ -95,6 +95,18 @@ fn a_listener_that_cannot_be_is_refused() {
                 "lictor.toml:5 http.listen[1]: expected an IP address and port such as `0.0.0.0:8000` or `[::]:8000`; got `[::]:x`",
             ],
         ),
+        (
+            "[http]\ntrusted_proxies = ['10.0.0.0/8', 'proxy.internal']\nproxy_protocol = 'yes'",
+            &[
+                "lictor.toml:2 http.trusted_proxies[1]: expected a network such as `169.254.0.0/16`; got `proxy.internal`",
+                "lictor.toml:3 http.proxy_protocol: expected `true` or `false`; got the text `yes`",
+            ],
+        ),
+        (
+            "[http]\nproxy_protocol = true",
+            &["lictor.toml:2 http.proxy_protocol: nobody may send its header while `http.trusted_proxies` is empty; \
+             list the balancers there, such as `10.0.0.0/8`"],
+        ),
         ("http = 1", &["lictor.toml:1 http: expected a table; got the number `1`"]),
         (
             "[admin]\nlisten = '0.0.0.0:8000'",

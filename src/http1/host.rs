@@ -72,6 +72,14 @@ impl fmt::Debug for Host {
     }
 }
 
+/// Checks a host with or without a port that came otherwise than in a head of this version.
+///
+/// # Errors
+/// It is none, or has user information before it.
+pub fn validate(text: &[u8]) -> Result<(), HostError> {
+    check(text).map(|_| ())
+}
+
 /// What a check has found.
 pub(super) struct Checked {
     name_end: usize,

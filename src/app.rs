@@ -20,7 +20,10 @@ use crate::{
         reload::{self, Occasion, Reloader},
     },
     discovery,
-    edge::listener::{Crowd, bind},
+    edge::{
+        certs::Certificates,
+        listener::{Crowd, Entrance, bind},
+    },
     state,
     telemetry::{
         events::{Event, Events},
@@ -63,15 +66,24 @@ impl Gateway {
         // Sockets first: an address that is taken ends the start before anything else has begun.
         let mut sockets: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
         let mut addresses = Vec::new();
-        for &address in &config.http.listen {
-            let bound = bind(address, count).with_context(|| format!("cannot listen on {address} (http.listen)"))?;
+        let https = config.https.as_ref();
+        let certificates =
+            https.map(|https| Certificates::read(&https.files)).transpose().context("cannot use [https]")?;
+        let plain = config.http.listen.iter().map(|&address| (address, "http", None));
+        let secure = https.into_iter().flat_map(|https| &https.listen);
+        for (address, name, tls) in plain.chain(secure.map(|&address| (address, "https", certificates.clone()))) {
+            let bound = bind(address, count).with_context(|| format!("cannot listen on {address} ({name}.listen)"))?;
             let address = bound.first().map_or(Ok(address), std::net::TcpListener::local_addr)?;
-            let gauge = metrics.listener(&address.to_string());
+            let entrance = Entrance { gauge: metrics.listener(&address.to_string()), tls };
             for (place, socket) in sockets.iter_mut().zip(bound) {
-                place.push((socket, gauge.clone()));
+                place.push((socket, entrance.clone()));
             }
-            tracing::info!(listener = "http", %address, "listening");
+            tracing::info!(listener = name, %address, "listening");
             addresses.push(address);
+        }
+        let (files, wanted_files) = watch::channel(https.map(|https| https.files.clone()));
+        if let Some(certificates) = certificates {
+            tasks.spawn(certificates.follow(wanted_files, events.clone()));
         }
         let admin = Arc::new(Admin::new(reader.clone(), metrics.clone(), events.clone()));
         let of = |listen: &[SocketAddr], scope, name| listen.iter().map(|&at| (at, scope, name)).collect::<Vec<_>>();
@@ -110,7 +122,10 @@ impl Gateway {
             metrics: metrics.clone(),
             events: events.clone(),
             news,
-            taken: Box::new(move |config| relog(&log, config)),
+            taken: Box::new(move |config| {
+                relog(&log, config);
+                files.send_replace(config.https.as_ref().map(|https| https.files.clone()));
+            }),
         };
         tasks.spawn(reloader.run(occasion));
 

@@ -14,11 +14,11 @@ use crate::{
     edge::{
         Phase,
         http1::Server,
-        listener::{Connections, Crowd},
+        listener::{Connections, Crowd, Entrance},
     },
     proxy::Proxy,
     state::Reader,
-    telemetry::{cells::Gauge, metrics::Metrics},
+    telemetry::metrics::Metrics,
 };
 
 /// What a worker is made of.
@@ -31,8 +31,8 @@ pub struct Setup {
     pub metrics: Arc<Metrics>,
     /// All connections of the program.
     pub crowd: Arc<Crowd>,
-    /// Its sockets, each with the gauge of its listener.
-    pub sockets: Vec<(TcpListener, Arc<Gauge>)>,
+    /// Its sockets, each with what its listener is.
+    pub sockets: Vec<(TcpListener, Entrance)>,
     /// What to do.
     pub orders: watch::Receiver<Order>,
 }
@@ -81,8 +81,8 @@ async fn run(setup: Setup) {
 
     let (closing, closed) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    for (socket, gauge) in sockets {
-        tasks.spawn_local(listen(connections.clone(), socket, gauge, closed.clone()));
+    for (socket, entrance) in sockets {
+        tasks.spawn_local(listen(connections.clone(), socket, entrance, closed.clone()));
     }
     let upkeep = async {
         let mut tidy = interval(TIDY);
@@ -127,7 +127,7 @@ async fn run(setup: Setup) {
 async fn listen(
     connections: Rc<Connections>,
     socket: TcpListener,
-    gauge: Arc<Gauge>,
+    entrance: Entrance,
     mut closed: watch::Receiver<bool>,
 ) {
     let listener = match tokio::net::TcpListener::from_std(socket) {
@@ -138,8 +138,8 @@ async fn listen(
         }
     };
     tokio::select! {
-        () = connections.accept(&listener, &gauge) => {}
+        () = connections.accept(&listener, &entrance) => {}
         _ = closed.wait_for(|&closed| closed) => {}
     }
-    connections.accept_rest(listener, &gauge).await;
+    connections.accept_rest(listener, &entrance).await;
 }

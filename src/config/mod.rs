@@ -19,6 +19,7 @@ pub use self::{
     consul::{Consistency, Consul},
     expose::Expose,
     http::Http,
+    https::{Https, TlsFiles},
     listen::{Admin, Metrics},
     routes::Route,
     schema::schema,
@@ -41,8 +42,10 @@ mod expose;
 mod file;
 mod fit;
 mod http;
+mod https;
 mod layers;
 mod listen;
+pub mod pem;
 mod place;
 mod policy;
 mod routes;
@@ -59,6 +62,9 @@ mod tests;
 pub struct Document {
     /// The public listener.
     pub http: http::Table,
+    /// The public listener with TLS; left out: there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub https: Option<https::Table>,
     /// The listener for operators.
     pub admin: listen::AdminTable,
     /// A listener with metrics and probes alone.
@@ -81,6 +87,7 @@ impl Default for Document {
     fn default() -> Self {
         Self {
             http: http::Table::default(),
+            https: None,
             admin: listen::AdminTable::default(),
             metrics: listen::MetricsTable::default(),
             consul: consul::Table::default(),
@@ -100,6 +107,8 @@ pub struct Config {
     pub files: Vec<PathBuf>,
     /// The public listener.
     pub http: Http,
+    /// The public listener with TLS; `None`: there is none.
+    pub https: Option<Https>,
     /// The operators' listener.
     pub admin: Admin,
     /// The listener of metrics and probes alone.
@@ -178,8 +187,12 @@ impl Config {
         let http = Http::check(&document.http, &at.key("http"));
         let admin = Admin::check(&document.admin, &at.key("admin"));
         let metrics = Metrics::check(&document.metrics, &at.key("metrics"));
+        let https = document.https.as_ref().map(|table| {
+            Https::check(table, document.http.trusted_proxies.as_deref().unwrap_or_default(), &at.key("https"))
+        });
         let listeners = [("http", &http.listen), ("admin", &admin.listen), ("metrics", &metrics.listen)];
-        listen::distinct(listeners.into_iter().map(|(table, list)| (table, list.as_slice())), at);
+        let listeners = listeners.into_iter().chain(https.as_ref().map(|https| ("https", &https.listen)));
+        listen::distinct(listeners.map(|(table, list)| (table, list.as_slice())), at);
         let consul = Consul::check(&document.consul, &at.key("consul"));
         // Without Consul there is nobody to expose anything.
         let expose = Expose::check(&document.expose, &at.key("expose")).filter(|_| consul.is_some());
@@ -188,13 +201,15 @@ impl Config {
         let routes = routes::check(&document.routes, &mut services, &at.key("routes"));
         let telemetry = Telemetry::check(&document.telemetry, &at.key("telemetry"));
         let services = services.known;
-        Self { files, http, admin, metrics, consul, expose, defaults, services, routes, telemetry }
+        Self { files, http, https, admin, metrics, consul, expose, defaults, services, routes, telemetry }
     }
 
     /// The keys that a change to `next` cannot put in force without a restart.
     #[must_use]
     pub fn needs_restart(&self, next: &Self) -> Vec<&'static str> {
+        let listen = |config: &Self| config.https.as_ref().map(|https| https.listen.clone());
         let keys = [
+            ("https.listen", listen(self) != listen(next)),
             ("http.listen", self.http.listen != next.http.listen),
             ("http.workers", self.http.workers != next.http.workers),
             ("admin.listen", self.admin.listen != next.admin.listen),
@@ -210,6 +225,7 @@ impl Config {
     pub fn shown(&self) -> serde_json::Value {
         let document = Document {
             http: self.http.shown(),
+            https: self.https.as_ref().map(Https::shown),
             admin: self.admin.shown(),
             metrics: self.metrics.shown(),
             consul: self.consul.as_ref().map_or_else(consul::Table::none, Consul::shown),

@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    convert::Infallible,
     io::IoSlice,
     pin::Pin,
     rc::Rc,
@@ -46,7 +47,7 @@ struct Receiving {
 
 /// How fast a body comes. Only the time for which the client is awaited counts, not that for which upstream is.
 #[derive(Debug, Default)]
-struct Pace {
+pub(super) struct Pace {
     /// Waited in this window, before the present wait.
     waited: Duration,
     /// Bytes that came in it.
@@ -57,7 +58,7 @@ struct Pace {
 
 impl Pace {
     /// The present wait is over: bytes came.
-    fn note(&mut self, bytes: usize) {
+    pub(super) fn note(&mut self, bytes: usize) {
         self.came += bytes as u64;
         if let Some(since) = self.since.take() {
             self.waited += since.elapsed();
@@ -68,6 +69,18 @@ impl Pace {
     fn end(&mut self) -> Instant {
         let since = *self.since.get_or_insert_with(Instant::now);
         since + WINDOW.saturating_sub(self.waited)
+    }
+
+    /// To be asked while bytes are awaited: ready with an error when they come too slowly.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, timer: &mut Timer) -> Poll<Result<Infallible, BodyError>> {
+        loop {
+            let end = self.end();
+            ready!(timer.poll(cx, end));
+            if self.came < LEAST {
+                return Poll::Ready(Err(BodyError::TooSlow));
+            }
+            *self = Self::default();
+        }
     }
 }
 
@@ -138,14 +151,8 @@ impl Downstream {
                 Poll::Pending => break,
             }
         }
-        loop {
-            let end = body.pace.end();
-            ready!(self.timer.borrow_mut().poll(cx, end));
-            if body.pace.came < LEAST {
-                return Poll::Ready(Err(BodyError::TooSlow));
-            }
-            body.pace = Pace::default();
-        }
+        let Err(slow) = ready!(body.pace.poll(cx, &mut self.timer.borrow_mut()));
+        Poll::Ready(Err(slow))
     }
 }
 

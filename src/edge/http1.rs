@@ -1,7 +1,6 @@
 //! The HTTP/1.1 server: one connection's requests, one after the other, each served by this very task.
 
 use std::{
-    borrow::Cow,
     cell::Cell,
     future::poll_fn,
     pin::pin,
@@ -10,13 +9,15 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::{Method, Request, Response, StatusCode, Uri, header};
 use tokio::time::Instant;
 
 use super::{
     Phase,
     downstream::{Downstream, Incoming},
+    http2,
+    request::target,
 };
 use crate::{
     body::Body,
@@ -27,7 +28,6 @@ use crate::{
         request::{RequestHead, RequestReader},
         target::Form,
     },
-    model::path,
     proxy::{Answer, Client, Proxy, Refusal},
     wire::{Io, Mode, Sender},
 };
@@ -66,6 +66,11 @@ impl Server {
                     let asked = Asked { head_only: false, http10: false, keep_alive: false };
                     Ended { written: self.answer(&connection, answer, &asked).await.is_some(), keep: false }
                 }
+                Next::Http2 => {
+                    let Some(Downstream { io, input, .. }) = Rc::into_inner(connection) else { return };
+                    // In a box: connections of the other version need not have room for it.
+                    return Box::pin(http2::serve(self, io, input.into_inner().freeze(), client, idle)).await;
+                }
                 Next::Gone => return,
             };
             if !ended.keep {
@@ -90,7 +95,11 @@ impl Server {
         poll_fn(|cx| {
             let input = &mut *connection.input.borrow_mut();
             loop {
-                if !input.is_empty() {
+                let preface = if fresh { http2::preface(input) } else { Some(false) };
+                if preface == Some(true) {
+                    return Poll::Ready(Next::Http2);
+                }
+                if !input.is_empty() && preface == Some(false) {
                     match reader.read(input) {
                         Ok(Some(head)) => return Poll::Ready(Next::Head(Box::new(head))),
                         Ok(None) => {}
@@ -166,6 +175,8 @@ impl Server {
 enum Next {
     Head(Box<RequestHead>),
     Refused(Refusal),
+    /// The client speaks HTTP/2, without having asked.
+    Http2,
     /// The client left, or was idle for too long.
     Gone,
 }
@@ -210,19 +221,10 @@ fn request(head: RequestHead, connection: &Rc<Downstream>, limit: u64) -> Result
 }
 
 fn uri(head: &RequestHead) -> Result<Uri, Refusal> {
-    let path = match head.target.form() {
-        Form::Authority => return Err(Refusal::Method),
-        Form::Asterisk => Cow::Borrowed("*"),
-        Form::Origin | Form::Absolute => path::normalize(head.target.path()).map_err(Refusal::Path)?,
-    };
-    let query = head.target.query();
-    let mut text = String::with_capacity(path.len() + query.map_or(0, |q| q.len() + 1));
-    text.push_str(&path);
-    if let Some(query) = query {
-        text.push('?');
-        text.push_str(query);
+    match head.target.form() {
+        Form::Authority => Err(Refusal::Method),
+        Form::Asterisk | Form::Origin | Form::Absolute => target(head.target.path(), head.target.query()),
     }
-    Uri::from_maybe_shared(Bytes::from(text)).map_err(|_| Refusal::Target)
 }
 
 /// Ready when the client has closed its side of the connection after its whole request.

@@ -23,7 +23,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{http1::Server, proxy_protocol};
+use super::{certs::Certificates, http1::Server, proxy_protocol, tls};
 use crate::{proxy::Client, telemetry::cells::Gauge, wire::Io};
 
 /// Connections that the system may hold for a listener until it accepts them.
@@ -69,6 +69,15 @@ struct Open {
     task: AbortHandle,
 }
 
+/// What a listener's connections are counted in, and what secures them.
+#[derive(Clone)]
+pub struct Entrance {
+    /// Counts them.
+    pub gauge: Arc<Gauge>,
+    /// `None`: nothing does.
+    pub tls: Option<Arc<Certificates>>,
+}
+
 /// The connections of one worker.
 pub struct Connections {
     server: Server,
@@ -87,7 +96,7 @@ impl Connections {
     }
 
     /// Accepts until the future is dropped.
-    pub async fn accept(self: &Rc<Self>, listener: &TcpListener, gauge: &Arc<Gauge>) {
+    pub async fn accept(self: &Rc<Self>, listener: &TcpListener, entrance: &Entrance) {
         loop {
             let limit = self.server.proxy.world().config.http.max_connections;
             if self.crowd.0.load(Relaxed) >= limit {
@@ -95,7 +104,7 @@ impl Connections {
                 continue;
             }
             match listener.accept().await {
-                Ok((stream, peer)) => self.begin(stream, peer, gauge),
+                Ok((stream, peer)) => self.begin(stream, peer, entrance),
                 Err(e) if is_of_one_connection(&e) => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections");
@@ -106,10 +115,10 @@ impl Connections {
     }
 
     /// Takes those that the system has accepted already: closing the socket would reset them.
-    pub async fn accept_rest(self: &Rc<Self>, listener: TcpListener, gauge: &Arc<Gauge>) {
+    pub async fn accept_rest(self: &Rc<Self>, listener: TcpListener, entrance: &Entrance) {
         poll_fn(|cx| {
             while let Poll::Ready(Ok((stream, peer))) = listener.poll_accept(cx) {
-                self.begin(stream, peer, gauge);
+                self.begin(stream, peer, entrance);
             }
             Poll::Ready(())
         })
@@ -118,30 +127,37 @@ impl Connections {
         sleep(PAUSE).await;
     }
 
-    fn begin(self: &Rc<Self>, mut stream: TcpStream, peer: SocketAddr, gauge: &Arc<Gauge>) {
+    fn begin(self: &Rc<Self>, mut stream: TcpStream, peer: SocketAddr, entrance: &Entrance) {
         let id = self.next.get();
         self.next.set(id + 1);
         let idle = Rc::new(Cell::new(true));
-        let place = Place::take(self.clone(), gauge.clone(), id);
+        let place = Place::take(self.clone(), entrance.gauge.clone(), id);
         let task = tokio::task::spawn_local({
-            let idle = idle.clone();
+            let (idle, certificates) = (idle.clone(), entrance.tls.clone());
             async move {
                 let place = place;
-                let Some(peer) = place.of.arrive(&mut stream, peer).await else { return };
-                let Ok(io) = Io::new(stream) else { return };
-                place.of.server.serve(io, Client { peer, scheme: "http" }, &idle).await;
+                let Some(peer) = place.of.arrive(&mut stream, peer, certificates.is_some()).await else { return };
+                let server = &place.of.server;
+                if let Some(certificates) = certificates {
+                    let client = Client { peer, scheme: "https" };
+                    // In a box: connections without TLS need not have room for it.
+                    Box::pin(tls::serve(server, &certificates, stream, client, &idle)).await;
+                } else if let Ok(io) = Io::new(stream) {
+                    server.serve(io, Client { peer, scheme: "http" }, &idle).await;
+                }
             }
         });
         self.open.borrow_mut().insert(id, Open { idle, task: task.abort_handle() });
     }
 
     /// For whom a peer connects, where it has to say so; `None`: it does not.
-    async fn arrive(&self, stream: &mut TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
+    async fn arrive(&self, stream: &mut TcpStream, peer: SocketAddr, secure: bool) -> Option<SocketAddr> {
         let world = self.server.proxy.world();
-        if !world.config.http.proxy_protocol {
+        let config = world.config.clone();
+        let of_https = || config.https.as_ref().is_some_and(|https| https.proxy_protocol);
+        if !(if secure { of_https() } else { config.http.proxy_protocol }) {
             return Some(peer);
         }
-        let config = world.config.clone();
         drop(world); // who has not said anything yet holds no snapshot
         let rules = &config.http;
         let arrived = proxy_protocol::arrive(stream, peer, &rules.trusted_proxies, rules.header_timeout).await;

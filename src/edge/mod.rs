@@ -1,16 +1,25 @@
 //! Talks to clients: accepts connections, reads requests and writes answers. Knows no route and no service.
 
+pub mod certs;
 mod downstream;
 pub mod http1;
+mod http2;
 pub mod listener;
 pub mod proxy_protocol;
+mod received;
+mod request;
+mod streams;
+mod tls;
 
 use std::cell::Cell;
+
+use tokio::sync::Notify;
 
 /// What all connections of one worker share: whether they should come to an end.
 #[derive(Debug, Default)]
 pub struct Phase {
     leaving: Cell<bool>,
+    left: Notify,
 }
 
 impl Phase {
@@ -23,5 +32,14 @@ impl Phase {
     /// From now on, answers end their connections.
     pub fn leave(&self) {
         self.leaving.set(true);
+        self.left.notify_waiters();
+    }
+
+    /// Waits until answers should tell clients to go elsewhere.
+    pub async fn left(&self) {
+        let left = self.left.notified();
+        if !self.leaving.get() {
+            left.await;
+        }
     }
 }

@@ -72,10 +72,12 @@ impl fmt::Debug for Host {
     }
 }
 
-/// Whether `text` is a host with or without a port, as a request may name one.
-#[must_use]
-pub fn is_valid(text: &[u8]) -> bool {
-    check(text).is_ok()
+/// Checks a host with or without a port that came otherwise than in a head of this version.
+///
+/// # Errors
+/// It is none, or has user information before it.
+pub fn validate(text: &[u8]) -> Result<(), HostError> {
+    check(text).map(|_| ())
 }
 
 /// What a check has found.

@@ -71,7 +71,7 @@ pub fn resolve(client: &Client, headers: &HeaderMap, trusted: &[IpNet]) -> Calle
         (hops, element.proto, element.host)
     };
     caller.scheme = proto.and_then(|proto| scheme(&proto)).unwrap_or(client.scheme);
-    caller.host = host.filter(|host| host::is_valid(host)).and_then(|host| HeaderValue::from_bytes(&host).ok());
+    caller.host = host.filter(|host| host::validate(host).is_ok()).and_then(|host| HeaderValue::from_bytes(&host).ok());
     if let Some((farthest, between)) = hops.split_last() {
         caller.address = *farthest;
         caller.via = between.iter().rev().copied().chain([peer]).collect();

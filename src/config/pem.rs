@@ -1,0 +1,131 @@
+//! Reads certificates and keys from PEM files, and makes sure that they go together. When to read them is for others to say.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use rustls::{
+    RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{Error, PemObject},
+    },
+    sign::CertifiedKey,
+};
+
+use super::https::Pair;
+
+/// Why files cannot serve for TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum PemError {
+    /// The file is not there, or not ours to read.
+    #[error("cannot read `{}`: {cause}", file.display())]
+    Read {
+        /// Which one.
+        file: PathBuf,
+        /// What the system says.
+        #[source]
+        cause: io::Error,
+    },
+    /// It holds no section of the kind that is wanted, or a broken one.
+    #[error("`{}` holds no {wanted} in PEM form: {cause}", file.display())]
+    Form {
+        /// Which one.
+        file: PathBuf,
+        /// What should be in it.
+        wanted: &'static str,
+        /// What is wrong.
+        cause: String,
+    },
+    /// What it holds cannot be used.
+    #[error("the {what} in `{}` cannot be used: {cause}", file.display())]
+    Unusable {
+        /// Which one.
+        file: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// What is wrong.
+        #[source]
+        cause: rustls::Error,
+    },
+    /// Each is well, but they are not of each other.
+    #[error("the private key in `{}` is not the one of the certificate in `{}`", key.display(), cert.display())]
+    Strangers {
+        /// The file of the certificate.
+        cert: PathBuf,
+        /// The file of the key.
+        key: PathBuf,
+    },
+}
+
+impl PemError {
+    /// The file that is to blame.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        match self {
+            Self::Read { file, .. } | Self::Form { file, .. } | Self::Unusable { file, .. } => file,
+            Self::Strangers { key, .. } => key,
+        }
+    }
+}
+
+/// Reads a certificate with its chain, and its key.
+///
+/// # Errors
+/// A file that cannot be read or used, or two that do not go together.
+pub fn certified(pair: &Pair) -> Result<CertifiedKey, PemError> {
+    let chain = certificates(&pair.cert)?;
+    let unusable = |file: &Path, what, cause| PemError::Unusable { file: file.to_owned(), what, cause };
+    if let Some(first) = chain.first() {
+        let parsed = rustls::server::ParsedCertificate::try_from(first);
+        parsed.map_err(|e| unusable(&pair.cert, "certificate", e))?;
+    }
+    let wrong = |e: Error| form(&pair.key, "private key", &e);
+    let key = PrivateKeyDer::from_pem_slice(&read(&pair.key)?).map_err(wrong)?;
+    let provider = aws_lc_rs::default_provider();
+    let key = provider.key_provider.load_private_key(key).map_err(|e| unusable(&pair.key, "private key", e))?;
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Ok(()) => Ok(certified),
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err(PemError::Strangers { cert: pair.cert.clone(), key: pair.key.clone() })
+        }
+        Err(e) => Err(unusable(&pair.cert, "certificate", e)),
+    }
+}
+
+/// Reads the authorities whose certificates are let in.
+///
+/// # Errors
+/// A file that cannot be read, or holds something else.
+pub fn authorities(file: &Path) -> Result<RootCertStore, PemError> {
+    let mut store = RootCertStore::empty();
+    for certificate in certificates(file)? {
+        store.add(certificate).map_err(|cause| PemError::Unusable {
+            file: file.to_owned(),
+            what: "certificate",
+            cause,
+        })?;
+    }
+    Ok(store)
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
+    let text = read(file)?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match chain {
+        Ok(chain) if chain.is_empty() => Err(form(file, "certificate", &Error::NoItemsFound)),
+        Ok(chain) => Ok(chain),
+        Err(e) => Err(form(file, "certificate", &e)),
+    }
+}
+
+fn form(file: &Path, wanted: &'static str, cause: &Error) -> PemError {
+    PemError::Form { file: file.to_owned(), wanted, cause: cause.to_string() }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, PemError> {
+    fs::read(file).map_err(|cause| PemError::Read { file: file.to_owned(), cause })
+}

@@ -1,0 +1,37 @@
+//! A connection with TLS: the handshake, then the version that the client chose.
+
+use std::{cell::Cell, io};
+
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use super::{certs::Certificates, http1::Server, http2};
+use crate::{proxy::Client, wire::Io};
+
+/// Serves a connection to its end. Without a handshake it ends in silence, which says nothing to who tries ports.
+pub async fn serve(server: &Server, certificates: &Certificates, stream: TcpStream, client: Client, idle: &Cell<bool>) {
+    let limit = server.proxy.world().config.http.header_timeout;
+    let stream = match timeout(limit, handshake(certificates, stream, idle)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(peer = %client.peer, %error, "no TLS handshake"),
+        Err(_) => return tracing::debug!(peer = %client.peer, "no TLS handshake in time"),
+    };
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let io = Io::tls(stream.into());
+    if is_http2 {
+        http2::serve(server, io, bytes::Bytes::new(), client, idle).await;
+    } else {
+        server.serve(io, client, idle).await;
+    }
+}
+
+async fn handshake(
+    certificates: &Certificates,
+    stream: TcpStream,
+    idle: &Cell<bool>,
+) -> io::Result<TlsStream<TcpStream>> {
+    stream.set_nodelay(true)?;
+    stream.readable().await?;
+    idle.set(false); // who has begun is let in, also at the end
+    TlsAcceptor::from(certificates.current()).accept(stream).await
+}

@@ -85,7 +85,7 @@ impl Proxy {
     /// Takes up a new snapshot and closes idle connections to what left, even when no request comes.
     pub fn renew(&self) {
         *self.world.borrow_mut() = Rc::new(World(self.reader.load()));
-        self.local.pool.forget_unlisted();
+        self.local.forget_unlisted();
     }
 
     /// Answers one request: find the route, forward, account for it.

@@ -329,8 +329,7 @@ impl Control {
                 continue;
             }
             let told = self.topology.members(service).cloned().unwrap_or_default();
-            let rules =
-                compile::rules(&self.config, service, self.exposures.protocol(service), before.as_deref());
+            let rules = compile::rules(&self.config, service, self.exposures.protocol(service), before.as_deref());
             let cluster = compile::cluster(rules, &told, before.as_deref(), &mut self.rosters, &self.metrics);
             for (state, n) in compile::census(&cluster) {
                 self.metrics.instances(service, state, n);

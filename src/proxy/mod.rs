@@ -2,6 +2,7 @@
 
 mod account;
 mod forward;
+mod grpc;
 mod headers;
 mod health;
 mod reply;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde::Serialize;
 
-use super::trail::Trail;
+use super::{grpc, trail::Trail};
 use crate::{
     body::{Body, BodyError},
     http1::request::RequestError,
@@ -51,6 +51,9 @@ struct Problem<'a> {
 const SOON: HeaderValue = HeaderValue::from_static("1");
 
 fn problem(status: StatusCode, detail: &str, service: Option<&ServiceName>, trail: &Trail) -> Response<Body> {
+    if trail.is_grpc {
+        return grpc::failure(status, detail, trail);
+    }
     let title = status.canonical_reason().unwrap_or("Error");
     let document = Problem {
         r#type: "about:blank",
@@ -150,9 +153,7 @@ pub(super) fn failed(error: &CallError, service: &ServiceName, trail: &Trail) ->
             ExchangeError::Malformed(_)
             | ExchangeError::Http2(_)
             | ExchangeError::MalformedBody(_)
-            | ExchangeError::Switched => {
-                say(StatusCode::BAD_GATEWAY, "the instance's answer is not valid HTTP")
-            }
+            | ExchangeError::Switched => say(StatusCode::BAD_GATEWAY, "the instance's answer is not valid HTTP"),
             ExchangeError::ReadTimeout(_) => {
                 say(StatusCode::GATEWAY_TIMEOUT, "no byte of an answer within `timeout.read`")
             }

@@ -2,7 +2,6 @@
 
 use std::{
     net::SocketAddr,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -14,6 +13,7 @@ use rustls::{
     HandshakeKind, ServerConfig,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -21,19 +21,26 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-/// Signs certificates.
-pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+/// Signs certificates; its own lies in a file, for `tls.ca`.
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    folder: TempDir,
+}
 
 impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
+        Self { issuer, folder }
     }
 
-    /// Writes its certificate where `tls.ca` can name it.
-    pub fn write(&self, file: &Path) {
-        std::fs::write(file, self.0.pem()).unwrap();
+    /// The lines of a service that trusts it; `name`: whom it has to vouch for, where that is not the instance itself.
+    pub fn trusted(&self, protocol: &str, name: &str) -> String {
+        let file = self.folder.path().join("ca.pem");
+        format!("protocol = \"{protocol}\"\ntls = {{ ca = \"{}\", server_name = \"{name}\" }}", file.display())
     }
 
     /// What a server of these names is configured with; `alpn` is what it offers.
@@ -42,7 +49,7 @@ impl Authority {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.0).unwrap();
+        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let builder = ServerConfig::builder().with_no_client_auth();
         let mut config = builder.with_single_cert(vec![certificate.der().clone()], key).unwrap();

@@ -1,7 +1,6 @@
 //! The body of an answer as it comes down a stream, and what the answer says of how the request went.
 
 use std::{
-    io,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -13,7 +12,10 @@ use http::{HeaderMap, HeaderName};
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::{sessions::Place, upload::Upload};
+use super::{
+    sessions::{Place, into_io},
+    upload::Upload,
+};
 use crate::{
     body::BodyError, http1::trailer::may_trail, telemetry::cells::Outcome, upstream::endpoint::Permit, wire::Timer,
 };
@@ -111,11 +113,7 @@ impl Answer {
 }
 
 fn cut_short(error: h2::Error) -> BodyError {
-    BodyError::CutShort(Some(if error.is_io() {
-        error.into_io().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into())
-    } else {
-        io::Error::other(error)
-    }))
+    BodyError::CutShort(Some(into_io(error)))
 }
 
 impl http_body::Body for Answer {

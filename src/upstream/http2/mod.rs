@@ -5,7 +5,7 @@ mod answer;
 mod sessions;
 mod upload;
 
-use std::{future::Future, io, pin::Pin, rc::Rc, task::Poll, time::Duration};
+use std::{future::Future, pin::Pin, rc::Rc, task::Poll, time::Duration};
 
 use h2::{Reason, RecvStream, client::ResponseFuture};
 use http::{
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use self::{
     answer::{Answer, grpc_outcome},
-    sessions::Place,
+    sessions::{Place, into_io},
     upload::Upload,
 };
 use super::{
@@ -107,12 +107,7 @@ enum Broken {
 
 impl Stream {
     /// Sends the head of the request; takes its body only if that goes well.
-    fn open(
-        mut place: Place,
-        request: &mut Outbound,
-        cluster: &Cluster,
-        address: &Address,
-    ) -> Result<Self, h2::Error> {
+    fn open(mut place: Place, request: &mut Outbound, cluster: &Cluster, address: &Address) -> Result<Self, h2::Error> {
         let is_grpc = cluster.transport.protocol.is_grpc();
         let head = head(request, cluster, address, is_grpc);
         let bare = request.body.is_empty();
@@ -201,11 +196,9 @@ fn is_undone(error: &h2::Error) -> bool {
 }
 
 fn failed(error: h2::Error) -> ExchangeError {
-    if error.is_io() {
-        return ExchangeError::Closed { untouched: true, source: error.into_io() };
+    if error.is_io() || error.is_remote() {
+        ExchangeError::Closed { untouched: true, source: Some(into_io(error)) }
+    } else {
+        ExchangeError::Http2(error)
     }
-    if error.is_remote() {
-        return ExchangeError::Closed { untouched: true, source: Some(io::Error::other(error)) };
-    }
-    ExchangeError::Http2(error)
 }

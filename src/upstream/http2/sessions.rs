@@ -3,6 +3,9 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    future::poll_fn,
+    io,
+    pin::Pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -198,7 +201,6 @@ impl Session {
         (sender, ready)
     }
 
-
     fn place(self: &Rc<Self>) -> Option<Place> {
         let (sender, Poll::Ready(Ok(()))) = self.poll_ready() else { return None };
         let streams = self.load.streams.get();
@@ -220,13 +222,7 @@ impl Drop for Place {
 }
 
 /// Makes a connection and puts it in its lane.
-fn open(
-    local: Rc<Local>,
-    cluster: &Cluster,
-    endpoint: Arc<Endpoint>,
-    limit: Duration,
-    freed: Rc<Notify>,
-) -> Dialing {
+fn open(local: Rc<Local>, cluster: &Cluster, endpoint: Arc<Endpoint>, limit: Duration, freed: Rc<Notify>) -> Dialing {
     let (deny, tls) = (cluster.deny.clone(), cluster.tls.clone());
     async move {
         let dialed = match dial(&endpoint.key.address, limit, &deny, tls.as_deref()).await {
@@ -258,17 +254,33 @@ async fn shake(
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEAD)
-        .max_send_buffer_size(SEND_BUFFER);
-    // It writes our settings and does not wait for the other side's.
-    let (sender, mut connection) = rules.handshake(stream).await.map_err(|e| DialError::Connect {
-        address: endpoint.key.address.clone(),
-        source: Arc::new(e.into_io().unwrap_or_else(|| std::io::ErrorKind::BrokenPipe.into())),
-    })?;
+        .max_send_buffer_size(SEND_BUFFER)
+        .initial_max_send_streams(0);
+    let failed = |e: io::Error| DialError::Connect { address: endpoint.key.address.clone(), source: Arc::new(e) };
+    let (sender, mut connection) = rules.handshake(stream).await.map_err(into_io).map_err(failed)?;
+    // Its settings are the first that a server says (RFC 9113 §3.4). Until then nobody knows whether it speaks HTTP/2
+    // at all, nor how many streams it takes.
+    poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+        Poll::Ready(ended) => Poll::Ready(Err(ended.map_or_else(into_io, |()| io::ErrorKind::UnexpectedEof.into()))),
+        Poll::Pending if connection.max_concurrent_send_streams() > 0 => Poll::Ready(Ok(())),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+    .map_err(failed)?;
     let load = Rc::new(Load { streams: Cell::new(0), idle_since: Cell::new(Instant::now()), ended: Cell::new(false) });
     let (held, released) = oneshot::channel();
     let pings = connection.ping_pong();
     local.http2.drivers.borrow_mut().spawn_local(drive(connection, pings, load.clone(), released));
     Ok(Rc::new(Session { sender, load, freed, _held: held }))
+}
+
+/// The cause, as who knows nothing of HTTP/2 takes it.
+pub fn into_io(error: h2::Error) -> io::Error {
+    if error.is_io() {
+        error.into_io().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into())
+    } else {
+        io::Error::other(error)
+    }
 }
 
 /// Reads and writes a connection's frames until it ends: by either side's word, or because nobody answers any more.

@@ -90,7 +90,7 @@ async fn run(setup: Setup) {
         loop {
             tokio::select! {
                 alive = reader.changed() => if alive { proxy.renew() } else { std::future::pending().await },
-                now = tidy.tick() => proxy.local().pool.tidy(now),
+                now = tidy.tick() => proxy.local().tidy(now),
             }
         }
     };

@@ -1,15 +1,19 @@
 //! `[services.*]`: where the instances of a service come from, and its rules.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use http::{HeaderValue, uri::Authority};
+use rustls::pki_types::ServerName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{check::At, policy, schema::nearest};
 use crate::{
-    model::{instance::Address, name::ServiceName},
-    upstream::policy::Policy,
+    model::{instance::Address, name::ServiceName, protocol::Protocol},
+    upstream::{
+        policy::Policy,
+        tls::{Authorities, Trust},
+    },
 };
 
 /// A service, by the name that it has in routes, labels and reports.
@@ -25,6 +29,12 @@ pub struct Table {
     /// The `Host` that the service sees; left out: the client's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// What its instances speak; left out: what the tag `lictor.protocol` says, else http.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = Protocol::ALL.map(Protocol::as_str)))]
+    pub protocol: Option<String>,
+    /// What instances have to prove, where https or grpcs is spoken.
+    pub tls: TlsTable,
     /// Fixed addresses in place of Consul.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("examples" = [["10.0.0.7:8002"]]))]
@@ -32,6 +42,18 @@ pub struct Table {
     /// The rules of this service; what is left out is as in `[defaults]`.
     #[serde(flatten)]
     pub policy: policy::Table,
+}
+
+/// What instances have to prove.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct TlsTable {
+    /// Certificate authorities, PEM, in place of the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// The name in their certificates, in place of that in `host`, else of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
 }
 
 /// `[services.*]`, checked.
@@ -43,6 +65,10 @@ pub struct Service {
     pub policy: Policy,
     /// The `Host` that upstream sees; `None`: the client's own.
     pub host: Option<String>,
+    /// What its instances speak; `None`: what its tags say.
+    pub protocol: Option<Protocol>,
+    /// What they have to prove, as far as `tls` says.
+    pub tls: Trust,
 }
 
 /// Where the instances of a service come from.
@@ -88,8 +114,14 @@ impl Services {
                     }
                 }
             }
-            let service =
-                Service { origin, policy: policy::check(&table.policy, defaults, &at), host: host(table, &at) };
+            let protocol = table.protocol.as_deref().and_then(|word| at.key("protocol").read(word));
+            let service = Service {
+                origin,
+                policy: policy::check(&table.policy, defaults, &at),
+                host: host(table, &at),
+                protocol,
+                tls: trust(&table.tls, protocol, &at.key("tls")),
+            };
             known.insert(name.as_str().into(), service);
         }
         Self { known, defaults: defaults.clone(), consul }
@@ -110,7 +142,8 @@ impl Services {
         } else if self.consul {
             check_name(name, at);
             let origin = Origin::Consul { name: name.into(), tag: None };
-            self.known.insert(service.clone(), Service { origin, policy: self.defaults.clone(), host: None });
+            let (policy, tls) = (self.defaults.clone(), Trust::default());
+            self.known.insert(service.clone(), Service { origin, policy, host: None, protocol: None, tls });
         } else {
             let near = nearest(name, self.known.keys().map(ServiceName::as_str));
             let hint = near
@@ -129,8 +162,44 @@ impl Service {
             Origin::Consul { name, tag } => (Some(name.clone()), tag.clone(), None),
             Origin::Fixed(addresses) => (None, None, Some(addresses.iter().map(ToString::to_string).collect())),
         };
-        Table { consul, tag, host: self.host.clone(), instances, policy: policy::shown(&self.policy) }
+        Table {
+            consul,
+            tag,
+            host: self.host.clone(),
+            protocol: self.protocol.map(|protocol| protocol.to_string()),
+            tls: TlsTable {
+                ca: self.tls.authorities.as_ref().map(|authorities| authorities.file.clone()),
+                server_name: self.tls.name.as_ref().map(|name| name.to_str().into_owned()),
+            },
+            instances,
+            policy: policy::shown(&self.policy),
+        }
     }
+
+    /// What instances have to prove: who is asked for by `host` has to be who answers, where `tls` does not say more.
+    #[must_use]
+    pub fn trust(&self) -> Trust {
+        let host = || self.host.as_ref()?.parse::<Authority>().ok().and_then(|host| server_name(host.host()).ok());
+        Trust { authorities: self.tls.authorities.clone(), name: self.tls.name.clone().or_else(host) }
+    }
+}
+
+fn trust(table: &TlsTable, protocol: Option<Protocol>, at: &At<'_>) -> Trust {
+    let file = table.ca.as_deref().filter(|file| !file.as_os_str().is_empty());
+    let name = table.server_name.as_deref().filter(|name| !name.is_empty());
+    if (file.is_some() || name.is_some()) && !protocol.is_some_and(Protocol::is_tls) {
+        at.say("there is no TLS without `protocol = \"https\"` or `\"grpcs\"`; set one of them, or leave this out");
+    }
+    Trust {
+        authorities: file.and_then(|file| at.key("ca").take(Authorities::read(file))),
+        name: name.and_then(|name| at.key("server_name").take(server_name(name))),
+    }
+}
+
+fn server_name(text: &str) -> Result<ServerName<'static>, String> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    ServerName::try_from(bare.to_owned())
+        .map_err(|_| format!("expected a name or an IP address such as `users.internal`; got `{text}`"))
 }
 
 fn origin(name: &str, table: &Table, consul: bool, at: &At<'_>) -> Origin {

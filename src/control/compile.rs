@@ -7,12 +7,13 @@ use std::{
 };
 
 use crate::{
-    config::Config,
+    config::{self, Config},
     discovery::tags::Exposure,
     model::{
         instance::Instance,
         name::{RouteName, ServiceName},
         pattern::{HostPattern, PathPattern, Segment},
+        protocol::Protocol,
         template::Template,
         topology::Members,
     },
@@ -21,8 +22,9 @@ use crate::{
     telemetry::metrics::Metrics,
     upstream::{
         cluster::{Cluster, Member, Rules},
-        endpoint::{Endpoint, EndpointKey},
+        endpoint::{Endpoint, EndpointKey, Transport},
         service::Service,
+        tls::Tls,
     },
 };
 
@@ -41,15 +43,24 @@ impl Rosters {
     }
 }
 
-/// What configuration says of a service, whether it has a table or is exposed without one.
-pub fn rules(config: &Config, service: &ServiceName) -> Rules {
+/// What configuration says of a service, whether it has a table or is exposed without one. `claimed` is what its own
+/// tags say that it speaks. The TLS that `before` had stays in use where it is just what is wanted.
+pub fn rules(config: &Config, service: &ServiceName, claimed: Option<Protocol>, before: Option<&Cluster>) -> Rules {
     let table = config.services.get(service);
     let deny = config.consul.as_ref().map(|c| c.deny.as_slice()).unwrap_or_default();
+    let protocol = table.and_then(|t| t.protocol).or(claimed).unwrap_or_default();
+    let trust = protocol.is_tls().then(|| table.map(config::Service::trust).unwrap_or_default());
+    let tls = trust.as_ref().map(|trust| {
+        let kept = before.and_then(|cluster| cluster.tls.clone()).filter(|tls| tls.is_for(protocol, trust));
+        kept.unwrap_or_else(|| Tls::new(protocol, trust.clone()).into())
+    });
     Rules {
         service: service.clone(),
         policy: Arc::new(table.map_or(&config.defaults, |t| &t.policy).clone()),
         host: table.and_then(|t| t.host.as_deref()).and_then(|host| host.parse().ok()),
         deny: deny.into(),
+        transport: Transport { protocol, trust: trust.map(Arc::new) },
+        tls,
     }
 }
 
@@ -66,7 +77,12 @@ pub fn cluster(
     let accept = &rules.policy.accept;
     let members = by_address(&told.instances).map(|instances| {
         let first = &instances[0];
-        let key = EndpointKey { service: service.clone(), id: first.id.clone(), address: first.address.clone() };
+        let key = EndpointKey {
+            service: service.clone(),
+            id: first.id.clone(),
+            address: first.address.clone(),
+            transport: rules.transport.clone(),
+        };
         let endpoint = rosters
             .endpoints
             .adopt(key.clone(), || Endpoint::new(key, metrics.instance(service.as_str(), &first.address.to_string())));

@@ -6,7 +6,7 @@ use super::{Claims, compile::Claim};
 use crate::{
     config::Expose,
     discovery::tags::{self, Exposure, Refusal},
-    model::{instance::Instance, name::ServiceName},
+    model::{instance::Instance, name::ServiceName, protocol::Protocol},
     telemetry::events::{Event, Events},
 };
 
@@ -78,6 +78,11 @@ impl Exposures {
         self.services.iter().filter_map(claim).collect()
     }
 
+    /// What a service says that it speaks, where its tags say so and are honoured.
+    pub fn protocol(&self, service: &ServiceName) -> Option<Protocol> {
+        self.services.get(service)?.exposure.as_ref()?.protocol
+    }
+
     /// Reads a service's tags; true when its claim changed. One that cannot be honoured leaves it without a route.
     pub fn derive(&mut self, service: &ServiceName, instances: &[Instance], expose: &Expose, events: &Events) -> bool {
         let Some(state) = self.services.get_mut(service) else { return false };
@@ -101,7 +106,7 @@ impl Exposures {
         {
             events.publish(Event::new("exposure_refused", cause.clone()).service(service));
         }
-        let changed = claim != state.claim;
+        let changed = claim != state.claim || exposure != state.exposure;
         if changed && let Some(exposure) = &exposure {
             events.publish(Event::new("route_exposed", format!("serves `{}`", exposure.path)).service(service));
         }

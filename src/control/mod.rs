@@ -215,7 +215,10 @@ impl Control {
         }
         for service in turnover.come {
             // A configured service may be known already.
-            dirty.routes |= self.derive(&service);
+            if self.derive(&service) {
+                dirty.routes = true;
+                dirty.services.insert(service); // the tags may say what it speaks
+            }
         }
     }
 
@@ -326,7 +329,7 @@ impl Control {
                 continue;
             }
             let told = self.topology.members(service).cloned().unwrap_or_default();
-            let rules = compile::rules(&self.config, service);
+            let rules = compile::rules(&self.config, service, self.exposures.protocol(service), before.as_deref());
             let cluster = compile::cluster(rules, &told, before.as_deref(), &mut self.rosters, &self.metrics);
             for (state, n) in compile::census(&cluster) {
                 self.metrics.instances(service, state, n);

@@ -5,6 +5,7 @@ use crate::model::{
     instance::Instance,
     path::encode_segment,
     pattern::{HostPattern, PathPattern, PatternError, Segment},
+    protocol::{Protocol, UnknownProtocol},
 };
 
 /// The rules of `[expose]`.
@@ -31,6 +32,8 @@ pub struct Exposure {
     pub rewrite: Option<String>,
     /// A host pattern; `None`: all hosts.
     pub host: Option<String>,
+    /// What it speaks; `None`: the tags do not say.
+    pub protocol: Option<Protocol>,
 }
 
 /// Why a claim cannot be honoured.
@@ -51,8 +54,8 @@ pub enum Refusal {
     #[error("tags `{0}` and `{1}` contradict each other")]
     Twice(String, String),
     /// A protocol that is not spoken to upstream.
-    #[error("tag `lictor.protocol={0}`: only `http` can be had")]
-    Protocol(String),
+    #[error("tag `lictor.protocol={0}`: {1}")]
+    Protocol(String, UnknownProtocol),
     /// A path that is none.
     #[error("tag `lictor.path={0}`: {1}")]
     Path(String, PatternError),
@@ -122,9 +125,8 @@ impl<'t> Overrides<'t> {
     }
 
     fn claim(self, service: &str, settings: &Settings) -> Result<Exposure, Refusal> {
-        if let Some(protocol) = self.protocol.filter(|protocol| *protocol != "http") {
-            return Err(Refusal::Protocol(protocol.to_owned()));
-        }
+        let spoken = |word: &str| word.parse().map_err(|why| Refusal::Protocol(word.to_owned(), why));
+        let protocol = self.protocol.map(spoken).transpose()?;
         let named = |text: &str| text.replace("{service}", &encode_segment(service));
         let path = self.path.map_or_else(|| Ok(named(&settings.path)), |path| allowed_path(path, &settings.allow))?;
         // The rule's own rewrite belongs to the rule's own path.
@@ -133,6 +135,7 @@ impl<'t> Overrides<'t> {
             path,
             rewrite: self.rewrite.map(str::to_owned).or(usual),
             host: self.host.map(|host| allowed_host(host, &settings.hosts)).transpose()?,
+            protocol,
         })
     }
 }
@@ -213,7 +216,7 @@ mod tests {
     }
 
     fn exposure(path: &str, rewrite: Option<&str>, host: Option<&str>) -> Exposure {
-        Exposure { path: path.into(), rewrite: rewrite.map(Into::into), host: host.map(Into::into) }
+        Exposure { path: path.into(), rewrite: rewrite.map(Into::into), host: host.map(Into::into), protocol: None }
     }
 
     fn one(tags: &[&str]) -> Result<Exposure, Refusal> {
@@ -225,10 +228,9 @@ mod tests {
     #[test]
     fn tags_override_the_rule_for_all() {
         let usual = "/api/v1/web/{*rest}";
-        let cases: [Case<'_>; 9] = [
+        let cases: [Case<'_>; 8] = [
             (&[], usual, Some("/{rest}"), None),
             (&["v1", "lictors", "other=x"], usual, Some("/{rest}"), None),
-            (&["lictor.protocol=http"], usual, Some("/{rest}"), None),
             (&["lictor.path=/api/shop/{*rest}"], "/api/shop/{*rest}", None, None),
             (
                 &["lictor.path=/api/shop/{*rest}", "lictor.rewrite=/s/{rest}?a=b"],
@@ -243,6 +245,14 @@ mod tests {
         ];
         for (tags, path, rewrite, host) in cases {
             assert_eq!(one(tags), Ok(exposure(path, rewrite, host)), "{tags:?}");
+        }
+    }
+
+    #[test]
+    fn a_protocol_is_what_its_tag_says_or_nothing() {
+        assert_eq!(one(&[]).unwrap().protocol, None);
+        for protocol in Protocol::ALL {
+            assert_eq!(one(&[&format!("lictor.protocol={protocol}")]).unwrap().protocol, Some(protocol));
         }
     }
 
@@ -318,7 +328,10 @@ mod tests {
                 "tag `lictor.weight=3`: there is no `lictor.weight`; \
                  known are `lictor.host`, `lictor.path`, `lictor.protocol`, `lictor.rewrite`",
             ),
-            (&["lictor.protocol=grpc"], "tag `lictor.protocol=grpc`: only `http` can be had"),
+            (
+                &["lictor.protocol=smtp"],
+                "tag `lictor.protocol=smtp`: expected `http`, `h2c`, `https`, `grpc` or `grpcs`",
+            ),
             (
                 &["lictor.path=/shop", "lictor.path=/api/x"],
                 "tags `lictor.path=/shop` and `lictor.path=/api/x` contradict each other",

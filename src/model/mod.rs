@@ -7,6 +7,7 @@ pub mod name;
 pub mod path;
 pub mod pattern;
 pub mod problem;
+pub mod protocol;
 pub mod template;
 pub mod topology;
 pub mod units;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{Method, Response, StatusCode};
 use tokio::time::Instant;
 
-use super::Answer;
+use super::{Answer, grpc::StandsFor};
 use crate::{body::Body, telemetry::cells::RouteCells};
 
 /// Counts its request when dropped.
@@ -31,7 +31,8 @@ impl Account {
     /// The answer is decided; what remains is to write it.
     #[must_use]
     pub fn close(mut self, response: Response<Body>) -> Answer {
-        self.status = Some(response.status());
+        let stands_for = response.extensions().get().map(|StandsFor(status)| *status);
+        self.status = Some(stands_for.unwrap_or(response.status()));
         Answer { response, account: self }
     }
 }

@@ -3,6 +3,7 @@
 mod account;
 mod client;
 mod forward;
+mod grpc;
 mod headers;
 mod health;
 mod reply;
@@ -87,7 +88,7 @@ impl Proxy {
     /// Takes up a new snapshot and closes idle connections to what left, even when no request comes.
     pub fn renew(&self) {
         *self.world.borrow_mut() = Rc::new(World(self.reader.load()));
-        self.local.pool.forget_unlisted();
+        self.local.forget_unlisted();
     }
 
     /// Answers one request: find the route, forward, account for it.

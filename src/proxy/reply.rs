@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde::Serialize;
 
-use super::trail::Trail;
+use super::{grpc, trail::Trail};
 use crate::{
     body::{Body, BodyError},
     http1::request::RequestError,
@@ -51,6 +51,9 @@ struct Problem<'a> {
 const SOON: HeaderValue = HeaderValue::from_static("1");
 
 fn problem(status: StatusCode, detail: &str, service: Option<&ServiceName>, trail: &Trail) -> Response<Body> {
+    if trail.is_grpc {
+        return grpc::failure(status, detail, trail);
+    }
     let title = status.canonical_reason().unwrap_or("Error");
     let document = Problem {
         r#type: "about:blank",
@@ -130,12 +133,15 @@ fn too_large(limit: u64, trail: &Trail) -> Response<Body> {
 
 /// 4xx or 5xx: the call to the service failed. Addresses and system errors are for the log, not for the client.
 pub(super) fn failed(error: &CallError, service: &ServiceName, trail: &Trail) -> Response<Body> {
-    use crate::upstream::pool::DialError;
+    use crate::upstream::dial::DialError;
     let say = |status, detail| problem(status, detail, Some(service), trail);
     match error {
         CallError::NoInstance(_) => no_instance(service, trail),
         CallError::Dial(DialError::Connect { .. } | DialError::Address { .. }) => {
             say(StatusCode::BAD_GATEWAY, "no connection to an instance of the service")
+        }
+        CallError::Dial(DialError::Tls { .. }) => {
+            say(StatusCode::BAD_GATEWAY, "no secure connection to an instance of the service")
         }
         CallError::Dial(DialError::TimedOut { .. }) => {
             say(StatusCode::GATEWAY_TIMEOUT, "no connection to an instance within `timeout.connect`")
@@ -144,9 +150,10 @@ pub(super) fn failed(error: &CallError, service: &ServiceName, trail: &Trail) ->
             ExchangeError::Closed { .. } => {
                 say(StatusCode::BAD_GATEWAY, "the instance closed the connection without an answer")
             }
-            ExchangeError::Malformed(_) | ExchangeError::MalformedBody(_) | ExchangeError::Switched => {
-                say(StatusCode::BAD_GATEWAY, "the instance's answer is not valid HTTP")
-            }
+            ExchangeError::Malformed(_)
+            | ExchangeError::Http2(_)
+            | ExchangeError::MalformedBody(_)
+            | ExchangeError::Switched => say(StatusCode::BAD_GATEWAY, "the instance's answer is not valid HTTP"),
             ExchangeError::ReadTimeout(_) => {
                 say(StatusCode::GATEWAY_TIMEOUT, "no byte of an answer within `timeout.read`")
             }

@@ -2,7 +2,10 @@
 
 use std::cell::Cell;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header::Entry};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response,
+    header::{CONTENT_TYPE, Entry},
+};
 
 use crate::body::Body;
 
@@ -11,6 +14,8 @@ use crate::body::Body;
 pub struct Trail {
     /// The client's own where it is well formed, else a new one.
     pub request_id: HeaderValue,
+    /// Whether the client speaks gRPC, so that answers of ours have to as well.
+    pub is_grpc: bool,
 }
 
 /// The field of the request's id.
@@ -37,7 +42,8 @@ impl Trail {
             headers.remove(TRACESTATE); // it belongs to the context that was not to be read
             headers.insert(TRACEPARENT, new_context());
         }
-        Self { request_id }
+        let is_grpc = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        Self { request_id, is_grpc }
     }
 
     /// Puts the request's id on its answer.

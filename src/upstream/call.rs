@@ -8,8 +8,10 @@ use tokio::time::Instant;
 use super::{
     Local,
     cluster::{Cluster, Member},
+    dial::{DialError, dial},
     exchange::{Exchange, ExchangeError},
-    pool::{Connection, DialError, dial},
+    http2,
+    pool::Connection,
 };
 use crate::{
     body::Body,
@@ -86,9 +88,10 @@ pub async fn call(cluster: &Cluster, local: &Rc<Local>, mut request: Outbound) -
     Err(failed.unwrap_or_else(|| CallError::NoInstance(cluster.service.clone())))
 }
 
-enum AttemptError {
+/// Why one try gave no answer.
+pub(super) enum AttemptError {
     Dial(DialError),
-    /// A kept connection turned out to be closed; the request is whole and may be sent again.
+    /// A kept connection turned out to be closed, or nothing was done; the request is whole and may be sent again.
     Stale(ExchangeError),
     Exchange(ExchangeError),
 }
@@ -101,6 +104,9 @@ async fn attempt(
     whole: Option<Instant>,
     kept: bool,
 ) -> Result<Response<Body>, AttemptError> {
+    if cluster.transport.protocol.is_http2() {
+        return http2::attempt(cluster, member, local, request, whole).await;
+    }
     let permit = member.endpoint.admit(cluster.live(), local.worker);
     let started = permit.started();
     let repeatable = request.body.is_empty() && request.method.is_idempotent();
@@ -113,8 +119,7 @@ async fn attempt(
     let (connection, started) = match dialed {
         Ok(connected) => connected,
         Err(e) => {
-            let timed_out = matches!(e, DialError::TimedOut { .. });
-            permit.report(if timed_out { Outcome::Timeout } else { Outcome::ConnectError });
+            permit.report(undialed(&e));
             return Err(AttemptError::Dial(e));
         }
     };
@@ -138,17 +143,35 @@ async fn attempt(
             Err(AttemptError::Stale(e))
         }
         Err(e) => {
-            permit.report(match e {
-                ExchangeError::Body(_) => Outcome::Cancelled,
-                ExchangeError::ReadTimeout(_) | ExchangeError::TotalTimeout(_) => Outcome::Timeout,
-                ExchangeError::Closed { .. }
-                | ExchangeError::Malformed(_)
-                | ExchangeError::MalformedBody(_)
-                | ExchangeError::Switched => Outcome::Failure,
-            });
+            permit.report(unanswered(&e));
             Err(AttemptError::Exchange(e))
         }
     }
+}
+
+/// How a try counts that got no connection.
+pub(super) fn undialed(error: &DialError) -> Outcome {
+    if matches!(error, DialError::TimedOut { .. }) { Outcome::Timeout } else { Outcome::ConnectError }
+}
+
+/// How a try counts that got a connection and no answer on it.
+pub(super) fn unanswered(error: &ExchangeError) -> Outcome {
+    match error {
+        ExchangeError::Body(_) => Outcome::Cancelled,
+        ExchangeError::ReadTimeout(_) | ExchangeError::TotalTimeout(_) => Outcome::Timeout,
+        ExchangeError::Closed { .. }
+        | ExchangeError::Malformed(_)
+        | ExchangeError::Http2(_)
+        | ExchangeError::MalformedBody(_)
+        | ExchangeError::Switched => Outcome::Failure,
+    }
+}
+
+/// How long a new connection may take.
+pub(super) fn dial_limit(cluster: &Cluster, whole: Option<Instant>) -> Duration {
+    let timeouts = &cluster.policy.timeout;
+    let left = whole.map_or(timeouts.total, |since| timeouts.total.saturating_sub(since.elapsed()));
+    timeouts.connect.min(left)
 }
 
 /// A new connection, and when it was there.
@@ -157,9 +180,8 @@ async fn dialed(
     member: &Member,
     whole: Option<Instant>,
 ) -> Result<(Connection, Instant), DialError> {
-    let timeouts = &cluster.policy.timeout;
-    let left = whole.map_or(timeouts.total, |since| timeouts.total.saturating_sub(since.elapsed()));
-    let connection = dial(&member.endpoint.key.address, timeouts.connect.min(left), &cluster.deny).await?;
+    let (address, limit) = (&member.endpoint.key.address, dial_limit(cluster, whole));
+    let connection = dial(address, limit, &cluster.deny, cluster.tls.as_deref()).await?;
     Ok((connection, Instant::now()))
 }
 
@@ -178,7 +200,7 @@ fn sender(request: &mut Outbound) -> Sender {
 }
 
 /// Methods whose requests need not say that they have no body (RFC 9110 §8.6).
-fn bodyless(method: &Method) -> bool {
+pub(super) fn bodyless(method: &Method) -> bool {
     !matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 

@@ -2,7 +2,13 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{balance::RoundRobin, endpoint::Endpoint, policy::Policy, service::Service};
+use super::{
+    balance::RoundRobin,
+    endpoint::{Endpoint, Transport},
+    policy::Policy,
+    service::Service,
+    tls::Tls,
+};
 use crate::model::{
     instance::{Health, Instance},
     name::ServiceName,
@@ -23,6 +29,10 @@ pub struct Cluster {
     pub host: Option<http::HeaderValue>,
     /// Networks that no instance may be in, for names that resolve into them.
     pub deny: Arc<[ipnet::IpNet]>,
+    /// What is spoken to the members.
+    pub transport: Transport,
+    /// Their side of TLS, where that is spoken.
+    pub tls: Option<Arc<Tls>>,
     /// By address.
     pub members: Vec<Member>,
     /// Instances of no use, for the admin side to tell.
@@ -42,6 +52,10 @@ pub struct Rules {
     pub host: Option<http::HeaderValue>,
     /// Networks that no instance may be in.
     pub deny: Arc<[ipnet::IpNet]>,
+    /// What is spoken to its members.
+    pub transport: Transport,
+    /// TLS to them, where that is spoken.
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// One address of a service, with all instances that are registered at it, and its live side.
@@ -71,8 +85,8 @@ impl Cluster {
     pub fn new(rules: Rules, members: Vec<Member>, rejected: Vec<Rejected>, live: Arc<Service>) -> Self {
         let weights: Vec<u32> = members.iter().map(|m| m.weight).collect();
         let order = RoundRobin::new(&weights);
-        let Rules { service, policy, host, deny } = rules;
-        Self { service, policy, host, deny, members, rejected, live, order }
+        let Rules { service, policy, host, deny, transport, tls } = rules;
+        Self { service, policy, host, deny, transport, tls, members, rejected, live, order }
     }
 
     /// The live side of the service.

@@ -11,11 +11,12 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::service::Service;
+use super::{service::Service, tls::Trust};
 use crate::{
     model::{
         instance::Address,
         name::{InstanceId, ServiceName},
+        protocol::Protocol,
     },
     telemetry::cells::{InstanceCells, Outcome},
 };
@@ -29,6 +30,17 @@ pub struct EndpointKey {
     pub id: InstanceId,
     /// Where it listens.
     pub address: Address,
+    /// How it is spoken to.
+    pub transport: Transport,
+}
+
+/// What connections to an instance have in common: one that differs in any of it must not be used in place of another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Transport {
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// What the other end has to prove, where that goes through TLS.
+    pub trust: Option<Arc<Trust>>,
 }
 
 /// The live side of one instance.

@@ -61,6 +61,9 @@ pub enum ExchangeError {
     /// What came is no HTTP answer.
     #[error("the instance's answer is not valid HTTP")]
     Malformed(#[source] ResponseError),
+    /// What came is no HTTP/2.
+    #[error("what the instance says is not valid HTTP/2")]
+    Http2(#[source] h2::Error),
     /// Its head is good, but what came of the body with it is not.
     #[error("the body of the instance's answer is malformed")]
     MalformedBody(#[source] crate::http1::body::BodyError),
@@ -97,7 +100,7 @@ impl Exchange {
         let mut reader = ResponseReader::new(HEAD);
         let mut interim = 0;
         let mut broken = None;
-        let mut progress = Progress { sent: 0, read: 0, uploaded: started, moved: started, whole };
+        let mut progress = Progress::new(started, whole);
         let mut read = 0;
         poll_fn(|cx| {
             if broken.is_none() && !self.sender.is_done() {
@@ -175,7 +178,7 @@ impl Exchange {
 }
 
 /// What the waits for a head are measured from.
-struct Progress {
+pub(super) struct Progress {
     sent: u64,
     read: u64,
     /// When the request last moved.
@@ -187,7 +190,12 @@ struct Progress {
 }
 
 impl Progress {
-    fn note(&mut self, sent: u64, read: u64) {
+    /// `started` is now; `whole`, since when the request has been whole, where its body is not still to come.
+    pub(super) fn new(started: Instant, whole: Option<Instant>) -> Self {
+        Self { sent: 0, read: 0, uploaded: started, moved: started, whole }
+    }
+
+    pub(super) fn note(&mut self, sent: u64, read: u64) {
         if (sent, read) == (self.sent, self.read) {
             return;
         }
@@ -202,7 +210,7 @@ impl Progress {
 
     /// Until when to wait, and what it means when that has passed. An answer that comes byte by byte puts off the
     /// timeout for reading, but not the one for all.
-    fn deadline(&mut self, uploaded: bool, timeouts: &Timeouts) -> (Instant, ExchangeError) {
+    pub(super) fn deadline(&mut self, uploaded: bool, timeouts: &Timeouts) -> (Instant, ExchangeError) {
         // While the client's body goes out, only a standstill counts.
         let since = if uploaded { *self.whole.get_or_insert(self.uploaded) } else { self.uploaded };
         let (total, wait) = (since + timeouts.total, self.moved + timeouts.read);
@@ -219,7 +227,7 @@ fn is_interim(status: StatusCode) -> bool {
 }
 
 /// How an answer counts: the instance failed, or it did not.
-fn judge(status: StatusCode) -> Outcome {
+pub(super) fn judge(status: StatusCode) -> Outcome {
     if status.is_server_error() { Outcome::Failure } else { Outcome::Success }
 }
 

@@ -4,11 +4,14 @@
 mod balance;
 pub mod call;
 pub mod cluster;
+pub mod dial;
 pub mod endpoint;
 mod exchange;
+mod http2;
 pub mod policy;
 pub mod pool;
 pub mod service;
+pub mod tls;
 
 pub use exchange::ExchangeError;
 
@@ -19,12 +22,26 @@ pub struct Local {
     pub worker: usize,
     /// Its idle connections.
     pub pool: pool::Pool,
+    /// Its HTTP/2 connections.
+    http2: http2::Sessions,
 }
 
 impl Local {
     /// A worker without connections.
     #[must_use]
     pub fn new(worker: usize) -> Self {
-        Self { worker, pool: pool::Pool::default() }
+        Self { worker, pool: pool::Pool::default(), http2: http2::Sessions::default() }
+    }
+
+    /// Closes what nobody should use any more.
+    pub fn tidy(&self, now: tokio::time::Instant) {
+        self.pool.tidy(now);
+        self.http2.tidy(now);
+    }
+
+    /// Closes idle connections to instances that left, at once.
+    pub fn forget_unlisted(&self) {
+        self.pool.forget_unlisted();
+        self.http2.forget_unlisted();
     }
 }

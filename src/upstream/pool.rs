@@ -1,26 +1,17 @@
-//! A worker's connections to instances: idle ones kept for the next request, new ones dialed.
+//! A worker's idle connections to instances, kept for the next request. New ones are made by `dial`.
 
 use std::{
     cell::RefCell,
     collections::{HashMap, VecDeque},
-    io,
-    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
 
 use bytes::BytesMut;
-use ipnet::IpNet;
-use tokio::{
-    net::{TcpStream, lookup_host},
-    time::{Instant, timeout},
-};
+use tokio::time::Instant;
 
 use super::{endpoint::Endpoint, policy::PoolRules};
-use crate::{
-    model::instance::{Address, AddressError},
-    wire::{Io, Timer},
-};
+use crate::wire::{Io, Timer};
 
 /// One connection to an instance.
 #[derive(Debug)]
@@ -97,103 +88,5 @@ impl Pool {
     /// Closes idle connections to instances that left, at once.
     pub fn forget_unlisted(&self) {
         self.0.borrow_mut().retain(|_, shelf| shelf.endpoint.is_listed());
-    }
-}
-
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub enum DialError {
-    /// It was refused, or could not be reached.
-    #[error("cannot connect to `{address}`")]
-    Connect {
-        /// Where to.
-        address: Address,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
-    /// The name has no address that may be used.
-    #[error("cannot use `{address}`")]
-    Address {
-        /// The name.
-        address: Address,
-        /// What is wrong with what it resolves to.
-        #[source]
-        source: AddressError,
-    },
-    /// It took too long.
-    #[error("no connection to `{address}` within {limit:?}")]
-    TimedOut {
-        /// Where to.
-        address: Address,
-        /// The limit.
-        limit: Duration,
-    },
-}
-
-/// Opens a new connection. A name is resolved now, and its addresses are tried in turn, except those in `deny`.
-///
-/// # Errors
-/// [`DialError`], after `limit` at the latest.
-pub async fn dial(address: &Address, limit: Duration, deny: &[IpNet]) -> Result<Connection, DialError> {
-    let connect = async {
-        match address {
-            Address::Ip(ip) => connect(*ip).await,
-            Address::Name(host, port) => {
-                let mut last = io::Error::from(io::ErrorKind::NotFound);
-                for ip in lookup_host((&**host, *port)).await? {
-                    // An IPv4 address in IPv6's clothes is reached all the same.
-                    let reached = ip.ip().to_canonical();
-                    if deny.iter().any(|net| net.contains(&reached)) {
-                        last = io::Error::other(AddressError::Denied(reached));
-                        continue;
-                    }
-                    match connect(ip).await {
-                        Ok(connection) => return Ok(connection),
-                        Err(e) => last = e,
-                    }
-                }
-                Err(last)
-            }
-        }
-    };
-    match timeout(limit, connect).await {
-        Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(source)) => Err(refused(address, source)),
-        Err(_) => Err(DialError::TimedOut { address: address.clone(), limit }),
-    }
-}
-
-async fn connect(to: SocketAddr) -> io::Result<Connection> {
-    let io = Io::new(TcpStream::connect(to).await?)?;
-    Ok(Connection { io, input: BytesMut::new(), timer: Timer::default() })
-}
-
-fn refused(address: &Address, source: io::Error) -> DialError {
-    let address = address.clone();
-    match source.downcast::<AddressError>() {
-        Ok(source) => DialError::Address { address, source },
-        Err(source) => DialError::Connect { address, source },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_name_that_resolves_into_a_denied_network_is_not_dialed() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let deny: Vec<IpNet> = vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
-        for name in ["localhost", "127.0.0.1", "::ffff:127.0.0.1"] {
-            let address = Address::Name(name.into(), port);
-            let dialed = dial(&address, Duration::from_secs(5), &deny).await;
-            let denied = matches!(&dialed, Err(DialError::Address { source: AddressError::Denied(_), .. }));
-            assert!(denied, "{name}: {dialed:?}");
-            assert!(dial(&Address::Name("127.0.0.1".into(), port), Duration::from_secs(5), &[]).await.is_ok());
-        }
     }
 }

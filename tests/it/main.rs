@@ -16,4 +16,6 @@ mod message;
 mod news;
 mod reload;
 mod routing;
+mod streams;
 mod turns;
+mod upstream;

@@ -4,6 +4,8 @@ pub mod consul;
 pub mod faults;
 pub mod gateway;
 pub mod origin;
+pub mod streams;
+pub mod tls;
 
 use std::{
     future::Future,
@@ -14,6 +16,8 @@ pub use consul::Consul;
 pub use faults::{FakeConsul, Fault};
 pub use gateway::Gateway;
 pub use origin::Origin;
+pub use streams::Streams;
+pub use tls::TlsOrigin;
 
 /// How long a condition is waited for before its test fails: far more than it takes, for machines under load.
 pub const PATIENCE: Duration = Duration::from_secs(20);

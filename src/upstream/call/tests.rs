@@ -21,7 +21,7 @@ use crate::{
     telemetry::metrics::Metrics,
     upstream::{
         cluster::Rules,
-        endpoint::{Endpoint, EndpointKey},
+        endpoint::{Endpoint, EndpointKey, Transport},
         policy::Policy,
         service::Service,
     },
@@ -45,7 +45,12 @@ impl Stage {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = Address::Ip(listener.local_addr().unwrap());
             let name = address.to_string();
-            let key = EndpointKey { service: "s".into(), id: name.as_str().into(), address: address.clone() };
+            let key = EndpointKey {
+                service: "s".into(),
+                id: name.as_str().into(),
+                address: address.clone(),
+                transport: Transport::default(),
+            };
             let endpoint = std::sync::Arc::new(Endpoint::new(key, metrics.instance("s", &name)));
             let instance = Instance {
                 id: name.as_str().into(),
@@ -60,7 +65,14 @@ impl Stage {
             members.push(Member::new(vec![instance], endpoint, &[Health::Passing]));
             listeners.push(listener);
         }
-        let rules = Rules { service: "s".into(), policy: policy.into(), host: None, deny: [].into() };
+        let rules = Rules {
+            service: "s".into(),
+            policy: policy.into(),
+            host: None,
+            deny: [].into(),
+            transport: Transport::default(),
+            tls: None,
+        };
         let service = Service::new(metrics.service("s"));
         let cluster = Cluster::new(rules, members, Vec::new(), service.into());
         // Whose turn it is first is the order's business.

@@ -1,0 +1,154 @@
+//! The body of an answer as it comes down a stream, and what the answer says of how the request went.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http::{HeaderMap, HeaderName};
+use http_body::{Frame, SizeHint};
+use tokio::time::Instant;
+
+use super::{
+    sessions::{Place, into_io},
+    upload::Upload,
+};
+use crate::{
+    body::BodyError, http1::trailer::may_trail, telemetry::cells::Outcome, upstream::endpoint::Permit, wire::Timer,
+};
+
+/// The body of an answer. Dropped before its end, it cancels the stream.
+pub struct Answer {
+    /// What comes.
+    pub stream: RecvStream,
+    /// The rest of the request, where the answer came early.
+    pub upload: Upload,
+    /// Counted until the end.
+    pub permit: Option<Permit>,
+    /// How the head says that the request went.
+    pub outcome: Outcome,
+    /// Whether trailers say more of that.
+    pub is_grpc: bool,
+    /// Bytes to come, where that is known.
+    pub left: Option<u64>,
+    /// How long to wait for bytes.
+    pub patience: Duration,
+    /// For these waits.
+    pub timer: Timer,
+    /// Since when nothing came.
+    pub waiting: Option<Instant>,
+    /// Bytes that were handed on: the other side may send as many when somebody asks for more.
+    pub lent: usize,
+    /// The stream's place among others.
+    pub place: Option<Place>,
+}
+
+/// How the call went, by gRPC's own word: <https://grpc.github.io/grpc/core/md_doc_statuscodes.html>. `None`: not said.
+pub fn grpc_outcome(fields: &HeaderMap) -> Option<Outcome> {
+    let status = fields.get(GRPC_STATUS)?.to_str().unwrap_or_default();
+    // UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS: all others are about the request.
+    Some(if matches!(status, "2" | "4" | "13" | "14" | "15") { Outcome::Failure } else { Outcome::Success })
+}
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+impl Answer {
+    fn end(&mut self, outcome: Outcome) {
+        self.place = None;
+        if let Some(permit) = self.permit.take() {
+            permit.report(outcome);
+        }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, BodyError>> {
+        // A request that broke off is told by the stream, which the other side then resets.
+        let _ = self.upload.poll(cx);
+        let lent = std::mem::take(&mut self.lent);
+        if lent > 0 {
+            // It fails only where nothing was lent.
+            let _ = self.stream.flow_control().release_capacity(lent);
+        }
+        loop {
+            match self.stream.poll_data(cx) {
+                Poll::Ready(Some(Ok(data))) => {
+                    self.waiting = None;
+                    if data.is_empty() {
+                        continue;
+                    }
+                    self.lent = data.len();
+                    self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+                    return Poll::Ready(Ok(Some(Frame::data(data))));
+                }
+                Poll::Ready(Some(Err(e))) => return Poll::Ready(Err(cut_short(e))),
+                Poll::Ready(None) => {}
+                Poll::Pending => return self.poll_patience(cx),
+            }
+            return match self.stream.poll_trailers(cx) {
+                Poll::Ready(Ok(Some(trailers))) => Poll::Ready(Ok(self.trailers(trailers))),
+                Poll::Ready(Ok(None)) => Poll::Ready(Ok(None)),
+                Poll::Ready(Err(e)) => Poll::Ready(Err(cut_short(e))),
+                Poll::Pending => self.poll_patience(cx),
+            };
+        }
+    }
+
+    fn trailers(&mut self, mut trailers: HeaderMap) -> Option<Frame<Bytes>> {
+        if self.is_grpc {
+            self.outcome = grpc_outcome(&trailers).unwrap_or(Outcome::Failure);
+        }
+        let unwanted: Vec<_> = trailers.keys().filter(|name| !may_trail(name)).cloned().collect();
+        for name in unwanted {
+            trailers.remove(name);
+        }
+        (!trailers.is_empty()).then(|| Frame::trailers(trailers))
+    }
+
+    fn poll_patience<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, BodyError>> {
+        let since = *self.waiting.get_or_insert_with(Instant::now);
+        self.timer.poll(cx, since + self.patience).map(|()| Err(BodyError::TooSlow))
+    }
+}
+
+fn cut_short(error: h2::Error) -> BodyError {
+    BodyError::CutShort(Some(into_io(error)))
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        if this.place.is_none() {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(match ready!(this.poll_next(cx)) {
+            Ok(Some(frame)) => {
+                // The place is free with the last byte, not when somebody asks for more.
+                if frame.is_trailers() || this.stream.is_end_stream() {
+                    this.end(this.outcome);
+                }
+                Some(Ok(frame))
+            }
+            Ok(None) => {
+                this.end(this.outcome);
+                None
+            }
+            Err(e) => {
+                this.end(if matches!(e, BodyError::TooSlow) { Outcome::Timeout } else { Outcome::Failure });
+                Some(Err(e))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.place.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

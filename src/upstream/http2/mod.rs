@@ -1,0 +1,204 @@
+//! HTTP/2 towards instances (RFC 9113): one request and its answer on one stream, driven by the task that wants the
+//! answer; only the frames of a connection have a task of their own (`sessions`).
+
+mod answer;
+mod sessions;
+mod upload;
+
+use std::{future::Future, pin::Pin, rc::Rc, task::Poll, time::Duration};
+
+use h2::{Reason, RecvStream, client::ResponseFuture};
+use http::{
+    HeaderValue, Request, Response, Uri, Version,
+    header::{CONTENT_LENGTH, CONTENT_TYPE, TE},
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use tokio::time::Instant;
+
+use self::{
+    answer::{Answer, grpc_outcome},
+    sessions::{Place, into_io},
+    upload::Upload,
+};
+use super::{
+    Local,
+    call::{AttemptError, Outbound, bodyless, dial_limit, unanswered, undialed},
+    cluster::{Cluster, Member},
+    endpoint::Permit,
+    exchange::{ExchangeError, Progress, judge},
+    policy::Timeouts,
+};
+use crate::{body::Body, model::instance::Address, telemetry::cells::Outcome, wire::Timer};
+
+pub use sessions::Sessions;
+
+/// How long a gRPC call may be silent: nothing else bounds it.
+const IDLE: Duration = Duration::from_mins(5);
+
+/// One try over HTTP/2.
+pub(super) async fn attempt(
+    cluster: &Cluster,
+    member: &Member,
+    local: &Rc<Local>,
+    request: &mut Outbound,
+    whole: Option<Instant>,
+) -> Result<Response<Body>, AttemptError> {
+    let permit = member.endpoint.admit(cluster.live(), local.worker);
+    let repeatable = request.body.is_empty() && request.method.is_idempotent();
+    let place = Sessions::place(local, cluster, &member.endpoint, dial_limit(cluster, whole)).await;
+    let (place, reused) = match place {
+        Ok(found) => found,
+        Err(e) => {
+            permit.report(undialed(&e));
+            return Err(AttemptError::Dial(e));
+        }
+    };
+    let mut stream = match Stream::open(place, request, cluster, &member.endpoint.key.address) {
+        Ok(stream) => stream,
+        // Nothing was sent.
+        Err(e) => {
+            permit.report(Outcome::Cancelled);
+            return Err(AttemptError::Stale(failed(e)));
+        }
+    };
+    let started = Instant::now();
+    let error = match stream.head(started, whole).await {
+        Ok(head) => return Ok(stream.answer(head, permit)),
+        Err(error) => error,
+    };
+    let (error, stale) = match error {
+        Broken::Stream(e) => {
+            // A connection that broke as an idle one was used for a request that may be repeated.
+            let stale = is_undone(&e) || (e.is_io() && reused && repeatable);
+            (failed(e), stale)
+        }
+        Broken::Exchange(e) => (e, false),
+    };
+    if stale && let Some(body) = stream.upload.untouched() {
+        request.body = body;
+        permit.report(Outcome::Cancelled);
+        return Err(AttemptError::Stale(error));
+    }
+    permit.report(unanswered(&error));
+    Err(AttemptError::Exchange(error))
+}
+
+/// How long to wait for what. gRPC streams may be silent for long on purpose, before their head and after.
+fn waits(cluster: &Cluster) -> Timeouts {
+    let timeouts = cluster.policy.timeout;
+    if cluster.transport.protocol.is_grpc() { Timeouts { total: IDLE, read: IDLE, ..timeouts } } else { timeouts }
+}
+
+/// A request on its way, waiting for the head of its answer.
+struct Stream {
+    response: ResponseFuture,
+    upload: Upload,
+    waits: Timeouts,
+    timer: Timer,
+    is_grpc: bool,
+    place: Place,
+}
+
+/// Why there is no head.
+enum Broken {
+    Stream(h2::Error),
+    Exchange(ExchangeError),
+}
+
+impl Stream {
+    /// Sends the head of the request; takes its body only if that goes well.
+    fn open(mut place: Place, request: &mut Outbound, cluster: &Cluster, address: &Address) -> Result<Self, h2::Error> {
+        let is_grpc = cluster.transport.protocol.is_grpc();
+        let head = head(request, cluster, address, is_grpc);
+        let bare = request.body.is_empty();
+        let (response, stream) = place.sender.send_request(head, bare)?;
+        let upload = Upload::new(stream, std::mem::take(&mut request.body), bare);
+        Ok(Self { response, upload, waits: waits(cluster), timer: Timer::default(), is_grpc, place })
+    }
+
+    /// Waits for the head of the answer, sending the body meanwhile.
+    async fn head(&mut self, started: Instant, whole: Option<Instant>) -> Result<Response<RecvStream>, Broken> {
+        let mut progress = Progress::new(started, whole);
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(Err(e)) = self.upload.poll(cx) {
+                return Poll::Ready(Err(Broken::Exchange(ExchangeError::Body(e))));
+            }
+            if let Poll::Ready(answer) = Pin::new(&mut self.response).poll(cx) {
+                return Poll::Ready(answer.map_err(Broken::Stream));
+            }
+            progress.note(self.upload.sent(), 0);
+            let (deadline, error) = progress.deadline(self.upload.is_done(), &self.waits);
+            self.timer.poll(cx, deadline).map(|()| Err(Broken::Exchange(error)))
+        })
+        .await
+    }
+
+    /// The answer with this head. Its body reports to the permit when it ends.
+    fn answer(self, head: Response<RecvStream>, permit: Permit) -> Response<Body> {
+        let (mut head, stream) = head.into_parts();
+        head.version = Version::HTTP_11; // what follows knows of no other
+        let said = if self.is_grpc { grpc_outcome(&head.headers) } else { None };
+        let outcome = match judge(head.status) {
+            // What its trailers do not say later counts as said badly.
+            Outcome::Success if self.is_grpc => said.unwrap_or(Outcome::Failure),
+            judged => judged,
+        };
+        if stream.is_end_stream() {
+            permit.report(outcome);
+            return Response::from_parts(head, Body::empty());
+        }
+        let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let body = Body::stream(Answer {
+            stream,
+            upload: self.upload,
+            permit: Some(permit),
+            outcome,
+            is_grpc: self.is_grpc,
+            left: length,
+            patience: self.waits.read,
+            timer: self.timer,
+            waiting: None,
+            lent: 0,
+            place: Some(self.place),
+        });
+        Response::from_parts(head, body)
+    }
+}
+
+/// The request's head as HTTP/2 has it (RFC 9113 §8.3.1).
+fn head(request: &Outbound, cluster: &Cluster, address: &Address, is_grpc: bool) -> Request<()> {
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(if cluster.transport.protocol.is_tls() { Scheme::HTTPS } else { Scheme::HTTP });
+    // HTTP/1.0 may name no host; the instance's own is then as good as any.
+    let host = Authority::try_from(request.host.as_bytes()).or_else(|_| Authority::try_from(address.to_string()));
+    parts.authority = host.ok();
+    parts.path_and_query = PathAndQuery::try_from(request.target.as_str()).ok();
+    let mut head = Request::new(());
+    *head.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    *head.method_mut() = request.method.clone();
+    *head.version_mut() = Version::HTTP_2;
+    *head.headers_mut() = request.headers.clone();
+    if let Some(length) = request.body.length()
+        && (length > 0 || !bodyless(&request.method))
+    {
+        head.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
+    let calls_grpc = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/grpc");
+    if is_grpc || request.headers.get(CONTENT_TYPE).is_some_and(calls_grpc) {
+        head.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
+    }
+    head
+}
+
+/// Whether the other side says that it did nothing (RFC 9113 §8.7).
+fn is_undone(error: &h2::Error) -> bool {
+    error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM))
+}
+
+fn failed(error: h2::Error) -> ExchangeError {
+    if error.is_io() || error.is_remote() {
+        ExchangeError::Closed { untouched: true, source: Some(into_io(error)) }
+    } else {
+        ExchangeError::Http2(error)
+    }
+}

@@ -151,11 +151,11 @@ impl Sessions {
             freed: Rc::default(),
         });
         lane.rules = cluster.policy.pool;
-        // One that takes no new streams ends with those that it has.
-        lane.sessions.retain(|session| session.is_open());
         if let Some(place) = lane.sessions.iter().find_map(Session::place) {
             return Found::Place(place);
         }
+        // One that takes no new streams ends with those that it has.
+        lane.sessions.retain(|session| session.is_open());
         if let Some(dialing) = lane.dialing.as_ref().and_then(WeakShared::upgrade) {
             return Found::Dialing(dialing);
         }

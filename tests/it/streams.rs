@@ -192,7 +192,7 @@ async fn clients_that_do_not_read_stop_nobody_else() {
         }
         let mut body = stream.respond.send_response(Response::new(()), false).unwrap();
         body.send_data(vec![b'x'; 16_000_000].into(), true).unwrap();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await;
     let gateway = before(&origin, "h2c").await;

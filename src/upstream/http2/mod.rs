@@ -78,7 +78,7 @@ async fn once(
 ) -> Result<(Stream, Response<RecvStream>), Broken> {
     let repeatable = request.body.is_empty() && request.method.is_idempotent();
     let place = Sessions::place(local, cluster, &member.endpoint, dial_limit(cluster, whole)).await;
-    let (place, reused) = place.map_err(Broken::Dial)?;
+    let (place, kept) = place.map_err(Broken::Dial)?;
     let opened = Stream::open(place, request, cluster, &member.endpoint.key.address);
     // Nothing was sent.
     let mut stream = opened.map_err(|e| Broken::Undone(failed(e)))?;
@@ -91,7 +91,7 @@ async fn once(
     let left = error.is_remote() && error.is_go_away();
     let refused = error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
     // … or an idle connection was found to be broken, and the request may be repeated.
-    let stale = error.is_io() && reused && repeatable;
+    let stale = error.is_io() && kept && repeatable;
     let again = if left || refused || stale { stream.upload.untouched() } else { None };
     let error = failed(error);
     let Some(body) = again else { return Err(Broken::Exchange(error)) };

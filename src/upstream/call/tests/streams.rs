@@ -56,8 +56,8 @@ async fn a_connection_on_which_nobody_answers_a_ping_is_given_up() {
         let begun = Instant::now();
         let play = async {
             let mut dead = stage.accept(0).await;
-            // Empty SETTINGS, and never a word again.
-            dead.write_all(b"\0\0\0\x04\0\0\0\0\0").await.unwrap();
+            // And never a word again.
+            dead.write_all(SETTINGS).await.unwrap();
             dead
         };
         let (called, _dead) = tokio::join!(stage.call(Method::POST, Body::empty()), play);
@@ -110,6 +110,58 @@ async fn a_connection_of_which_nobody_is_left_to_wait_for_is_given_up() {
             called = stage.call(Method::GET, Body::empty()) => assert_eq!(called.unwrap(), 200),
             () = play => panic!("the connection ended"),
         }
+    };
+    LocalSet::new().run_until(run).await;
+}
+
+/// Reads frames up to the head of a request.
+async fn until_head(stream: &mut TcpStream) {
+    let mut frame = [0; 9];
+    stream.read_exact(&mut [0; 24]).await.unwrap();
+    while frame[3] != 1 {
+        stream.read_exact(&mut frame).await.unwrap();
+        let mut rest = vec![0; usize::from(frame[1]) << 8 | usize::from(frame[2])];
+        stream.read_exact(&mut rest).await.unwrap();
+    }
+}
+
+const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
+/// Says that no stream was begun.
+const GOAWAY: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
+#[tokio::test(start_paused = true)]
+async fn connections_that_end_before_they_began_a_request_say_nothing_against_their_instance() {
+    let run = async {
+        let stage = speaking(Protocol::H2c, Policy::default()).await;
+        let play = async {
+            for _ in 0..5 {
+                let mut leaving = stage.accept(0).await;
+                leaving.write_all(SETTINGS).await.unwrap();
+                until_head(&mut leaving).await;
+                leaving.write_all(GOAWAY).await.unwrap();
+            }
+            serve(accept(&stage).await).await;
+        };
+        tokio::select! {
+            called = stage.call(Method::POST, Body::empty()) => assert_eq!(called.unwrap(), 200),
+            () = play => panic!("the connection ended"),
+        }
+    };
+    LocalSet::new().run_until(run).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_ends_as_it_begins_is_none() {
+    let run = async {
+        let stage = speaking(Protocol::H2c, Policy::default()).await;
+        let play = async {
+            let mut leaving = stage.accept(0).await;
+            leaving.write_all(&[SETTINGS, GOAWAY].concat()).await.unwrap();
+            assert!(stage.is_left_alone(0).await);
+        };
+        let (called, ()) = tokio::join!(stage.call(Method::GET, Body::empty()), play);
+        let failed = called.unwrap_err();
+        assert!(matches!(failed, CallError::Dial(DialError::Connect { .. })), "{failed:?}");
     };
     LocalSet::new().run_until(run).await;
 }

@@ -5,7 +5,10 @@ use std::{fs, path::PathBuf};
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::{instance::Health, units::Secret};
+use crate::{
+    model::{instance::Health, units::Secret},
+    upstream::tls::Trust,
+};
 
 mod documents;
 mod refusals;
@@ -210,7 +213,10 @@ fn a_route_may_name_a_service_of_consul_without_a_table() {
         World::file("[defaults]\naccept = ['passing']\n[[routes]]\nservice = 'users'\nmatch.path = '/u/{*rest}'")
             .load();
     let want = Origin::Consul { name: "users".into(), tag: None };
-    assert_eq!(config.services["users"], Service { origin: want, policy: config.defaults.clone(), host: None });
+    assert_eq!(
+        config.services["users"],
+        Service { origin: want, policy: config.defaults.clone(), host: None, protocol: None, tls: Trust::default() }
+    );
     assert_eq!(config.routes[0].name.as_str(), "/u/{*rest}");
 }
 

@@ -110,12 +110,11 @@ const H2: &[u8] = b"h2";
 fn config(protocol: Protocol, trust: &Trust) -> Result<ClientConfig, rustls::Error> {
     let provider: Arc<CryptoProvider> = aws_lc_rs::default_provider().into();
     let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-    let mut config = match &trust.authorities {
-        Some(authorities) => builder.with_root_certificates(authorities.roots()?).with_no_client_auth(),
-        None => {
-            let system = rustls_platform_verifier::Verifier::new(provider)?;
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(system)).with_no_client_auth()
-        }
+    let mut config = if let Some(authorities) = &trust.authorities {
+        builder.with_root_certificates(authorities.roots()?).with_no_client_auth()
+    } else {
+        let system = rustls_platform_verifier::Verifier::new(provider)?;
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(system)).with_no_client_auth()
     };
     config.alpn_protocols = vec![if protocol.is_http2() { H2.to_vec() } else { b"http/1.1".to_vec() }];
     Ok(config)

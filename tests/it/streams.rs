@@ -41,7 +41,9 @@ async fn at_once(gateway: &Arc<Gateway>, count: usize) {
 
 #[tokio::test]
 async fn a_request_arrives_as_http2_has_it_and_its_answer_comes_back() {
-    let origin = Streams::serving(|stream: Stream| async move {
+    let origin = Streams::serving(|mut stream: Stream| async move {
+        let early = Response::builder().status(103).header("link", "</a>").body(()).unwrap();
+        stream.respond.send_informational(early).unwrap();
         let (uri, headers) = (stream.request.uri(), stream.request.headers());
         let told = format!("{} {uri} {:?} {:?}", stream.request.method(), headers.get("host"), headers.get("te"));
         assert_eq!(
@@ -190,7 +192,7 @@ async fn clients_that_do_not_read_stop_nobody_else() {
         }
         let mut body = stream.respond.send_response(Response::new(()), false).unwrap();
         body.send_data(vec![b'x'; 16_000_000].into(), true).unwrap();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await;
     let gateway = before(&origin, "h2c").await;
@@ -301,7 +303,9 @@ async fn a_grpc_call_counts_as_its_trailers_say() {
     let gateway = Gateway::fixed(&config(origin.address, &authority.trusted("grpcs", ""))).await;
     gateway.until_ready().await;
     for status in [0, 5, 13, 14] {
-        let request = format!("POST /{status} HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        let request = format!(
+            "POST /{status} HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        );
         let answer = gateway.raw(request.as_bytes()).await;
         assert!(answer.ends_with(&format!("0\r\ngrpc-status: {status}\r\n\r\n")), "{answer}");
     }

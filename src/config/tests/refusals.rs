@@ -342,3 +342,26 @@ fn a_secret_is_in_no_problem() {
     let problems = World::default().variables(&[("CONSUL_HTTP_TOKEN", "s3cr3t x")]).problems();
     assert!(problems.len() == 1 && !problems[0].contains("s3cr3t"), "{problems:?}");
 }
+
+#[test]
+fn tls_that_nobody_speaks_or_that_cannot_be_verified_is_refused() {
+    refused(&[
+        (
+            "[services.s]\nprotocol = 'smtp'",
+            &["lictor.toml:2 services.s.protocol: expected `http`, `h2c`, `https`, `grpc` or `grpcs`; got `smtp`"],
+        ),
+        (
+            "[services.s]\nprotocol = 'grpc'\ntls.server_name = 'a'",
+            &["lictor.toml:3 services.s.tls: there is no TLS without `protocol = \"https\"` or `\"grpcs\"`; \
+               set one of them, or leave this out"],
+        ),
+        (
+            "[services.s]\nprotocol = 'https'\ntls = { ca = 'no/such.pem', server_name = 'a b' }",
+            &[
+                "lictor.toml:3 services.s.tls.ca: `no/such.pem` cannot be read: No such file or directory (os error 2)",
+                "lictor.toml:3 services.s.tls.server_name: expected a name or an IP address such as `users.internal`; \
+                 got `a b`",
+            ],
+        ),
+    ]);
+}

@@ -28,6 +28,7 @@ use crate::{
 };
 
 mod bodies;
+mod streams;
 
 /// A service with instances that listen, in the order of their turns.
 struct Stage {

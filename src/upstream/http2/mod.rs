@@ -24,6 +24,7 @@ use super::{
     Local,
     call::{AttemptError, Outbound, bodyless, dial_limit, unanswered, undialed},
     cluster::{Cluster, Member},
+    dial::DialError,
     endpoint::Permit,
     exchange::{ExchangeError, Progress, judge},
     policy::Timeouts,
@@ -35,6 +36,9 @@ pub use sessions::Sessions;
 /// How long a gRPC call may be silent: nothing else bounds it.
 const IDLE: Duration = Duration::from_mins(5);
 
+/// Connections that may say goodbye, one after the other, to a request that they have not begun: the instance is there.
+const GOODBYES: usize = 8;
+
 /// One try over HTTP/2.
 pub(super) async fn attempt(
     cluster: &Cluster,
@@ -44,43 +48,67 @@ pub(super) async fn attempt(
     whole: Option<Instant>,
 ) -> Result<Response<Body>, AttemptError> {
     let permit = member.endpoint.admit(cluster.live(), local.worker);
+    let mut goodbyes = 0;
+    loop {
+        let broken = match once(cluster, member, local, request, whole).await {
+            Ok((stream, head)) => return Ok(stream.answer(head, permit)),
+            Err(broken) => broken,
+        };
+        let (outcome, error) = match broken {
+            Broken::Left(_) if goodbyes < GOODBYES => {
+                goodbyes += 1;
+                continue;
+            }
+            Broken::Left(e) | Broken::Undone(e) => (Outcome::Cancelled, AttemptError::Stale(e)),
+            Broken::Dial(e) => (undialed(&e), AttemptError::Dial(e)),
+            Broken::Exchange(e) => (unanswered(&e), AttemptError::Exchange(e)),
+        };
+        permit.report(outcome);
+        return Err(error);
+    }
+}
+
+/// Sends the request on one connection and waits for the head of its answer.
+async fn once(
+    cluster: &Cluster,
+    member: &Member,
+    local: &Rc<Local>,
+    request: &mut Outbound,
+    whole: Option<Instant>,
+) -> Result<(Stream, Response<RecvStream>), Broken> {
     let repeatable = request.body.is_empty() && request.method.is_idempotent();
     let place = Sessions::place(local, cluster, &member.endpoint, dial_limit(cluster, whole)).await;
-    let (place, reused) = match place {
-        Ok(found) => found,
-        Err(e) => {
-            permit.report(undialed(&e));
-            return Err(AttemptError::Dial(e));
-        }
+    let (place, kept) = place.map_err(Broken::Dial)?;
+    let opened = Stream::open(place, request, cluster, &member.endpoint.key.address);
+    // Nothing was sent.
+    let mut stream = opened.map_err(|e| Broken::Undone(failed(e)))?;
+    let error = match stream.head(Instant::now(), whole).await {
+        Ok(head) => return Ok((stream, head)),
+        Err(Unheard::Stream(e)) => e,
+        Err(Unheard::Exchange(e)) => return Err(Broken::Exchange(e)),
     };
-    let mut stream = match Stream::open(place, request, cluster, &member.endpoint.key.address) {
-        Ok(stream) => stream,
-        // Nothing was sent.
-        Err(e) => {
-            permit.report(Outcome::Cancelled);
-            return Err(AttemptError::Stale(failed(e)));
-        }
-    };
-    let started = Instant::now();
-    let error = match stream.head(started, whole).await {
-        Ok(head) => return Ok(stream.answer(head, permit)),
-        Err(error) => error,
-    };
-    let (error, stale) = match error {
-        Broken::Stream(e) => {
-            // A connection that broke as an idle one was used for a request that may be repeated.
-            let stale = is_undone(&e) || (e.is_io() && reused && repeatable);
-            (failed(e), stale)
-        }
-        Broken::Exchange(e) => (e, false),
-    };
-    if stale && let Some(body) = stream.upload.untouched() {
-        request.body = body;
-        permit.report(Outcome::Cancelled);
-        return Err(AttemptError::Stale(error));
-    }
-    permit.report(unanswered(&error));
-    Err(AttemptError::Exchange(error))
+    // The other side says that it did nothing (RFC 9113 §8.7), …
+    let left = error.is_remote() && error.is_go_away();
+    let refused = error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
+    // … or an idle connection was found to be broken, and the request may be repeated.
+    let stale = error.is_io() && kept && repeatable;
+    let again = if left || refused || stale { stream.upload.untouched() } else { None };
+    let error = failed(error);
+    let Some(body) = again else { return Err(Broken::Exchange(error)) };
+    request.body = body;
+    Err(if left { Broken::Left(error) } else { Broken::Undone(error) })
+}
+
+/// Why a connection gave no answer.
+enum Broken {
+    /// There is none.
+    Dial(DialError),
+    /// It was about to end, and did nothing; the request is whole.
+    Left(ExchangeError),
+    /// Nothing was done for another reason; the request is whole.
+    Undone(ExchangeError),
+    /// All else.
+    Exchange(ExchangeError),
 }
 
 /// How long to wait for what. gRPC streams may be silent for long on purpose, before their head and after.
@@ -100,7 +128,7 @@ struct Stream {
 }
 
 /// Why there is no head.
-enum Broken {
+enum Unheard {
     Stream(h2::Error),
     Exchange(ExchangeError),
 }
@@ -117,18 +145,18 @@ impl Stream {
     }
 
     /// Waits for the head of the answer, sending the body meanwhile.
-    async fn head(&mut self, started: Instant, whole: Option<Instant>) -> Result<Response<RecvStream>, Broken> {
+    async fn head(&mut self, started: Instant, whole: Option<Instant>) -> Result<Response<RecvStream>, Unheard> {
         let mut progress = Progress::new(started, whole);
         std::future::poll_fn(|cx| {
             if let Poll::Ready(Err(e)) = self.upload.poll(cx) {
-                return Poll::Ready(Err(Broken::Exchange(ExchangeError::Body(e))));
+                return Poll::Ready(Err(Unheard::Exchange(ExchangeError::Body(e))));
             }
             if let Poll::Ready(answer) = Pin::new(&mut self.response).poll(cx) {
-                return Poll::Ready(answer.map_err(Broken::Stream));
+                return Poll::Ready(answer.map_err(Unheard::Stream));
             }
             progress.note(self.upload.sent(), 0);
             let (deadline, error) = progress.deadline(self.upload.is_done(), &self.waits);
-            self.timer.poll(cx, deadline).map(|()| Err(Broken::Exchange(error)))
+            self.timer.poll(cx, deadline).map(|()| Err(Unheard::Exchange(error)))
         })
         .await
     }
@@ -188,11 +216,6 @@ fn head(request: &Outbound, cluster: &Cluster, address: &Address, is_grpc: bool)
         head.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
     }
     head
-}
-
-/// Whether the other side says that it did nothing (RFC 9113 §8.7).
-fn is_undone(error: &h2::Error) -> bool {
-    error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM))
 }
 
 fn failed(error: h2::Error) -> ExchangeError {

@@ -128,9 +128,14 @@ impl Sessions {
                     Found::Place(place) => return Ok((place, reused)),
                     Found::Dialing(dialing) => {
                         reused = false;
-                        // To an instance that left meanwhile, nobody else will find it.
-                        if let Some(place) = dialing.await?.place() {
+                        let session = dialing.await?;
+                        if let Some(place) = session.place() {
                             return Ok((place, reused));
+                        }
+                        // Others may have been first; but one that ends as it begins is no connection.
+                        if !session.is_open() {
+                            let source = Arc::new(io::ErrorKind::ConnectionAborted.into());
+                            return Err(DialError::Connect { address: endpoint.key.address.clone(), source });
                         }
                     }
                     Found::Full(freed) => freed.notified().await,
@@ -151,11 +156,11 @@ impl Sessions {
             freed: Rc::default(),
         });
         lane.rules = cluster.policy.pool;
-        // One that takes no new streams ends with those that it has.
-        lane.sessions.retain(|session| session.is_open());
         if let Some(place) = lane.sessions.iter().find_map(Session::place) {
             return Found::Place(place);
         }
+        // One that takes no new streams ends with those that it has.
+        lane.sessions.retain(|session| session.is_open());
         if let Some(dialing) = lane.dialing.as_ref().and_then(WeakShared::upgrade) {
             return Found::Dialing(dialing);
         }

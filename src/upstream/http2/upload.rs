@@ -78,16 +78,14 @@ impl Upload {
     /// Sends as much of the piece as there is room for.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.stream.reserve_capacity(self.piece.len());
-        let room = match self.stream.capacity() {
-            0 => match ready!(self.stream.poll_capacity(cx)) {
-                Some(Ok(room)) => room,
-                Some(Err(_)) | None => {
-                    self.done = true;
-                    return Poll::Ready(());
-                }
-            },
-            room => room,
-        };
+        let mut room = self.stream.capacity();
+        if room == 0 {
+            let Some(Ok(now)) = ready!(self.stream.poll_capacity(cx)) else {
+                self.done = true;
+                return Poll::Ready(());
+            };
+            room = now;
+        }
         let data = self.piece.split_to(room.min(self.piece.len()));
         let last = self.piece.is_empty() && self.body.is_empty();
         if !data.is_empty() {

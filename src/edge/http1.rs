@@ -6,17 +6,18 @@ use std::{
     future::poll_fn,
     pin::pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Poll, ready},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, Response, StatusCode, Uri, header};
+use http::{Method, Request, Response, StatusCode, Uri, Version, header};
 use tokio::time::Instant;
 
 use super::{
     Phase,
     downstream::{Downstream, Incoming},
+    tunnel,
 };
 use crate::{
     body::Body,
@@ -29,6 +30,7 @@ use crate::{
     },
     model::path,
     proxy::{Answer, Client, Proxy, Refusal},
+    upstream::aside::Switched,
     wire::{Io, Mode, Sender},
 };
 
@@ -47,8 +49,6 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 * 1024;
 /// Room for a head and a small body.
 const ROOM: usize = 16 * 1024;
-/// What a client may send ahead while an answer is awaited.
-const AHEAD: usize = 16 * 1024;
 
 impl Server {
     /// Serves a connection to its end. `idle` tells, at any moment, that no request is under way.
@@ -121,17 +121,23 @@ impl Server {
     async fn exchange(&self, connection: &Rc<Downstream>, head: RequestHead, client: &Client) -> Ended {
         let limit = self.proxy.world().config.http.max_body_size.unwrap_or(0);
         connection.begin(head.length, limit, head.expect_continue);
+        connection.aside.begin(tunnel::wish(&head), head.version == Version::HTTP_11);
         let mut asked = Asked {
             head_only: head.method == Method::HEAD,
-            http10: head.version == http::Version::HTTP_10,
+            http10: head.version == Version::HTTP_10,
             keep_alive: head.keep_alive,
         };
         let answer = match request(head, connection, limit) {
             Ok(request) => {
-                let mut handling = pin!(self.proxy.handle(request, client));
-                let answer = poll_fn(|cx| match handling.as_mut().poll(cx) {
-                    Poll::Ready(answer) => Poll::Ready(Some(answer)),
-                    Poll::Pending => poll_gone(connection, cx).map(|()| None),
+                let mut handling = pin!(self.proxy.handle(request, client, &connection.aside));
+                let answer = poll_fn(|cx| {
+                    if let Poll::Ready(answer) = handling.as_mut().poll(cx) {
+                        return Poll::Ready(Some(answer));
+                    }
+                    match connection.poll_interim(cx) {
+                        Poll::Ready(Err(_)) => Poll::Ready(None),
+                        _ => connection.poll_gone(cx, true).map(|()| None),
+                    }
                 });
                 match answer.await {
                     Some(answer) => answer,
@@ -140,6 +146,10 @@ impl Server {
             }
             Err(refusal) => self.proxy.refuse(&refusal),
         };
+        if let Some(switched) = connection.aside.switched() {
+            switch(connection, answer, switched).await;
+            return Ended { written: false, keep: false };
+        }
         // What is left of the body has no taker when the answer is ours or has ended already.
         let abandoned = !connection.is_body_done() && answer.response.body().length().is_some();
         asked.keep_alive &= !abandoned && !self.phase.is_leaving();
@@ -150,9 +160,8 @@ impl Server {
 
     /// Writes an answer and tells how its body was sent; `None` when it broke off.
     async fn answer(&self, connection: &Downstream, answer: Answer, asked: &Asked) -> Option<Mode> {
-        connection.answer();
         let Answer { response, account } = answer;
-        let (mut sender, mode) = sender(response, asked);
+        let (mut sender, mode) = sender(connection.answer(), response, asked);
         let sent = send(connection, &mut sender).await;
         drop(account); // the last byte is written, or never will be
         if sent.is_err() {
@@ -225,23 +234,21 @@ fn uri(head: &RequestHead) -> Result<Uri, Refusal> {
     Uri::from_maybe_shared(Bytes::from(text)).map_err(|_| Refusal::Target)
 }
 
-/// Ready when the client has closed its side of the connection after its whole request.
-fn poll_gone(connection: &Downstream, cx: &mut Context<'_>) -> Poll<()> {
-    if !connection.is_body_done() {
-        return Poll::Pending;
-    }
-    let input = &mut *connection.input.borrow_mut();
-    while input.len() < AHEAD {
-        match ready!(connection.io.poll_read(cx, input, ROOM)) {
-            Ok(0) | Err(_) => return Poll::Ready(()),
-            Ok(_) => {}
-        }
-    }
-    Poll::Pending
+/// Writes the head of a 101, and passes on what comes until one side ends. It is a request under way for all that time.
+async fn switch(connection: &Downstream, answer: Answer, switched: Switched) {
+    let Answer { mut response, account } = answer;
+    let mut out = connection.answer();
+    response.headers_mut().insert(header::UPGRADE, switched.protocol.clone());
+    write_response_head(&mut out, response.status(), response.headers(), Framing::None, Connection::Upgrade);
+    let mut downward = BytesMut::from(&out[..]);
+    downward.extend_from_slice(&switched.input);
+    let upward = connection.input.take();
+    tunnel::run(&connection.io, upward, &switched.io, downward, switched.idle).await;
+    drop(account);
 }
 
-/// The answer as it goes on the wire.
-fn sender(response: Response<Body>, asked: &Asked) -> (Sender, Mode) {
+/// The answer as it goes on the wire, behind what `out` holds.
+fn sender(mut out: Vec<u8>, response: Response<Body>, asked: &Asked) -> (Sender, Mode) {
     let (head, body) = response.into_parts();
     let (framing, mode) = framing(&head, &body, asked);
     let connection = match (asked.keep_alive && mode != Mode::UntilClose, asked.http10) {
@@ -249,7 +256,6 @@ fn sender(response: Response<Body>, asked: &Asked) -> (Sender, Mode) {
         (true, true) => Connection::KeepAlive,
         (false, _) => Connection::Close,
     };
-    let mut out = Vec::new();
     write_response_head(&mut out, head.status, &head.headers, framing, connection);
     (Sender::new(out, body, mode), mode)
 }
@@ -282,11 +288,13 @@ async fn send(connection: &Downstream, sender: &mut Sender) -> Result<(), ()> {
             }
             Poll::Pending => {}
         }
+        // Who still sends its request may well read its answer later.
+        let progress = sender.progress() + connection.received();
         let since = match stalled {
-            Some((progress, since)) if progress == sender.progress() => since,
+            Some((before, since)) if before == progress => since,
             _ => Instant::now(),
         };
-        stalled = Some((sender.progress(), since));
+        stalled = Some((progress, since));
         connection.timer.borrow_mut().poll(cx, since + STALL).map(Err)
     })
     .await

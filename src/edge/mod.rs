@@ -3,6 +3,7 @@
 mod downstream;
 pub mod http1;
 pub mod listener;
+mod tunnel;
 
 use std::cell::Cell;
 

@@ -13,6 +13,7 @@ use http::{Method, Request, Response};
 use tokio::time::Instant;
 
 pub use account::Account;
+pub use headers::strip_connection;
 pub use reply::Refusal;
 use trail::Trail;
 
@@ -21,7 +22,7 @@ use crate::{
     route::{Found, Target},
     state::{Reader, Snapshot},
     telemetry::{cells::RouteCells, metrics::Metrics},
-    upstream::Local,
+    upstream::{Local, aside::Aside},
 };
 
 /// Who asks, as the listener knows.
@@ -88,8 +89,8 @@ impl Proxy {
         self.local.pool.forget_unlisted();
     }
 
-    /// Answers one request: find the route, forward, account for it.
-    pub async fn handle(&self, mut request: Request<Body>, client: &Client) -> Answer {
+    /// Answers one request: find the route, forward, account for it. What upstream tells beside the answer is in `aside`.
+    pub async fn handle(&self, mut request: Request<Body>, client: &Client, aside: &Rc<Aside>) -> Answer {
         let started = Instant::now();
         headers::strip_connection(request.headers_mut());
         let trail = Trail::begin(request.headers_mut());
@@ -117,7 +118,7 @@ impl Proxy {
                 Some(cluster) => {
                     let rewritten = route.rewrite.as_ref().map(|rewrite| rewrite.fill(&captures));
                     drop(world); // streams outlive it
-                    forward::forward(&cluster, &self.local, request, rewritten, client, &trail).await
+                    forward::forward(&cluster, &self.local, request, rewritten, client, &trail, aside).await
                 }
                 None => reply::no_instance(service, &trail),
             },

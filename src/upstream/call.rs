@@ -2,11 +2,12 @@
 
 use std::{rc::Rc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method, Response};
+use http::{HeaderMap, HeaderValue, Method, Response, header};
 use tokio::time::Instant;
 
 use super::{
     Local,
+    aside::Aside,
     cluster::{Cluster, Member},
     exchange::{Exchange, ExchangeError},
     pool::{Connection, DialError, dial},
@@ -31,6 +32,8 @@ pub struct Outbound {
     pub headers: HeaderMap,
     /// The body.
     pub body: Body,
+    /// What passes beside it.
+    pub aside: Rc<Aside>,
 }
 
 /// Why a service gave no answer.
@@ -123,6 +126,7 @@ async fn attempt(
         sender: sender(request),
         method: request.method.clone(),
         policy: cluster.policy.clone(),
+        aside: request.aside.clone(),
     };
     match exchange.head(started, whole).await {
         Ok(head) => {
@@ -172,8 +176,16 @@ fn sender(request: &mut Outbound) -> Sender {
         None => (Framing::Chunked, Mode::Chunks),
     };
     let mut head = Vec::new();
-    let Outbound { method, target, host, headers, .. } = request;
-    write_request_head(&mut head, method, target, host, headers, framing, Persistence::Implied);
+    let Outbound { method, target, host, headers, aside, .. } = request;
+    let persistence = match aside.upgrade() {
+        Some(protocol) => {
+            headers.insert(header::UPGRADE, protocol);
+            Persistence::Upgrade
+        }
+        None if headers.contains_key(header::TE) => Persistence::Te,
+        None => Persistence::Implied,
+    };
+    write_request_head(&mut head, method, target, host, headers, framing, persistence);
     Sender::new(head, body, mode)
 }
 

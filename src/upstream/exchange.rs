@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::{
     Local,
+    aside::Aside,
     endpoint::Permit,
     policy::{Policy, Timeouts},
     pool::Connection,
@@ -44,6 +45,8 @@ pub struct Exchange {
     pub method: Method,
     /// The service's rules.
     pub policy: Arc<Policy>,
+    /// What the client hears and asks beside the answer.
+    pub aside: Rc<Aside>,
 }
 
 /// Why there is no answer.
@@ -115,8 +118,10 @@ impl Exchange {
                     match reader.read(&mut self.connection.input, &self.method) {
                         Ok(Some(head)) if is_interim(head.status) && interim < INTERIM => {
                             interim += 1;
+                            self.aside.tell(head.status, head.headers);
                             continue;
                         }
+                        Ok(Some(head)) if self.is_switch(&head) => return Poll::Ready(Ok(head)),
                         Ok(Some(head)) if head.status.is_informational() => {
                             return Poll::Ready(Err(ExchangeError::Switched));
                         }
@@ -144,11 +149,23 @@ impl Exchange {
         .await
     }
 
+    /// Whether it is the switch of protocols that was asked for, on a connection where nothing else is under way.
+    fn is_switch(&self, head: &ResponseHead) -> bool {
+        head.status == StatusCode::SWITCHING_PROTOCOLS
+            && self.sender.is_done()
+            && self.aside.granted(&head.headers).is_some()
+    }
+
     /// The body of the answer with this head. It gives the connection back and reports to the permit when it ends.
     ///
     /// # Errors
     /// `MalformedBody`: there is still time to say so. Later, an answer can only be broken off.
     pub fn body(self, head: &ResponseHead, permit: Permit, local: &Rc<Local>) -> Result<Body, ExchangeError> {
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            let protocol = self.aside.granted(&head.headers).ok_or(ExchangeError::Switched)?;
+            self.aside.switch(self.connection, protocol, self.policy.timeout.idle, permit);
+            return Ok(Body::empty());
+        }
         let outcome = judge(head.status);
         let mut answer = Answer {
             keep: head.keep_alive && !matches!(head.length, Length::UntilClose),

@@ -24,6 +24,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// For bytes of an answer, its head included, each time.
     pub read: Duration,
+    /// For anything on a connection that was upgraded, and for bytes of an event stream.
+    pub idle: Duration,
 }
 
 /// Which idle connections a worker keeps to each instance.
@@ -37,8 +39,12 @@ pub struct PoolRules {
 
 impl Default for Policy {
     fn default() -> Self {
-        let timeout =
-            Timeouts { total: Duration::from_secs(30), connect: Duration::from_secs(5), read: Duration::from_secs(10) };
+        let timeout = Timeouts {
+            total: Duration::from_secs(30),
+            connect: Duration::from_secs(5),
+            read: Duration::from_secs(10),
+            idle: Duration::from_mins(5),
+        };
         let pool = PoolRules { max_idle: 100, idle_timeout: Duration::from_secs(90) };
         Self { timeout, accept: vec![Health::Passing, Health::Warning], pool }
     }

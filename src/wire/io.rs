@@ -10,11 +10,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use tokio::{
-    io::AsyncWrite,
-    net::TcpStream,
-    task::coop::unconstrained,
-};
+use tokio::{io::AsyncWrite, net::TcpStream, task::coop::unconstrained};
 use tokio_rustls::TlsStream;
 use tokio_util::io::poll_read_buf;
 

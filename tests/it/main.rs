@@ -16,3 +16,4 @@ mod news;
 mod reload;
 mod routing;
 mod turns;
+mod upgrade;

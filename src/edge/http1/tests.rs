@@ -1,6 +1,6 @@
 //! How answers are framed for those who asked.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, task::Context};
 
 use http_body::{Frame, SizeHint};
 use tokio::{
@@ -48,7 +48,7 @@ async fn written(status: u16, told: Option<&'static str>, body: Body, asked: &As
     if let Some(told) = told {
         response.headers_mut().insert(header::CONTENT_LENGTH, http::HeaderValue::from_static(told));
     }
-    let (mut sender, _) = sender(response, asked);
+    let (mut sender, _) = sender(Vec::new(), response, asked);
     let whole = send(&connection, &mut sender).await.is_ok();
     drop(connection);
     let mut read = String::new();

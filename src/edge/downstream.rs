@@ -42,8 +42,6 @@ pub struct Downstream {
     pub aside: Rc<Aside>,
     /// Interim answers that the socket has not taken yet.
     ahead: RefCell<Vec<u8>>,
-    /// Somebody reads the body of the present request.
-    wanted: Cell<bool>,
     broken: Cell<bool>,
 }
 
@@ -107,7 +105,6 @@ impl Downstream {
             owed: Cell::new(false),
             aside: Rc::default(),
             ahead: RefCell::default(),
-            wanted: Cell::new(false),
             broken: Cell::new(false),
         }
     }
@@ -117,7 +114,6 @@ impl Downstream {
         *self.body.borrow_mut() =
             Receiving { decoder: Decoder::new(length), limit, received: 0, pace: Pace::default() };
         self.owed.set(expects_continue);
-        self.wanted.set(false);
     }
 
     /// The answer begins: no interim answer may come between its bytes. Gives what has to stand before it.
@@ -166,23 +162,17 @@ impl Downstream {
 
     /// Ready when the client has left: its connection was reset, or, with `end`, came to an end after the whole request.
     pub fn poll_gone(&self, cx: &mut Context<'_>, end: bool) -> Poll<()> {
-        if self.broken.get() {
-            return Poll::Ready(());
-        }
-        // Whoever reads the body hears of it first.
-        if !self.is_body_done() && (end || self.wanted.get()) {
-            return Poll::Pending;
-        }
+        let end = end && self.is_body_done();
         let input = &mut *self.input.borrow_mut();
-        while input.len() < AHEAD {
+        while !self.broken.get() && input.len() < AHEAD {
             match ready!(self.io.poll_read(cx, input, AHEAD)) {
                 Ok(0) if end => return Poll::Ready(()),
                 Ok(0) => return Poll::Pending,
-                Ok(_) => {}
-                Err(_) => return Poll::Ready(()),
+                Ok(n) => self.body.borrow_mut().pace.note(n),
+                Err(_) => self.broken.set(true),
             }
         }
-        Poll::Pending
+        if self.broken.get() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Whether the body of the present request has been read to its end.
@@ -246,14 +236,7 @@ impl Incoming {
     #[must_use]
     pub fn new(connection: Rc<Downstream>, length: Length) -> Self {
         let length = if let Length::Exact(n) = length { Some(n) } else { None };
-        connection.wanted.set(true);
         Self { connection, length }
-    }
-}
-
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        self.connection.wanted.set(false);
     }
 }
 

@@ -31,7 +31,7 @@ use crate::{
     model::path,
     proxy::{Answer, Client, Proxy, Refusal},
     upstream::aside::Switched,
-    wire::{Io, Mode, Sender},
+    wire::{Io, Mode, SendError, Sender},
 };
 
 /// What a connection is served with.
@@ -144,7 +144,10 @@ impl Server {
                     None => return Ended { written: false, keep: false },
                 }
             }
-            Err(refusal) => self.proxy.refuse(&refusal),
+            Err(refusal) => {
+                asked.keep_alive = false;
+                self.proxy.refuse(&refusal)
+            }
         };
         if let Some(switched) = connection.aside.switched() {
             switch(connection, answer, switched).await;
@@ -160,9 +163,15 @@ impl Server {
 
     /// Writes an answer and tells how its body was sent; `None` when it broke off.
     async fn answer(&self, connection: &Downstream, answer: Answer, asked: &Asked) -> Option<Mode> {
-        let Answer { response, account } = answer;
-        let (mut sender, mode) = sender(connection.answer(), response, asked);
-        let sent = send(connection, &mut sender).await;
+        let Answer { response, mut account } = answer;
+        let ahead = connection.answer();
+        let (mut whole, mut mode) = sender(ahead.clone(), response, asked);
+        let mut sent = send(connection, &mut whole).await;
+        if sent == Err(Broken::Body) && whole.progress() == 0 {
+            // There is still time to say so.
+            (whole, mode) = sender(ahead, account.instead(), asked);
+            sent = send(connection, &mut whole).await;
+        }
         drop(account); // the last byte is written, or never will be
         if sent.is_err() {
             // A client that reads until the end must not take this for one.
@@ -198,6 +207,9 @@ struct Asked {
 fn request(head: RequestHead, connection: &Rc<Downstream>, limit: u64) -> Result<Request<Body>, Refusal> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method);
+    }
+    if head.expects_more {
+        return Err(Refusal::Expectation);
     }
     if let Length::Exact(n) = head.length
         && limit != 0
@@ -277,14 +289,25 @@ fn framing(head: &http::response::Parts, body: &Body, asked: &Asked) -> (Framing
     }
 }
 
-async fn send(connection: &Downstream, sender: &mut Sender) -> Result<(), ()> {
+/// What an answer breaks off for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Broken {
+    /// The client has left, or does not read.
+    Client,
+    /// The body has no end in order.
+    Body,
+}
+
+async fn send(connection: &Downstream, sender: &mut Sender) -> Result<(), Broken> {
     let mut stalled: Option<(u64, Instant)> = None;
     poll_fn(|cx| {
         match sender.poll(&connection.io, cx) {
-            Poll::Ready(sent) => return Poll::Ready(sent.map_err(|_| ())),
+            Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+            Poll::Ready(Err(SendError::Write(_))) => return Poll::Ready(Err(Broken::Client)),
+            Poll::Ready(Err(SendError::Body(_) | SendError::Length)) => return Poll::Ready(Err(Broken::Body)),
             Poll::Pending if !sender.is_blocked() => {
                 stalled = None;
-                return Poll::Pending;
+                return connection.poll_gone(cx, false).map(|()| Err(Broken::Client));
             }
             Poll::Pending => {}
         }
@@ -295,7 +318,7 @@ async fn send(connection: &Downstream, sender: &mut Sender) -> Result<(), ()> {
             _ => Instant::now(),
         };
         stalled = Some((progress, since));
-        connection.timer.borrow_mut().poll(cx, since + STALL).map(Err)
+        connection.timer.borrow_mut().poll(cx, since + STALL).map(|()| Err(Broken::Client))
     })
     .await
 }

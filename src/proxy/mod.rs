@@ -1,15 +1,17 @@
 //! From a client's request to a client's answer: `handle` is the page to read first.
 
 mod account;
+mod date;
 mod forward;
 mod headers;
 mod health;
+mod hop;
 mod reply;
 mod trail;
 
 use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, header};
 use tokio::time::Instant;
 
 pub use account::Account;
@@ -92,9 +94,14 @@ impl Proxy {
     /// Answers one request: find the route, forward, account for it. What upstream tells beside the answer is in `aside`.
     pub async fn handle(&self, mut request: Request<Body>, client: &Client, aside: &Rc<Aside>) -> Answer {
         let started = Instant::now();
+        let takes_trailers = hop::takes_trailers(request.version(), request.headers());
         headers::strip_connection(request.headers_mut());
+        if takes_trailers {
+            request.headers_mut().insert(header::TE, hop::TRAILERS);
+        }
         let trail = Trail::begin(request.headers_mut());
-        let is_ours = *request.method() == Method::OPTIONS && headers::is_last_hop(request.headers_mut());
+        let is_ours = *request.method() == Method::OPTIONS
+            && (headers::is_last_hop(request.headers_mut()) || request.uri().path() == "*");
         let world = self.world();
         let unrouted = |refusal| self.account(&self.unrouted, request.method(), started).close(refusal);
 

@@ -123,7 +123,7 @@ async fn attempt(
     };
     let mut exchange = Exchange {
         connection,
-        sender: sender(request),
+        sender: sender(request, member),
         method: request.method.clone(),
         policy: cluster.policy.clone(),
         aside: request.aside.clone(),
@@ -168,7 +168,7 @@ async fn dialed(
 }
 
 /// Writes the head and takes the body. A body-less request can be written again: there is nothing to take.
-fn sender(request: &mut Outbound) -> Sender {
+fn sender(request: &mut Outbound, member: &Member) -> Sender {
     let body = std::mem::take(&mut request.body);
     let (framing, mode) = match body.length() {
         Some(0) if bodyless(&request.method) => (Framing::None, Mode::Nothing),
@@ -177,6 +177,9 @@ fn sender(request: &mut Outbound) -> Sender {
     };
     let mut head = Vec::new();
     let Outbound { method, target, host, headers, aside, .. } = request;
+    // HTTP/1.0 may leave it out; many refuse an empty one in HTTP/1.1.
+    let address = host.is_empty().then(|| HeaderValue::try_from(member.endpoint.key.address.to_string()).ok());
+    let host = address.flatten().unwrap_or_else(|| host.clone());
     let persistence = match aside.upgrade() {
         Some(protocol) => {
             headers.insert(header::UPGRADE, protocol);
@@ -185,7 +188,7 @@ fn sender(request: &mut Outbound) -> Sender {
         None if headers.contains_key(header::TE) => Persistence::Te,
         None => Persistence::Implied,
     };
-    write_request_head(&mut head, method, target, host, headers, framing, persistence);
+    write_request_head(&mut head, method, target, &host, headers, framing, persistence);
     Sender::new(head, body, mode)
 }
 

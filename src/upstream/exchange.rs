@@ -24,7 +24,7 @@ use super::{
     pool::Connection,
 };
 use crate::{
-    body::{Body, BodyError},
+    body::{Body, BodyError, Duplex},
     http1::{
         body::{Decoder, Piece},
         framing::Length,
@@ -175,6 +175,7 @@ impl Exchange {
             permit: Some(permit),
             outcome,
             local: local.clone(),
+            wait: self.policy.timeout.of_body(&head.headers),
             policy: self.policy,
             left: if let Length::Exact(n) = head.length { Some(n) } else { None },
             first: None,
@@ -182,7 +183,7 @@ impl Exchange {
         };
         match answer.begin() {
             Ok(Some(whole)) => Ok(whole),
-            Ok(None) => Ok(Body::stream(answer)),
+            Ok(None) => Ok(Body::duplex(answer)),
             Err(e) => {
                 answer.fail(Outcome::Failure);
                 Err(ExchangeError::MalformedBody(e))
@@ -251,6 +252,8 @@ struct Answer {
     outcome: Outcome,
     local: Rc<Local>,
     policy: Arc<Policy>,
+    /// How long nothing may come.
+    wait: Duration,
     /// Bytes to come, where that is known.
     left: Option<u64>,
     /// What had come with the head.
@@ -297,15 +300,20 @@ impl Answer {
         }
     }
 
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, BodyError>> {
-        let Some(connection) = &mut self.connection else { return Poll::Ready(Ok(Piece::End)) };
-        if let Some(sender) = &mut self.sender
+    /// Goes on with the request.
+    fn upload(&mut self, cx: &mut Context<'_>) {
+        if let (Some(connection), Some(sender)) = (&self.connection, &mut self.sender)
             && let Poll::Ready(sent) = sender.poll(&connection.io, cx)
         {
             // A request that broke off spoils the connection, not the answer that is on its way.
             self.keep &= sent.is_ok();
             self.sender = None;
         }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, BodyError>> {
+        self.upload(cx);
+        let Some(connection) = &mut self.connection else { return Poll::Ready(Ok(Piece::End)) };
         if let Some(piece) = self.first.take() {
             return Poll::Ready(Ok(piece));
         }
@@ -328,8 +336,19 @@ impl Answer {
                 Poll::Pending => break,
             }
         }
+        if self.sender.as_ref().is_some_and(|sender| !sender.is_blocked()) {
+            // It is the client that is awaited, and who reads its body says for how long.
+            self.waiting = None;
+            return Poll::Pending;
+        }
         let since = *self.waiting.get_or_insert_with(Instant::now);
-        connection.timer.poll(cx, since + self.policy.timeout.read).map(|()| Err(BodyError::TooSlow))
+        connection.timer.poll(cx, since + self.wait).map(|()| Err(BodyError::TooSlow))
+    }
+}
+
+impl Duplex for Answer {
+    fn poll_request(mut self: Pin<&mut Self>, cx: &mut Context<'_>) {
+        self.upload(cx);
     }
 }
 

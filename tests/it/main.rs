@@ -7,6 +7,7 @@ mod support;
 
 mod admin;
 mod commands;
+mod conduct;
 mod drain;
 mod exposure;
 mod fault;
@@ -15,5 +16,6 @@ mod message;
 mod news;
 mod reload;
 mod routing;
+mod smuggle;
 mod turns;
 mod upgrade;

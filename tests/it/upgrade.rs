@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{Gateway, Origin, PATIENCE, origin::Connection, until};
+use crate::support::{Gateway, Origin, PATIENCE, origin::Connection, reset_at_end, until};
 
 const ASK: &str = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\
                    Sec-WebSocket-Key: abc\r\n\r\n";
@@ -205,7 +205,7 @@ async fn a_side_that_is_cut_cuts_the_other() {
         connection.request().await;
         connection.stream.write_all(SWITCH).await.unwrap();
         connection.stream.read_u8().await.unwrap();
-        let _ = connection.stream.set_linger(Some(Duration::ZERO));
+        reset_at_end(&connection.stream);
     })
     .await;
     let gateway = before(&origin, "").await;

@@ -168,7 +168,13 @@ impl Downstream {
             match ready!(self.io.poll_read(cx, input, AHEAD)) {
                 Ok(0) if end => return Poll::Ready(()),
                 Ok(0) => return Poll::Pending,
-                Ok(n) => self.body.borrow_mut().pace.note(n),
+                Ok(n) => {
+                    let body = &mut *self.body.borrow_mut();
+                    body.pace.note(n);
+                    if !body.decoder.is_done() {
+                        cx.waker().wake_by_ref(); // somebody may wait for just these
+                    }
+                }
                 Err(_) => self.broken.set(true),
             }
         }

@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{Gateway, Origin, PATIENCE, now, origin::Connection, reset_at_end, until};
+use crate::support::{Gateway, Origin, PATIENCE, now, origin::Connection, reset_at_end};
 
 async fn before(origin: &Origin, more: &str) -> Gateway {
     let address = origin.address;
@@ -185,7 +185,8 @@ async fn an_upload_goes_on_while_its_client_does_not_read_the_answer() {
         let (mut reader, mut writer) = connection.stream.split();
         let write = async {
             writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1073741824\r\n\r\n").await.unwrap();
-            while writer.write_all(&[0; 64 * 1024]).await.is_ok() {}
+            let piece = vec![0; 64 * 1024];
+            while writer.write_all(&piece).await.is_ok() {}
         };
         let read = async {
             let mut buffer = vec![0; 64 * 1024];

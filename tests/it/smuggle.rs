@@ -145,6 +145,13 @@ async fn a_body_that_nobody_read_is_no_request() {
         (format!("POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{SMUGGLED}"), 404),
         (format!("POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{SMUGGLED}{SMUGGLED}"), 404),
         (format!("POST /get HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n26\r\n{SMUGGLED}\r\n"), 405),
+        (
+            format!(
+                "POST /a/b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{many}\r\n0\r\n\r\n{SMUGGLED}",
+                many.len()
+            ),
+            413,
+        ),
         (format!("POST /a/b HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n{many}"), 413),
         (format!("POST /a/b HTTP/1.1\r\nHost: x\r\nExpect: more\r\nContent-Length: {length}\r\n\r\n{SMUGGLED}"), 417),
         (

@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{Gateway, Origin, PATIENCE, origin::Connection, reset_at_end, until};
+use crate::support::{Consul, Gateway, Origin, PATIENCE, origin::Connection, reset_at_end, until};
 
 const ASK: &str = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\
                    Sec-WebSocket-Key: abc\r\n\r\n";
@@ -226,6 +226,27 @@ async fn a_tunnel_runs_on_when_its_service_is_configured_away() {
     client.write_all(b"still").await.unwrap();
     client.shutdown().await.unwrap();
     assert_eq!(rest(&mut client).await, "still bye");
+}
+
+#[tokio::test]
+async fn a_tunnel_runs_on_when_its_instance_is_deregistered() {
+    let (consul, origin) = (Consul::start().await, Origin::serving(echo).await);
+    consul.register("chat", "chat-1", origin.address).await;
+    let gateway = Gateway::start(&consul, "").await;
+    gateway.until_usable("chat", 1).await;
+    let mut client = TcpStream::connect(gateway.address).await.unwrap();
+    client.write_all(ASK.replace("/ws", "/api/v1/chat/ws").as_bytes()).await.unwrap();
+    assert!(head(&mut client).await.starts_with("HTTP/1.1 101 "));
+    expect(&mut client, "hello ").await;
+    consul.deregister("chat-1").await;
+    gateway.until_status("/api/v1/chat/ws", 404).await;
+    // What it counts for lives as long as it does.
+    assert_eq!(gateway.metric("lictor_in_flight{service=\"chat\"}").await, Some(1.0));
+    client.write_all(b"still").await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(rest(&mut client).await, "still bye");
+    let series = "lictor_in_flight{service=\"chat\"}";
+    until("the end of the series", || async { gateway.metric(series).await.is_none().then_some(()) }).await;
 }
 
 #[tokio::test]

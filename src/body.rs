@@ -20,6 +20,13 @@ enum Kind {
     Empty,
     Whole(Bytes),
     Stream(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError>>>),
+    Duplex(Pin<Box<dyn Duplex>>),
+}
+
+/// The body of an answer whose request may still be on its way.
+pub trait Duplex: http_body::Body<Data = Bytes, Error = BodyError> {
+    /// Goes on with the request while nobody takes the answer. Wakes the task when there is more to do.
+    fn poll_request(self: Pin<&mut Self>, cx: &mut Context<'_>);
 }
 
 impl Body {
@@ -34,6 +41,18 @@ impl Body {
         Self(Kind::Stream(Box::pin(pieces)))
     }
 
+    /// A body that comes in pieces, and goes on with its request meanwhile.
+    pub fn duplex(pieces: impl Duplex + 'static) -> Self {
+        Self(Kind::Duplex(Box::pin(pieces)))
+    }
+
+    /// To be called where nobody takes the next piece: a request that goes with it goes on.
+    pub fn poll_request(&mut self, cx: &mut Context<'_>) {
+        if let Kind::Duplex(pieces) = &mut self.0 {
+            pieces.as_mut().poll_request(cx);
+        }
+    }
+
     /// True when there is nothing (more) to send.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -41,6 +60,7 @@ impl Body {
             Kind::Empty => true,
             Kind::Whole(bytes) => bytes.is_empty(),
             Kind::Stream(pieces) => pieces.is_end_stream(),
+            Kind::Duplex(pieces) => pieces.is_end_stream(),
         }
     }
 
@@ -51,6 +71,7 @@ impl Body {
             Kind::Empty => Some(0),
             Kind::Whole(bytes) => Some(bytes.len() as u64),
             Kind::Stream(pieces) => pieces.size_hint().exact(),
+            Kind::Duplex(pieces) => pieces.size_hint().exact(),
         }
     }
 
@@ -64,6 +85,13 @@ impl Body {
                 Poll::Ready((!all.is_empty()).then(|| Ok(Frame::data(all))))
             }
             Kind::Stream(pieces) => {
+                let piece = ready!(pieces.as_mut().poll_frame(cx));
+                if piece.is_none() {
+                    self.0 = Kind::Empty;
+                }
+                Poll::Ready(piece)
+            }
+            Kind::Duplex(pieces) => {
                 let piece = ready!(pieces.as_mut().poll_frame(cx));
                 if piece.is_none() {
                     self.0 = Kind::Empty;
@@ -91,7 +119,7 @@ impl fmt::Debug for Body {
         match &self.0 {
             Kind::Empty => f.write_str("Empty"),
             Kind::Whole(bytes) => write!(f, "Whole({} bytes)", bytes.len()),
-            Kind::Stream(_) => f.write_str("Stream"),
+            Kind::Stream(_) | Kind::Duplex(_) => f.write_str("Stream"),
         }
     }
 }

@@ -45,6 +45,10 @@ pub struct TimeoutTable {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Time>")]
     pub read: Option<String>,
+    /// For anything to pass on an upgraded connection, and for bytes of an event stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Time>")]
+    pub idle: Option<String>,
 }
 
 /// Which idle connections are kept.
@@ -72,6 +76,7 @@ pub fn check(table: &Table, base: &Policy, at: &At<'_>) -> Policy {
             total: time("timeout", "total", waits.total.as_ref(), base.timeout.total),
             connect: time("timeout", "connect", waits.connect.as_ref(), base.timeout.connect),
             read: time("timeout", "read", waits.read.as_ref(), base.timeout.read),
+            idle: time("timeout", "idle", waits.idle.as_ref(), base.timeout.idle),
         },
         accept: table.accept.as_ref().map_or_else(|| base.accept.clone(), |list| accept(list, &at.key("accept"))),
         pool: PoolRules {
@@ -85,9 +90,9 @@ pub fn check(table: &Table, base: &Policy, at: &At<'_>) -> Policy {
 #[must_use]
 pub fn shown(policy: &Policy) -> Table {
     let time = |time| Some(Time(time).to_string());
-    let Timeouts { total, connect, read } = policy.timeout;
+    let Timeouts { total, connect, read, idle } = policy.timeout;
     Table {
-        timeout: TimeoutTable { total: time(total), connect: time(connect), read: time(read) },
+        timeout: TimeoutTable { total: time(total), connect: time(connect), read: time(read), idle: time(idle) },
         accept: Some(policy.accept.iter().map(|health| health.as_str().to_owned()).collect()),
         pool: PoolTable {
             max_idle: u32::try_from(policy.pool.max_idle).ok(),

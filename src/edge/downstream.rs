@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     convert::Infallible,
-    io::IoSlice,
+    io::{self, IoSlice},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use http::StatusCode;
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
@@ -18,8 +19,11 @@ use crate::{
     body::BodyError,
     http1::{
         body::{Decoder, Piece},
+        encode::{Connection, Framing, write_response_head},
         framing::Length,
     },
+    proxy::strip_connection,
+    upstream::aside::Aside,
     wire::{Io, Timer},
 };
 
@@ -35,6 +39,11 @@ pub struct Downstream {
     body: RefCell<Receiving>,
     /// A `100 Continue` that the client waits for.
     owed: Cell<bool>,
+    /// What upstream tells beside the answer.
+    pub aside: Rc<Aside>,
+    /// Interim answers that the socket has not taken yet.
+    ahead: RefCell<Vec<u8>>,
+    broken: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -55,6 +64,8 @@ pub(super) struct Pace {
     /// When the present wait began.
     since: Option<Instant>,
 }
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 impl Pace {
     /// The present wait is over: bytes came.
@@ -89,6 +100,10 @@ const LEAST: u64 = 10 * 1024;
 /// … in each such time.
 const WINDOW: Duration = Duration::from_secs(10);
 const ROOM: usize = 32 * 1024;
+/// What a client may send ahead while nobody reads it.
+const AHEAD: usize = 16 * 1024;
+/// What may wait of interim answers for a client that does not read.
+const HINTS: usize = 16 * 1024;
 
 impl Downstream {
     /// A connection on which nothing was read yet.
@@ -101,6 +116,9 @@ impl Downstream {
             timer: RefCell::default(),
             body: RefCell::new(body),
             owed: Cell::new(false),
+            aside: Rc::default(),
+            ahead: RefCell::default(),
+            broken: Cell::new(false),
         }
     }
 
@@ -111,9 +129,69 @@ impl Downstream {
         self.owed.set(expects_continue);
     }
 
-    /// The answer begins: no `100 Continue` may come between its bytes.
-    pub fn answer(&self) {
+    /// The answer begins: no interim answer may come between its bytes. Gives what has to stand before it.
+    #[must_use]
+    pub fn answer(&self) -> Vec<u8> {
+        self.collect();
         self.owed.set(false);
+        self.ahead.take()
+    }
+
+    /// Writes the interim answers that have come.
+    pub fn poll_interim(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.collect();
+        let ahead = &mut *self.ahead.borrow_mut();
+        if ahead.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while !ahead.is_empty() {
+            let written = ready!(self.io.poll_write(cx, &[IoSlice::new(ahead)]))?;
+            ahead.drain(..written);
+        }
+        *ahead = Vec::new();
+        self.io.poll_flush(cx)
+    }
+
+    fn collect(&self) {
+        for (status, mut headers) in self.aside.interim() {
+            let ahead = &mut *self.ahead.borrow_mut();
+            if status == StatusCode::CONTINUE {
+                // The one that the client waits for; who waits for none might take it for something else.
+                if self.owed.take() {
+                    ahead.extend_from_slice(CONTINUE);
+                }
+            } else if ahead.len() < HINTS {
+                strip_connection(&mut headers);
+                write_response_head(ahead, status, &headers, Framing::None, Connection::Implied);
+            }
+        }
+    }
+
+    /// Bytes of the present request's body so far.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.body.borrow().received
+    }
+
+    /// Ready when the client has left: its connection was reset, or, with `end`, came to an end after the whole request.
+    pub fn poll_gone(&self, cx: &mut Context<'_>, end: bool) -> Poll<()> {
+        let end = end && self.is_body_done();
+        let input = &mut *self.input.borrow_mut();
+        while !self.broken.get() && input.len() < AHEAD {
+            match ready!(self.io.poll_read(cx, input, AHEAD)) {
+                Ok(0) if end => return Poll::Ready(()),
+                Ok(0) => return Poll::Pending,
+                Ok(n) => {
+                    let body = &mut *self.body.borrow_mut();
+                    body.pace.note(n);
+                    if !body.decoder.is_done() {
+                        cx.waker().wake_by_ref(); // somebody may wait for just these
+                    }
+                }
+                Err(_) => self.broken.set(true),
+            }
+        }
+        if self.broken.get() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Whether the body of the present request has been read to its end.
@@ -127,9 +205,10 @@ impl Downstream {
         let body = &mut *self.body.borrow_mut();
         let input = &mut *self.input.borrow_mut();
         if self.owed.get() && !body.decoder.is_done() && input.is_empty() {
-            // A line this short fits the socket of a client that waits for it.
-            let line = [IoSlice::new(b"HTTP/1.1 100 Continue\r\n\r\n")];
-            ready!(self.io.poll_write(cx, &line)).map_err(|e| BodyError::CutShort(Some(e)))?;
+            self.ahead.borrow_mut().extend_from_slice(CONTINUE);
+            if let Poll::Ready(Err(e)) = self.poll_interim(cx) {
+                return Poll::Ready(Err(BodyError::CutShort(Some(e))));
+            }
         }
         self.owed.set(false);
         loop {
@@ -147,7 +226,10 @@ impl Downstream {
             match self.io.poll_read(cx, input, ROOM) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(BodyError::CutShort(None))),
                 Poll::Ready(Ok(n)) => body.pace.note(n),
-                Poll::Ready(Err(e)) => return Poll::Ready(Err(BodyError::CutShort(Some(e)))),
+                Poll::Ready(Err(e)) => {
+                    self.broken.set(true);
+                    return Poll::Ready(Err(BodyError::CutShort(Some(e))));
+                }
                 Poll::Pending => break,
             }
         }

@@ -5,12 +5,12 @@ use std::{
     future::poll_fn,
     pin::pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Poll, ready},
     time::Duration,
 };
 
 use bytes::BytesMut;
-use http::{Method, Request, Response, StatusCode, Uri, header};
+use http::{Method, Request, Response, StatusCode, Uri, Version, header};
 use tokio::time::Instant;
 
 use super::{
@@ -18,6 +18,7 @@ use super::{
     downstream::{Downstream, Incoming},
     http2,
     request::target,
+    tunnel,
 };
 use crate::{
     body::Body,
@@ -29,7 +30,8 @@ use crate::{
         target::Form,
     },
     proxy::{Answer, Client, Proxy, Refusal},
-    wire::{Io, Mode, Sender},
+    upstream::aside::Switched,
+    wire::{Io, Mode, SendError, Sender},
 };
 
 /// What a connection is served with.
@@ -47,8 +49,6 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 * 1024;
 /// Room for a head and a small body.
 const ROOM: usize = 16 * 1024;
-/// What a client may send ahead while an answer is awaited.
-const AHEAD: usize = 16 * 1024;
 
 impl Server {
     /// Serves a connection to its end. `idle` tells, at any moment, that no request is under way.
@@ -130,25 +130,38 @@ impl Server {
     async fn exchange(&self, connection: &Rc<Downstream>, head: RequestHead, client: &Client) -> Ended {
         let limit = self.proxy.world().config.http.max_body_size.unwrap_or(0);
         connection.begin(head.length, limit, head.expect_continue);
+        connection.aside.begin(tunnel::wish(&head), head.version == Version::HTTP_11);
         let mut asked = Asked {
             head_only: head.method == Method::HEAD,
-            http10: head.version == http::Version::HTTP_10,
+            http10: head.version == Version::HTTP_10,
             keep_alive: head.keep_alive,
         };
         let answer = match request(head, connection, limit) {
             Ok(request) => {
-                let mut handling = pin!(self.proxy.handle(request, client));
-                let answer = poll_fn(|cx| match handling.as_mut().poll(cx) {
-                    Poll::Ready(answer) => Poll::Ready(Some(answer)),
-                    Poll::Pending => poll_gone(connection, cx).map(|()| None),
+                let mut handling = pin!(self.proxy.handle(request, client, &connection.aside));
+                let answer = poll_fn(|cx| {
+                    if let Poll::Ready(answer) = handling.as_mut().poll(cx) {
+                        return Poll::Ready(Some(answer));
+                    }
+                    match connection.poll_interim(cx) {
+                        Poll::Ready(Err(_)) => Poll::Ready(None),
+                        _ => connection.poll_gone(cx, true).map(|()| None),
+                    }
                 });
                 match answer.await {
                     Some(answer) => answer,
                     None => return Ended { written: false, keep: false },
                 }
             }
-            Err(refusal) => self.proxy.refuse(&refusal),
+            Err(refusal) => {
+                asked.keep_alive = false;
+                self.proxy.refuse(&refusal)
+            }
         };
+        if let Some(switched) = connection.aside.switched() {
+            switch(connection, answer, switched).await;
+            return Ended { written: false, keep: false };
+        }
         // What is left of the body has no taker when the answer is ours or has ended already.
         let abandoned = !connection.is_body_done() && answer.response.body().length().is_some();
         asked.keep_alive &= !abandoned && !self.phase.is_leaving();
@@ -159,10 +172,15 @@ impl Server {
 
     /// Writes an answer and tells how its body was sent; `None` when it broke off.
     async fn answer(&self, connection: &Downstream, answer: Answer, asked: &Asked) -> Option<Mode> {
-        connection.answer();
-        let Answer { response, account } = answer;
-        let (mut sender, mode) = sender(response, asked);
-        let sent = send(connection, &mut sender).await;
+        let Answer { response, mut account } = answer;
+        let ahead = connection.answer();
+        let (mut whole, mut mode) = sender(ahead.clone(), response, asked);
+        let mut sent = send(connection, &mut whole).await;
+        if sent == Err(Broken::Body) && whole.progress() == 0 {
+            // There is still time to say so.
+            (whole, mode) = sender(ahead, account.instead(), asked);
+            sent = send(connection, &mut whole).await;
+        }
         drop(account); // the last byte is written, or never will be
         if sent.is_err() {
             // A client that reads until the end must not take this for one.
@@ -201,6 +219,9 @@ fn request(head: RequestHead, connection: &Rc<Downstream>, limit: u64) -> Result
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method);
     }
+    if head.expects_more {
+        return Err(Refusal::Expectation);
+    }
     if let Length::Exact(n) = head.length
         && limit != 0
         && n > limit
@@ -227,23 +248,21 @@ fn uri(head: &RequestHead) -> Result<Uri, Refusal> {
     }
 }
 
-/// Ready when the client has closed its side of the connection after its whole request.
-fn poll_gone(connection: &Downstream, cx: &mut Context<'_>) -> Poll<()> {
-    if !connection.is_body_done() {
-        return Poll::Pending;
-    }
-    let input = &mut *connection.input.borrow_mut();
-    while input.len() < AHEAD {
-        match ready!(connection.io.poll_read(cx, input, ROOM)) {
-            Ok(0) | Err(_) => return Poll::Ready(()),
-            Ok(_) => {}
-        }
-    }
-    Poll::Pending
+/// Writes the head of a 101, and passes on what comes until one side ends. It is a request under way for all that time.
+async fn switch(connection: &Downstream, answer: Answer, switched: Switched) {
+    let Answer { mut response, account } = answer;
+    let mut out = connection.answer();
+    response.headers_mut().insert(header::UPGRADE, switched.protocol.clone());
+    write_response_head(&mut out, response.status(), response.headers(), Framing::None, Connection::Upgrade);
+    let mut downward = BytesMut::from(&out[..]);
+    downward.extend_from_slice(&switched.input);
+    let upward = connection.input.take();
+    tunnel::run(&connection.io, upward, &switched.io, downward, switched.idle).await;
+    drop(account);
 }
 
-/// The answer as it goes on the wire.
-fn sender(response: Response<Body>, asked: &Asked) -> (Sender, Mode) {
+/// The answer as it goes on the wire, behind what `out` holds.
+fn sender(mut out: Vec<u8>, response: Response<Body>, asked: &Asked) -> (Sender, Mode) {
     let (head, body) = response.into_parts();
     let (framing, mode) = framing(&head, &body, asked);
     let connection = match (asked.keep_alive && mode != Mode::UntilClose, asked.http10) {
@@ -251,7 +270,6 @@ fn sender(response: Response<Body>, asked: &Asked) -> (Sender, Mode) {
         (true, true) => Connection::KeepAlive,
         (false, _) => Connection::Close,
     };
-    let mut out = Vec::new();
     write_response_head(&mut out, head.status, &head.headers, framing, connection);
     (Sender::new(out, body, mode), mode)
 }
@@ -273,23 +291,36 @@ fn framing(head: &http::response::Parts, body: &Body, asked: &Asked) -> (Framing
     }
 }
 
-async fn send(connection: &Downstream, sender: &mut Sender) -> Result<(), ()> {
+/// What an answer breaks off for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Broken {
+    /// The client has left, or does not read.
+    Client,
+    /// The body has no end in order.
+    Body,
+}
+
+async fn send(connection: &Downstream, sender: &mut Sender) -> Result<(), Broken> {
     let mut stalled: Option<(u64, Instant)> = None;
     poll_fn(|cx| {
         match sender.poll(&connection.io, cx) {
-            Poll::Ready(sent) => return Poll::Ready(sent.map_err(|_| ())),
+            Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+            Poll::Ready(Err(SendError::Write(_))) => return Poll::Ready(Err(Broken::Client)),
+            Poll::Ready(Err(SendError::Body(_) | SendError::Length)) => return Poll::Ready(Err(Broken::Body)),
             Poll::Pending if !sender.is_blocked() => {
                 stalled = None;
-                return Poll::Pending;
+                return connection.poll_gone(cx, false).map(|()| Err(Broken::Client));
             }
             Poll::Pending => {}
         }
+        // Who still sends its request may well read its answer later.
+        let progress = sender.progress() + connection.received();
         let since = match stalled {
-            Some((progress, since)) if progress == sender.progress() => since,
+            Some((before, since)) if before == progress => since,
             _ => Instant::now(),
         };
-        stalled = Some((sender.progress(), since));
-        connection.timer.borrow_mut().poll(cx, since + STALL).map(Err)
+        stalled = Some((progress, since));
+        connection.timer.borrow_mut().poll(cx, since + STALL).map(|()| Err(Broken::Client))
     })
     .await
 }

@@ -150,7 +150,7 @@ async fn answer(
     let limit = proxy.world().config.http.max_body_size.unwrap_or(0);
     let is_head = *request.method() == Method::HEAD;
     let answer = match read(request, limit) {
-        Ok(request) => proxy.handle(request, client).await,
+        Ok(request) => proxy.handle(request, client, &Rc::default()).await,
         Err(refusal) => proxy.refuse(&refusal),
     };
     let Answer { response, account } = answer;

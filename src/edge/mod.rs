@@ -10,6 +10,7 @@ mod received;
 mod request;
 mod streams;
 mod tls;
+mod tunnel;
 
 use std::cell::Cell;
 

@@ -125,13 +125,15 @@ impl Decoder {
                 State::Trailers(section) => {
                     let Some(end) = section.end(buf, &TRAILER_LIMITS)? else { return Ok(Piece::More) };
                     let fields = section.fields();
-                    self.state = State::Done;
                     if fields == 0 {
                         buf.advance(end);
+                        self.state = State::Done;
                         return Ok(Piece::End);
                     }
                     let section = buf.split_to(end).freeze();
                     let trailers = read_fields::<HeadError>(&section, 0, fields, |field| Ok(may_trail(field.name)))?;
+                    // Not before: a body whose trailers are malformed has no end behind which a message could begin.
+                    self.state = State::Done;
                     return Ok(if trailers.is_empty() { Piece::End } else { Piece::Trailers(trailers) });
                 }
             }

@@ -32,8 +32,9 @@ pub enum Connection {
     /// This message is the last.
     Close,
     /// It changes to the protocol of the Upgrade field among the headers.
-    #[cfg_attr(not(test), expect(dead_code, reason = "upgrades are not served yet"))]
     Upgrade,
+    /// The TE field among the headers is for it alone.
+    Te,
 }
 
 /// Writes the head of a request. `target` is in origin or asterisk form; `host` takes the place of any Host in `headers`.
@@ -133,6 +134,7 @@ fn write_end(out: &mut Vec<u8>, framing: Framing, connection: Connection) {
         Connection::KeepAlive => b"connection: keep-alive\r\n\r\n",
         Connection::Close => b"connection: close\r\n\r\n",
         Connection::Upgrade => b"connection: upgrade\r\n\r\n",
+        Connection::Te => b"connection: te\r\n\r\n",
     });
 }
 

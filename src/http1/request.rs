@@ -32,6 +32,8 @@ pub struct RequestHead {
     pub keep_alive: bool,
     /// A body waits for `100 Continue`.
     pub expect_continue: bool,
+    /// Something else than `100-continue` is expected.
+    pub expects_more: bool,
     /// The effective authority.
     #[cfg_attr(not(test), expect(dead_code, reason = "routes are found by the Host field, which says the same"))]
     pub host: Host,
@@ -206,7 +208,7 @@ impl RequestLine {
 fn read_head(line: RequestLine, head: &Bytes, fields: usize) -> Result<RequestHead, RequestError> {
     let mut facts = Facts::default();
     let mut host = None;
-    let mut expect_continue = false;
+    let (mut expect_continue, mut expects_more) = (false, false);
     let mut headers = read_fields(head, line.end, fields, |field| {
         facts.note(&field)?;
         if *field.name == HOST {
@@ -214,8 +216,11 @@ fn read_head(line: RequestLine, head: &Bytes, fields: usize) -> Result<RequestHe
                 return Err(RequestError::RepeatedHost);
             }
         } else if *field.name == EXPECT {
-            let mut members = field.value.as_bytes().split(|&b| b == b',').map(trim);
-            expect_continue |= members.any(|member| member.eq_ignore_ascii_case(b"100-continue"));
+            for member in field.value.as_bytes().split(|&b| b == b',').map(trim) {
+                let is_continue = member.eq_ignore_ascii_case(b"100-continue");
+                expect_continue |= is_continue;
+                expects_more |= !is_continue && !member.is_empty();
+            }
         }
         Ok(true)
     })?;
@@ -245,6 +250,7 @@ fn read_head(line: RequestLine, head: &Bytes, fields: usize) -> Result<RequestHe
         keep_alive: facts.keep_alive(line.version),
         // HTTP/1.0 knows no interim answers, and who has no body waits for none.
         expect_continue: expect_continue && has_body && line.version != Version::HTTP_10,
+        expects_more: expects_more && line.version != Version::HTTP_10,
         host,
     })
 }

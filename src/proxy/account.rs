@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
-use http::{Method, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use tokio::time::Instant;
 
-use super::{Answer, grpc::StandsFor};
+use super::{
+    Answer, date,
+    grpc::StandsFor,
+    reply,
+    trail::{Trail, X_REQUEST_ID},
+};
 use crate::{body::Body, telemetry::cells::RouteCells};
 
 /// Counts its request when dropped.
@@ -16,6 +21,7 @@ pub struct Account {
     method: Method,
     started: Instant,
     status: Option<StatusCode>,
+    request_id: Option<HeaderValue>,
 }
 
 /// What a request counts as whose client went away before there was an answer: nginx's code for it.
@@ -25,15 +31,27 @@ impl Account {
     /// A request that came at `started`.
     #[must_use]
     pub fn open(cells: Arc<RouteCells>, worker: usize, method: Method, started: Instant) -> Self {
-        Self { cells, worker, method, started, status: None }
+        Self { cells, worker, method, started, status: None, request_id: None }
     }
 
     /// The answer is decided; what remains is to write it.
     #[must_use]
-    pub fn close(mut self, response: Response<Body>) -> Answer {
+    pub fn close(mut self, mut response: Response<Body>) -> Answer {
         let stands_for = response.extensions().get().map(|StandsFor(status)| *status);
         self.status = Some(stands_for.unwrap_or(response.status()));
+        self.request_id = response.headers().get(X_REQUEST_ID).cloned();
+        // Source: RFC 9110 §6.6.1, also for answers of others that have none.
+        response.headers_mut().entry(header::DATE).or_insert_with(date::now);
         Answer { response, account: self }
+    }
+
+    /// The body broke off before a byte of the answer was written: what to write instead.
+    #[must_use]
+    pub fn instead(&mut self) -> Response<Body> {
+        let request_id = self.request_id.take().unwrap_or(HeaderValue::from_static("-"));
+        let response = reply::broken(&Trail { request_id, is_grpc: false });
+        self.status = Some(response.status());
+        response
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     body::Body,
     upstream::{
         Local,
+        aside::Aside,
         call::{Outbound, call},
         cluster::Cluster,
     },
@@ -27,6 +28,7 @@ pub async fn forward(
     rewritten: Option<String>,
     caller: &Caller,
     trail: &Trail,
+    aside: &Rc<Aside>,
 ) -> Response<Body> {
     let (mut head, body) = request.into_parts();
     let came_as = outbound(&mut head.headers, caller);
@@ -36,6 +38,7 @@ pub async fn forward(
         host: cluster.host.clone().unwrap_or(came_as),
         headers: head.headers,
         body,
+        aside: aside.clone(),
     };
     match call(cluster, local, out).await {
         Ok(mut response) => {

@@ -41,6 +41,7 @@ fn is_of_connection(name: &str) -> bool {
             | "proxy-authorization"
             | "proxy-connection"
             | "te"
+            | "http2-settings"
             | "trailer"
             | "transfer-encoding"
             | "upgrade"

@@ -2,20 +2,23 @@
 
 mod account;
 mod client;
+mod date;
 mod forward;
 mod grpc;
 mod headers;
 mod health;
+mod hop;
 mod reply;
 mod trail;
 
 use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, header};
 use tokio::time::Instant;
 
 pub use account::Account;
 pub use client::is_trusted;
+pub use headers::strip_connection;
 pub use reply::Refusal;
 use trail::Trail;
 
@@ -24,7 +27,7 @@ use crate::{
     route::{Found, Target},
     state::{Reader, Snapshot},
     telemetry::{cells::RouteCells, metrics::Metrics},
-    upstream::Local,
+    upstream::{Local, aside::Aside},
 };
 
 /// Who asks, as the listener knows. Whom a trusted proxy asks for is found in [`Proxy::handle`].
@@ -91,14 +94,19 @@ impl Proxy {
         self.local.forget_unlisted();
     }
 
-    /// Answers one request: find the route, forward, account for it.
-    pub async fn handle(&self, mut request: Request<Body>, client: &Client) -> Answer {
+    /// Answers one request: find the route, forward, account for it. What upstream tells beside the answer is in `aside`.
+    pub async fn handle(&self, mut request: Request<Body>, client: &Client, aside: &Rc<Aside>) -> Answer {
         let started = Instant::now();
         let world = self.world();
         let caller = client::resolve(client, request.headers(), &world.config.http.trusted_proxies);
+        let takes_trailers = hop::takes_trailers(request.version(), request.headers());
         headers::strip_connection(request.headers_mut());
+        if takes_trailers {
+            request.headers_mut().insert(header::TE, hop::TRAILERS);
+        }
         let trail = Trail::begin(request.headers_mut());
-        let is_ours = *request.method() == Method::OPTIONS && headers::is_last_hop(request.headers_mut());
+        let is_ours = *request.method() == Method::OPTIONS
+            && (headers::is_last_hop(request.headers_mut()) || request.uri().path() == "*");
         let unrouted = |refusal| self.account(&self.unrouted, request.method(), started).close(refusal);
 
         if is_ours {
@@ -121,7 +129,7 @@ impl Proxy {
                 Some(cluster) => {
                     let rewritten = route.rewrite.as_ref().map(|rewrite| rewrite.fill(&captures));
                     drop(world); // streams outlive it
-                    forward::forward(&cluster, &self.local, request, rewritten, &caller, &trail).await
+                    forward::forward(&cluster, &self.local, request, rewritten, &caller, &trail, aside).await
                 }
                 None => reply::no_instance(service, &trail),
             },

@@ -24,6 +24,8 @@ pub enum Refusal {
     Target,
     /// A method that no gateway passes on.
     Method,
+    /// It expects what is not known here.
+    Expectation,
     /// Its head did not come in time.
     TimedOut,
     /// Its body is announced as longer than allowed.
@@ -122,9 +124,17 @@ pub(super) fn refused(refusal: &Refusal, trail: &Trail) -> Response<Body> {
         Refusal::Path(e) => problem(StatusCode::BAD_REQUEST, &e.to_string(), None, trail),
         Refusal::Target => problem(StatusCode::BAD_REQUEST, "the target is not a valid path and query", None, trail),
         Refusal::Method => problem(StatusCode::NOT_IMPLEMENTED, "CONNECT and TRACE are not served here", None, trail),
+        Refusal::Expectation => {
+            problem(StatusCode::EXPECTATION_FAILED, "only `100-continue` can be expected here", None, trail)
+        }
         Refusal::TimedOut => problem(StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time", None, trail),
         Refusal::TooLarge { limit } => too_large(*limit, trail),
     }
+}
+
+/// 502: the body of an answer broke off before any of it was passed on.
+pub(super) fn broken(trail: &Trail) -> Response<Body> {
+    problem(StatusCode::BAD_GATEWAY, "the instance broke off its answer", None, trail)
 }
 
 fn too_large(limit: u64, trail: &Trail) -> Response<Body> {

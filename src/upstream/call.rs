@@ -2,11 +2,12 @@
 
 use std::{rc::Rc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method, Response};
+use http::{HeaderMap, HeaderValue, Method, Response, header};
 use tokio::time::Instant;
 
 use super::{
     Local,
+    aside::Aside,
     cluster::{Cluster, Member},
     dial::{DialError, dial},
     exchange::{Exchange, ExchangeError},
@@ -33,6 +34,8 @@ pub struct Outbound {
     pub headers: HeaderMap,
     /// The body.
     pub body: Body,
+    /// What passes beside it.
+    pub aside: Rc<Aside>,
 }
 
 /// Why a service gave no answer.
@@ -125,9 +128,10 @@ async fn attempt(
     };
     let mut exchange = Exchange {
         connection,
-        sender: sender(request),
+        sender: sender(request, member),
         method: request.method.clone(),
         policy: cluster.policy.clone(),
+        aside: request.aside.clone(),
     };
     match exchange.head(started, whole).await {
         Ok(head) => {
@@ -186,7 +190,7 @@ async fn dialed(
 }
 
 /// Writes the head and takes the body. A body-less request can be written again: there is nothing to take.
-fn sender(request: &mut Outbound) -> Sender {
+fn sender(request: &mut Outbound, member: &Member) -> Sender {
     let body = std::mem::take(&mut request.body);
     let (framing, mode) = match body.length() {
         Some(0) if bodyless(&request.method) => (Framing::None, Mode::Nothing),
@@ -194,8 +198,19 @@ fn sender(request: &mut Outbound) -> Sender {
         None => (Framing::Chunked, Mode::Chunks),
     };
     let mut head = Vec::new();
-    let Outbound { method, target, host, headers, .. } = request;
-    write_request_head(&mut head, method, target, host, headers, framing, Persistence::Implied);
+    let Outbound { method, target, host, headers, aside, .. } = request;
+    // HTTP/1.0 may leave it out; many refuse an empty one in HTTP/1.1.
+    let address = host.is_empty().then(|| HeaderValue::try_from(member.endpoint.key.address.to_string()).ok());
+    let host = address.flatten().unwrap_or_else(|| host.clone());
+    let persistence = match aside.upgrade() {
+        Some(protocol) => {
+            headers.insert(header::UPGRADE, protocol);
+            Persistence::Upgrade
+        }
+        None if headers.contains_key(header::TE) => Persistence::Te,
+        None => Persistence::Implied,
+    };
+    write_request_head(&mut head, method, target, &host, headers, framing, persistence);
     Sender::new(head, body, mode)
 }
 

@@ -120,6 +120,11 @@ impl Permit {
         self.started
     }
 
+    /// Says how the request went, should nobody say otherwise before it ends.
+    pub fn settle(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+
     /// Says how the request went; ends it.
     pub fn report(mut self, outcome: Outcome) {
         self.outcome = outcome;

@@ -18,12 +18,13 @@ use tokio::time::Instant;
 
 use super::{
     Local,
+    aside::Aside,
     endpoint::Permit,
     policy::{Policy, Timeouts},
     pool::Connection,
 };
 use crate::{
-    body::{Body, BodyError},
+    body::{Body, BodyError, Duplex},
     http1::{
         body::{Decoder, Piece},
         framing::Length,
@@ -44,6 +45,8 @@ pub struct Exchange {
     pub method: Method,
     /// The service's rules.
     pub policy: Arc<Policy>,
+    /// What the client hears and asks beside the answer.
+    pub aside: Rc<Aside>,
 }
 
 /// Why there is no answer.
@@ -118,8 +121,10 @@ impl Exchange {
                     match reader.read(&mut self.connection.input, &self.method) {
                         Ok(Some(head)) if is_interim(head.status) && interim < INTERIM => {
                             interim += 1;
+                            self.aside.tell(head.status, head.headers);
                             continue;
                         }
+                        Ok(Some(head)) if self.is_switch(&head) => return Poll::Ready(Ok(head)),
                         Ok(Some(head)) if head.status.is_informational() => {
                             return Poll::Ready(Err(ExchangeError::Switched));
                         }
@@ -147,11 +152,23 @@ impl Exchange {
         .await
     }
 
+    /// Whether it is the switch of protocols that was asked for, on a connection where nothing else is under way.
+    fn is_switch(&self, head: &ResponseHead) -> bool {
+        head.status == StatusCode::SWITCHING_PROTOCOLS
+            && self.sender.is_done()
+            && self.aside.granted(&head.headers).is_some()
+    }
+
     /// The body of the answer with this head. It gives the connection back and reports to the permit when it ends.
     ///
     /// # Errors
     /// `MalformedBody`: there is still time to say so. Later, an answer can only be broken off.
     pub fn body(self, head: &ResponseHead, permit: Permit, local: &Rc<Local>) -> Result<Body, ExchangeError> {
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            let protocol = self.aside.granted(&head.headers).ok_or(ExchangeError::Switched)?;
+            self.aside.switch(self.connection, protocol, self.policy.timeout.idle, permit);
+            return Ok(Body::empty());
+        }
         let outcome = judge(head.status);
         let mut answer = Answer {
             keep: head.keep_alive && !matches!(head.length, Length::UntilClose),
@@ -161,6 +178,7 @@ impl Exchange {
             permit: Some(permit),
             outcome,
             local: local.clone(),
+            wait: self.policy.timeout.of_body(&head.headers),
             policy: self.policy,
             left: if let Length::Exact(n) = head.length { Some(n) } else { None },
             first: None,
@@ -168,7 +186,7 @@ impl Exchange {
         };
         match answer.begin() {
             Ok(Some(whole)) => Ok(whole),
-            Ok(None) => Ok(Body::stream(answer)),
+            Ok(None) => Ok(Body::duplex(answer)),
             Err(e) => {
                 answer.fail(Outcome::Failure);
                 Err(ExchangeError::MalformedBody(e))
@@ -242,6 +260,8 @@ struct Answer {
     outcome: Outcome,
     local: Rc<Local>,
     policy: Arc<Policy>,
+    /// How long nothing may come.
+    wait: Duration,
     /// Bytes to come, where that is known.
     left: Option<u64>,
     /// What had come with the head.
@@ -288,15 +308,20 @@ impl Answer {
         }
     }
 
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, BodyError>> {
-        let Some(connection) = &mut self.connection else { return Poll::Ready(Ok(Piece::End)) };
-        if let Some(sender) = &mut self.sender
+    /// Goes on with the request.
+    fn upload(&mut self, cx: &mut Context<'_>) {
+        if let (Some(connection), Some(sender)) = (&self.connection, &mut self.sender)
             && let Poll::Ready(sent) = sender.poll(&connection.io, cx)
         {
             // A request that broke off spoils the connection, not the answer that is on its way.
             self.keep &= sent.is_ok();
             self.sender = None;
         }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, BodyError>> {
+        self.upload(cx);
+        let Some(connection) = &mut self.connection else { return Poll::Ready(Ok(Piece::End)) };
         if let Some(piece) = self.first.take() {
             return Poll::Ready(Ok(piece));
         }
@@ -319,8 +344,19 @@ impl Answer {
                 Poll::Pending => break,
             }
         }
+        if self.sender.as_ref().is_some_and(|sender| !sender.is_blocked()) {
+            // It is the client that is awaited, and who reads its body says for how long.
+            self.waiting = None;
+            return Poll::Pending;
+        }
         let since = *self.waiting.get_or_insert_with(Instant::now);
-        connection.timer.poll(cx, since + self.policy.timeout.read).map(|()| Err(BodyError::TooSlow))
+        connection.timer.poll(cx, since + self.wait).map(|()| Err(BodyError::TooSlow))
+    }
+}
+
+impl Duplex for Answer {
+    fn poll_request(mut self: Pin<&mut Self>, cx: &mut Context<'_>) {
+        self.upload(cx);
     }
 }
 

@@ -1,6 +1,7 @@
 //! From "a request for service S" to "a response or why not". Knows no routes, no clients and no configuration files.
 //! `call` is where to begin to read: pick, admit, send, judge, again or done.
 
+pub mod aside;
 mod balance;
 pub mod call;
 pub mod cluster;

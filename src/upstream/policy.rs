@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderValue, header};
+
 use crate::model::instance::Health;
 
 /// What holds for every call to one service.
@@ -24,6 +26,18 @@ pub struct Timeouts {
     pub connect: Duration,
     /// For bytes of an answer, its head included, each time.
     pub read: Duration,
+    /// For anything on a connection that was upgraded, and for bytes of an event stream.
+    pub idle: Duration,
+}
+
+impl Timeouts {
+    /// How long nothing of the body of an answer with these fields may come: events are rare.
+    #[must_use]
+    pub fn of_body(&self, headers: &HeaderMap) -> Duration {
+        let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        let kind = kind.split(|&b| b == b';').next().unwrap_or_default().trim_ascii();
+        if kind.eq_ignore_ascii_case(b"text/event-stream") { self.idle } else { self.read }
+    }
 }
 
 /// Which idle connections a worker keeps to each instance.
@@ -37,8 +51,12 @@ pub struct PoolRules {
 
 impl Default for Policy {
     fn default() -> Self {
-        let timeout =
-            Timeouts { total: Duration::from_secs(30), connect: Duration::from_secs(5), read: Duration::from_secs(10) };
+        let timeout = Timeouts {
+            total: Duration::from_secs(30),
+            connect: Duration::from_secs(5),
+            read: Duration::from_secs(10),
+            idle: Duration::from_mins(5),
+        };
         let pool = PoolRules { max_idle: 100, idle_timeout: Duration::from_secs(90) };
         Self { timeout, accept: vec![Health::Passing, Health::Warning], pool }
     }

@@ -124,7 +124,11 @@ impl Sender {
                 }
             }
             if self.pending() {
-                ready!(self.flush(io, cx)).map_err(SendError::Write)?;
+                let Poll::Ready(flushed) = self.flush(io, cx) else {
+                    self.body.poll_request(cx);
+                    return Poll::Pending;
+                };
+                flushed.map_err(SendError::Write)?;
                 self.unflushed = true;
             } else if self.finished {
                 ready!(io.poll_flush(cx)).map_err(SendError::Write)?;

@@ -7,6 +7,7 @@ mod support;
 
 mod admin;
 mod commands;
+mod conduct;
 mod drain;
 mod exposure;
 mod fault;
@@ -16,6 +17,8 @@ mod message;
 mod news;
 mod reload;
 mod routing;
+mod smuggle;
 mod streams;
 mod turns;
+mod upgrade;
 mod upstream;

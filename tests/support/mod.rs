@@ -53,6 +53,11 @@ pub fn client() -> reqwest::Client {
     builder.timeout(PATIENCE).build().unwrap()
 }
 
+/// Makes the end of a connection a reset.
+pub fn reset_at_end(stream: &tokio::net::TcpStream) {
+    socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
 /// Sends a signal by name to a process.
 pub fn signal(pid: u32, name: &str) {
     let sent = std::process::Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();

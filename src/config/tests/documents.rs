@@ -47,7 +47,7 @@ fn the_schema_refuses_what_cannot_be() {
         "[http]\ntrusted_proxies = '10.0.0.0/8'",
         "[defaults]\nbalance = 'p2c_ewma'",
         "[defaults]\naccept = ['fine']",
-        "[services.s.timeout]\nidle = '5m'",
+        "[services.s.timeout]\nidel = '5m'",
         "[[routes]]\nservice = 's'",
     ] {
         let value: Json = toml::from_str(document).unwrap();

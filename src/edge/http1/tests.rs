@@ -1,16 +1,20 @@
 //! How answers are framed for those who asked.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, task::Context};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
 use super::*;
-use crate::body::BodyError;
+use crate::{
+    body::{BodyError, Duplex},
+    proxy::Account,
+    telemetry::metrics::Metrics,
+};
 
 /// A body whose length is told, or not; the last piece may be an error.
 struct Pieces(VecDeque<Result<&'static str, ()>>, Option<u64>);
@@ -49,8 +53,10 @@ async fn written(status: u16, told: Option<&'static str>, body: Body, asked: &As
     if let Some(told) = told {
         response.headers_mut().insert(header::CONTENT_LENGTH, http::HeaderValue::from_static(told));
     }
-    let (mut sender, _) = sender(response, asked);
-    let whole = send(&connection, &mut sender).await.is_ok();
+    let (mut sender, _) = sender(Vec::new(), response, asked);
+    let sent = send(&connection, &mut sender).await;
+    let whole = sent.is_ok();
+    assert!(whole || sent == Err(Broken::Body));
     drop(connection);
     let mut read = String::new();
     client.unwrap().read_to_string(&mut read).await.unwrap();
@@ -97,4 +103,81 @@ async fn a_body_that_breaks_off_or_has_another_length_is_not_ended_in_order() {
         let (read, whole) = written(200, None, body, &ASKED).await;
         assert_eq!((read.as_str(), whole), (format!("HTTP/1.1 200 OK\r\n{expected}").as_str(), false));
     }
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_at_once_leaves_nothing_written() {
+    for length in [None, Some(5)] {
+        assert_eq!(written(200, None, pieces(&[Err(())], length), &ASKED).await, (String::new(), false));
+    }
+}
+
+#[test]
+fn what_is_written_instead_counts_in_place_of_what_was_not() {
+    let metrics = Metrics::new(1);
+    let cells = metrics.route("s", "r");
+    let account = Account::open(cells.clone(), 0, Method::GET, Instant::now());
+    let mut response = Response::new(Body::empty());
+    response.headers_mut().insert("x-request-id", http::HeaderValue::from_static("abc"));
+    let mut account = account.close(response).account;
+    let instead = account.instead();
+    assert_eq!(
+        (instead.status(), &instead.headers()["x-request-id"]),
+        (StatusCode::BAD_GATEWAY, &"abc".parse().unwrap())
+    );
+    drop(account);
+    let counted = metrics.render();
+    assert!(counted.contains("method=\"GET\",status=\"502\"} 1") && !counted.contains("status=\"200\""), "{counted}");
+}
+
+/// A body without an end, and how often its request was gone on with.
+struct Endless(Rc<Cell<u32>>);
+
+impl http_body::Body for Endless {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from(vec![0; 32 * 1024])))))
+    }
+}
+
+impl Duplex for Endless {
+    fn poll_request(self: std::pin::Pin<&mut Self>, _: &mut Context<'_>) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_nothing_is_cut_and_its_request_goes_on_until_then() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (_client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+    let connection = Downstream::new(Io::new(accepted.unwrap().0).unwrap());
+    let went_on = Rc::new(Cell::new(0));
+    let response = Response::new(Body::duplex(Endless(went_on.clone())));
+    let (mut sender, _) = sender(Vec::new(), response, &ASKED);
+    let begun = Instant::now();
+    assert_eq!(send(&connection, &mut sender).await, Err(Broken::Client));
+    assert_eq!(begun.elapsed(), STALL);
+    assert!(went_on.get() > 0);
+}
+
+#[tokio::test]
+async fn what_is_sent_ahead_of_an_answer_is_held_within_bounds() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+    let connection = Downstream::new(Io::new(accepted.unwrap().0).unwrap());
+    let mut client = client.unwrap();
+    let piece = vec![b'x'; 64 * 1024];
+    let flood = async { while tokio::time::timeout(STALL / 100, client.write_all(&piece)).await.is_ok() {} };
+    tokio::select! {
+        () = poll_fn(|cx| connection.poll_gone(cx, false)) => panic!("the client is there"),
+        () = flood => {}
+    }
+    assert!((1..=64 * 1024).contains(&connection.input.borrow().len()), "{}", connection.input.borrow().len());
 }

@@ -162,6 +162,15 @@ fn trailers_are_held_to_the_rules_of_a_head_and_bounded() {
 }
 
 #[test]
+fn a_malformed_body_has_no_end() {
+    for bytes in ["0\r\nX : y\r\n\r\n", "0\r\nX: y\n\r\n", "1\r\nabc", "x"] {
+        let (mut decoder, mut buf) = (Decoder::new(Length::Chunked), BytesMut::from(bytes));
+        while decoder.decode(&mut buf).is_ok() {}
+        assert!(!decoder.is_done(), "{bytes:?}");
+    }
+}
+
+#[test]
 fn a_body_that_ends_with_its_connection_is_whole_only_where_nothing_else_was_said() {
     for (length, bytes, end) in [
         (Length::UntilClose, "", Ok(())),

@@ -97,6 +97,7 @@ impl Stage {
             host: HeaderValue::from_static("h"),
             headers: HeaderMap::new(),
             body,
+            aside: Rc::default(),
         };
         call(&self.cluster, &self.local, request).await
     }

@@ -5,7 +5,7 @@ mod answer;
 mod sessions;
 mod upload;
 
-use std::{future::Future, pin::Pin, rc::Rc, task::Poll, time::Duration};
+use std::{future::Future, pin::Pin, rc::Rc, task::Poll};
 
 use h2::{Reason, RecvStream, client::ResponseFuture};
 use http::{
@@ -32,9 +32,6 @@ use super::{
 use crate::{body::Body, model::instance::Address, telemetry::cells::Outcome, wire::Timer};
 
 pub use sessions::Sessions;
-
-/// How long a gRPC call may be silent: nothing else bounds it.
-const IDLE: Duration = Duration::from_mins(5);
 
 /// Connections that may say goodbye, one after the other, to a request that they have not begun: the instance is there.
 const GOODBYES: usize = 8;
@@ -114,7 +111,11 @@ enum Broken {
 /// How long to wait for what. gRPC streams may be silent for long on purpose, before their head and after.
 fn waits(cluster: &Cluster) -> Timeouts {
     let timeouts = cluster.policy.timeout;
-    if cluster.transport.protocol.is_grpc() { Timeouts { total: IDLE, read: IDLE, ..timeouts } } else { timeouts }
+    if cluster.transport.protocol.is_grpc() {
+        Timeouts { total: timeouts.idle, read: timeouts.idle, ..timeouts }
+    } else {
+        timeouts
+    }
 }
 
 /// A request on its way, waiting for the head of its answer.
@@ -183,7 +184,7 @@ impl Stream {
             outcome,
             is_grpc: self.is_grpc,
             left: length,
-            patience: self.waits.read,
+            patience: self.waits.of_body(&head.headers),
             timer: self.timer,
             waiting: None,
             lent: 0,

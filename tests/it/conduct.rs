@@ -209,6 +209,25 @@ async fn an_upload_goes_on_while_its_client_does_not_read_the_answer() {
 }
 
 #[tokio::test]
+async fn an_upload_stops_where_upstream_does() {
+    let (origin, mut hears) = played(|mut connection, told| async move {
+        connection.head().await.unwrap();
+        told.send_replace(1);
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let gateway = before(&origin, "[http]\nmax_body_size = \"0\"").await;
+    let mut client = connected(&gateway, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\n\r\n").await;
+    reached(&mut hears, 1).await;
+    let piece = vec![0; 64 * 1024];
+    let mut taken = 0;
+    while let Ok(sent) = timeout(Duration::from_millis(500), client.write(&piece)).await {
+        taken += sent.unwrap();
+        assert!(taken < 64 * 1024 * 1024, "{taken} bytes were taken for a service that reads nothing");
+    }
+}
+
+#[tokio::test]
 async fn an_early_answer_passes_and_ends_both_connections() {
     let (origin, mut hears) = played(|mut connection, told| async move {
         connection.head().await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::support::{Gateway, TlsOrigin, tls::Authority};
+use crate::support::{Gateway, TlsOrigin, tls_origin::Authority};
 
 /// A gateway in front of one service with these further lines.
 async fn before(address: SocketAddr, lines: &str) -> Gateway {

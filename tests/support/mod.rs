@@ -5,7 +5,7 @@ pub mod faults;
 pub mod gateway;
 pub mod origin;
 pub mod streams;
-pub mod tls;
+pub mod tls_origin;
 
 use std::{
     future::Future,
@@ -17,7 +17,7 @@ pub use faults::{FakeConsul, Fault};
 pub use gateway::Gateway;
 pub use origin::Origin;
 pub use streams::Streams;
-pub use tls::TlsOrigin;
+pub use tls_origin::TlsOrigin;
 
 /// How long a condition is waited for before its test fails: far more than it takes, for machines under load.
 pub const PATIENCE: Duration = Duration::from_secs(20);

@@ -3,7 +3,9 @@
 pub mod consul;
 pub mod faults;
 pub mod gateway;
+pub mod http2;
 pub mod origin;
+pub mod tls;
 
 use std::{
     future::Future,

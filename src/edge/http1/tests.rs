@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::{
     io::AsyncReadExt,

@@ -8,6 +8,7 @@ use super::*;
 use crate::model::{instance::Health, units::Secret};
 
 mod documents;
+mod https;
 mod refusals;
 
 /// Files, variables and flags of one test.

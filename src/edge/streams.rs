@@ -161,3 +161,53 @@ impl http_body::Body for Answered {
         self.body.length().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use hyper::rt::Executor as _;
+    use tokio::{runtime::LocalRuntime, time::sleep};
+
+    use super::*;
+
+    /// Whether a request is under way still after so many seconds; `given`: its client has something to take.
+    fn lasts(seconds: u64, given: bool) -> bool {
+        let runtime = LocalRuntime::new().unwrap();
+        runtime.block_on(async {
+            tokio::time::pause();
+            let streams = Streams::new();
+            let progress = streams.take();
+            progress.given.set(given.then(Instant::now));
+            Spawn(streams.clone()).execute(pending());
+            sleep(Duration::from_secs(seconds)).await;
+            streams.quiet_since().is_none()
+        })
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_for_half_a_minute_loses_its_stream() {
+        assert!(lasts(29, true));
+        assert!(!lasts(31, true));
+        assert!(lasts(3600, false), "a service may take its time");
+    }
+
+    #[test]
+    fn the_end_of_a_connection_ends_its_streams() {
+        let runtime = LocalRuntime::new().unwrap();
+        runtime.block_on(async {
+            let streams = Streams::new();
+            let held = Rc::new(());
+            let of_stream = held.clone();
+            Spawn(streams.clone()).execute(async move {
+                pending::<()>().await;
+                drop(of_stream);
+            });
+            tokio::task::yield_now().await;
+            streams.end();
+            tokio::task::yield_now().await;
+            assert_eq!(Rc::strong_count(&held), 1);
+            assert!(streams.quiet_since().is_some() && streams.has_served());
+        });
+    }
+}

@@ -71,7 +71,7 @@ async fn a_malformed_request_is_reset_before_anything_is_forwarded() {
         client.send(&request(&list, true)).await;
         let (kind, _, _, payload) = client.until(&[RST_STREAM, GOAWAY, HEADERS]).await.unwrap();
         // 400 is at place 12 of HPACK's own table. Source: RFC 7541, Appendix A.
-        assert!(kind != HEADERS || payload[0] == 0x80 | 12, "{list:?}: {payload:?}");
+        assert!(kind != HEADERS || payload[0] == 0x8c, "{list:?}: {payload:?}");
     }
     assert_eq!(origin.count(), 0);
     is_well(&gateway).await;
@@ -159,7 +159,7 @@ async fn a_flood_ends_its_connection_and_not_the_program() {
     let begun = frame(HEADERS, END_STREAM, 1, &get);
     assert!(flood(&gateway, &begun, 100_000, |_| frame(CONTINUATION, 0, 1, &more)).await, "CONTINUATION");
     assert!(flood(&gateway, &begun, 100_000, |_| frame(CONTINUATION, 0, 1, &[])).await, "empty CONTINUATION");
-    assert!(flood(&gateway, &[], 10, |_| frame(99, 0, 0, &[0; 20_000])).await, "a frame over the limit");
+    assert!(flood(&gateway, &[], 10, |_| frame(99, 0, 0, &vec![0; 20_000])).await, "a frame over the limit");
     // These may go on as long as they are read; what counts is that others do not notice.
     flood(&gateway, &[], 100_000, |_| frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0])).await;
     flood(&gateway, &[], 100_000, |_| frame(PING, 0, 0, &[7; 8])).await;

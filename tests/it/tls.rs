@@ -32,7 +32,7 @@ async fn the_name_that_is_asked_for_decides_the_certificate() {
         authority.write("wild", &["*.wild.test"]),
         authority.write("exact", &["one.wild.test"]),
     ];
-    let gateway = before(&origin, &authority.section(&entries, "")).await;
+    let gateway = before(&origin, &Authority::section(&entries, "")).await;
     let client = authority.client(&[]);
     for (name, want) in [
         ("first.test", "first"),
@@ -50,7 +50,7 @@ async fn the_name_that_is_asked_for_decides_the_certificate() {
 #[tokio::test]
 async fn a_request_over_tls_is_forwarded_as_one() {
     let (origin, authority) = (Origin::start("a").await, Authority::new());
-    let gateway = before(&origin, &authority.section(&[authority.write("a", &["a.test"])], "")).await;
+    let gateway = before(&origin, &Authority::section(&[authority.write("a", &["a.test"])], "")).await;
     for (version, name) in [(&TLS12, ProtocolVersion::TLSv1_2), (&TLS13, ProtocolVersion::TLSv1_3)] {
         let client = authority.client_of(&[version], &["http/1.1"], None);
         let (answer, stream) = client.get(gateway.secure(), "a.test").await.unwrap();
@@ -67,7 +67,7 @@ async fn a_request_over_tls_is_forwarded_as_one() {
 #[tokio::test]
 async fn a_session_is_resumed_whichever_worker_takes_it() {
     let (origin, authority) = (Origin::start("a").await, Authority::new());
-    let section = authority.section(&[authority.write("a", &["a.test"])], "[http]\nworkers = 4");
+    let section = Authority::section(&[authority.write("a", &["a.test"])], "[http]\nworkers = 4");
     let gateway = before(&origin, &section).await;
     for version in [&TLS12, &TLS13] {
         let client = authority.client_of(&[version], &[], None);
@@ -84,7 +84,7 @@ async fn a_session_is_resumed_whichever_worker_takes_it() {
 #[tokio::test]
 async fn the_client_chooses_the_version_of_http() {
     let (origin, authority) = (Origin::start("a").await, Authority::new());
-    let gateway = before(&origin, &authority.section(&[authority.write("a", &["a.test"])], "")).await;
+    let gateway = before(&origin, &Authority::section(&[authority.write("a", &["a.test"])], "")).await;
     for (offered, chosen) in [
         (&["h2", "http/1.1"][..], Some(&b"h2"[..])),
         (&["http/1.1"], Some(b"http/1.1")),
@@ -105,7 +105,7 @@ async fn the_client_chooses_the_version_of_http() {
 #[tokio::test]
 async fn a_changed_certificate_is_shown_without_a_restart_and_a_bad_one_is_not() {
     let (origin, authority) = (Origin::start("a").await, Authority::new());
-    let section = authority.section(&[authority.write("a", &["a.test"])], "");
+    let section = Authority::section(&[authority.write("a", &["a.test"])], "");
     let gateway = before(&origin, &section).await;
     let shown = async || {
         let stream = authority.client(&[]).connect(gateway.secure(), "a.test").await.unwrap();
@@ -127,13 +127,13 @@ async fn a_changed_certificate_is_shown_without_a_restart_and_a_bad_one_is_not()
 #[tokio::test]
 async fn other_files_in_the_configuration_are_in_force_without_a_restart() {
     let (origin, authority) = (Origin::start("a").await, Authority::new());
-    let first = authority.section(&[authority.write("a", &["a.test"])], "");
+    let first = Authority::section(&[authority.write("a", &["a.test"])], "");
     let gateway = before(&origin, &first).await;
     let client = authority.client(&[]);
     client.get(gateway.secure(), "a.test").await.unwrap();
 
-    let ca = format!("client_ca = {:?}", authority.folder().join("ca.pem"));
-    let second = authority.section(&[authority.write("b", &["a.test"])], &ca);
+    let ca = authority.client_ca();
+    let second = Authority::section(&[authority.write("b", &["a.test"])], &ca);
     gateway.configure(&format!("{second}{}", route(&origin)));
     gateway.until_event("certificate_reloaded").await;
 
@@ -148,8 +148,8 @@ async fn other_files_in_the_configuration_are_in_force_without_a_restart() {
 #[tokio::test]
 async fn with_client_ca_only_its_clients_are_let_in() {
     let (origin, authority) = (Origin::start("a").await, Authority::new());
-    let ca = format!("client_ca = {:?}", authority.folder().join("ca.pem"));
-    let gateway = before(&origin, &authority.section(&[authority.write("a", &["a.test"])], &ca)).await;
+    let ca = authority.client_ca();
+    let gateway = before(&origin, &Authority::section(&[authority.write("a", &["a.test"])], &ca)).await;
     for version in [&TLS12, &TLS13] {
         let with = |identity| authority.client_of(&[version], &[], identity);
         assert!(with(None).get(gateway.secure(), "a.test").await.is_err());
@@ -165,7 +165,7 @@ async fn with_client_ca_only_its_clients_are_let_in() {
 async fn who_begins_no_handshake_is_sent_away_and_holds_nobody_up() {
     let (origin, authority) = (Origin::start("a").await, Authority::new());
     let section =
-        authority.section(&[authority.write("a", &["a.test"])], "[http]\nheader_timeout = \"1s\"\nworkers = 1");
+        Authority::section(&[authority.write("a", &["a.test"])], "[http]\nheader_timeout = \"1s\"\nworkers = 1");
     let gateway = before(&origin, &section).await;
     let mut silent = TcpStream::connect(gateway.secure()).await.unwrap();
     let mut noisy = TcpStream::connect(gateway.secure()).await.unwrap();
@@ -182,7 +182,7 @@ async fn who_begins_no_handshake_is_sent_away_and_holds_nobody_up() {
 #[tokio::test]
 async fn idle_connections_with_tls_do_not_hold_up_the_drain() {
     let (origin, authority) = (Origin::start("a").await, Authority::new());
-    let section = authority.section(&[authority.write("a", &["a.test"])], "[http]\ndrain = \"10m\"");
+    let section = Authority::section(&[authority.write("a", &["a.test"])], "[http]\ndrain = \"10m\"");
     let mut gateway = before(&origin, &section).await;
     let mut idle = authority.client(&["http/1.1"]).connect(gateway.secure(), "a.test").await.unwrap();
     let mut silent = TcpStream::connect(gateway.secure()).await.unwrap();
@@ -192,7 +192,6 @@ async fn idle_connections_with_tls_do_not_hold_up_the_drain() {
 
     let mut rest = Vec::new();
     let _ = timeout(PATIENCE, idle.read_to_end(&mut rest)).await.unwrap();
-    eprintln!("DBG idle ended {:?}", gateway.log());
     let _ = timeout(PATIENCE, silent.read_to_end(&mut rest)).await.unwrap();
     assert_eq!(gateway.ended().await.code(), Some(0));
 }

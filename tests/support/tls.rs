@@ -51,11 +51,16 @@ impl Authority {
         let [cert_file, key_file] = [".pem", ".key"].map(|end| self.folder().join(name.to_owned() + end));
         fs::write(&cert_file, cert).unwrap();
         fs::write(&key_file, key).unwrap();
-        format!("{{ cert = {cert_file:?}, key = {key_file:?} }}")
+        format!("{{ cert = '{}', key = '{}' }}", cert_file.display(), key_file.display())
+    }
+
+    /// `client_ca` with this authority.
+    pub fn client_ca(&self) -> String {
+        format!("client_ca = '{}'", self.folder().join("ca.pem").display())
     }
 
     /// `[https]` with these entries and keys.
-    pub fn section(&self, entries: &[String], more: &str) -> String {
+    pub fn section(entries: &[String], more: &str) -> String {
         format!("[https]\nlisten = \"127.0.0.1:0\"\ncertificates = [{}]\n{more}\n", entries.join(", "))
     }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use rustls::{
-    RootCertStore,
+    InconsistentKeys, RootCertStore,
     crypto::aws_lc_rs,
     pki_types::{
         CertificateDer, PrivateKeyDer,
@@ -72,7 +72,7 @@ pub fn certified(pair: &Pair) -> Result<CertifiedKey, PemError> {
     let key = provider.key_provider.load_private_key(key).map_err(|e| unusable(&pair.key, "private key", e))?;
     let certified = CertifiedKey::new(chain, key);
     match certified.keys_match() {
-        Ok(()) => Ok(certified),
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
         Err(rustls::Error::InconsistentKeys(_)) => {
             Err(PemError::Strangers { cert: pair.cert.clone(), key: pair.key.clone() })
         }

@@ -119,6 +119,7 @@ impl Gateway {
         let reloader = Reloader {
             sources,
             current: config.clone(),
+            refused: false,
             metrics: metrics.clone(),
             events: events.clone(),
             news,

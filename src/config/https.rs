@@ -123,13 +123,8 @@ impl Pair {
             }
         }
         let pair = Self { cert: table.cert.clone(), key: table.key.clone() };
-        match pem::certified(&pair) {
-            Ok(_) => Some(pair),
-            Err(error) => {
-                let key = if error.file() == pair.cert { "cert" } else { "key" };
-                at.key(key).say(error);
-                None
-            }
-        }
+        at.key("cert").take(pem::chain(&pair.cert))?;
+        at.key("key").take(pem::certified(&pair))?;
+        Some(pair)
     }
 }

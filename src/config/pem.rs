@@ -6,7 +6,7 @@ use std::{
 };
 
 use rustls::{
-    RootCertStore,
+    InconsistentKeys, RootCertStore,
     crypto::aws_lc_rs,
     pki_types::{
         CertificateDer, PrivateKeyDer,
@@ -60,40 +60,36 @@ pub enum PemError {
     },
 }
 
-impl PemError {
-    /// The file that is to blame.
-    #[must_use]
-    pub fn file(&self) -> &Path {
-        match self {
-            Self::Read { file, .. } | Self::Form { file, .. } | Self::Unusable { file, .. } => file,
-            Self::Strangers { key, .. } => key,
-        }
-    }
-}
-
 /// Reads a certificate with its chain, and its key.
 ///
 /// # Errors
 /// A file that cannot be read or used, or two that do not go together.
 pub fn certified(pair: &Pair) -> Result<CertifiedKey, PemError> {
-    let chain = certificates(&pair.cert)?;
-    let unusable = |file: &Path, what, cause| PemError::Unusable { file: file.to_owned(), what, cause };
-    if let Some(first) = chain.first() {
-        let parsed = rustls::server::ParsedCertificate::try_from(first);
-        parsed.map_err(|e| unusable(&pair.cert, "certificate", e))?;
-    }
+    let chain = chain(&pair.cert)?;
     let wrong = |e: Error| form(&pair.key, "private key", &e);
     let key = PrivateKeyDer::from_pem_slice(&read(&pair.key)?).map_err(wrong)?;
     let provider = aws_lc_rs::default_provider();
     let key = provider.key_provider.load_private_key(key).map_err(|e| unusable(&pair.key, "private key", e))?;
     let certified = CertifiedKey::new(chain, key);
     match certified.keys_match() {
-        Ok(()) => Ok(certified),
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
         Err(rustls::Error::InconsistentKeys(_)) => {
             Err(PemError::Strangers { cert: pair.cert.clone(), key: pair.key.clone() })
         }
         Err(e) => Err(unusable(&pair.cert, "certificate", e)),
     }
+}
+
+/// Reads a certificate, and behind it those between it and its authority.
+///
+/// # Errors
+/// A file that cannot be read, or holds something else.
+pub fn chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
+    let chain = certificates(file)?;
+    if let Some(first) = chain.first() {
+        rustls::server::ParsedCertificate::try_from(first).map_err(|e| unusable(file, "certificate", e))?;
+    }
+    Ok(chain)
 }
 
 /// Reads the authorities whose certificates are let in.
@@ -103,11 +99,7 @@ pub fn certified(pair: &Pair) -> Result<CertifiedKey, PemError> {
 pub fn authorities(file: &Path) -> Result<RootCertStore, PemError> {
     let mut store = RootCertStore::empty();
     for certificate in certificates(file)? {
-        store.add(certificate).map_err(|cause| PemError::Unusable {
-            file: file.to_owned(),
-            what: "certificate",
-            cause,
-        })?;
+        store.add(certificate).map_err(|e| unusable(file, "certificate", e))?;
     }
     Ok(store)
 }
@@ -120,6 +112,10 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
         Ok(chain) => Ok(chain),
         Err(e) => Err(form(file, "certificate", &e)),
     }
+}
+
+fn unusable(file: &Path, what: &'static str, cause: rustls::Error) -> PemError {
+    PemError::Unusable { file: file.to_owned(), what, cause }
 }
 
 fn form(file: &Path, wanted: &'static str, cause: &Error) -> PemError {

@@ -11,6 +11,7 @@ use crate::{
 };
 
 mod documents;
+mod https;
 mod refusals;
 
 /// Files, variables and flags of one test.

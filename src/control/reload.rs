@@ -37,6 +37,8 @@ pub struct Reloader {
     pub sources: Sources,
     /// What is in force.
     pub current: Arc<Config>,
+    /// Whether the last one that was read did not hold.
+    pub refused: bool,
     /// Counts reloads.
     pub metrics: Arc<Metrics>,
     /// Is told of them.
@@ -68,12 +70,15 @@ impl Reloader {
         let config = match config::load(&self.sources) {
             Ok(config) => Arc::new(config),
             Err(problems) => {
+                self.refused = true;
                 self.metrics.reload(false);
                 self.events.publish(Event::new("reload_refused", problems.to_string()));
                 return;
             }
         };
-        if occasion == Occasion::Changed && config == self.current {
+        // One that holds again is told, though it is the one in force.
+        let refused = std::mem::take(&mut self.refused);
+        if occasion == Occasion::Changed && config == self.current && !refused {
             return;
         }
         self.metrics.reload(true);

@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 use super::{
+    flood::{Credit, Watched},
     http1::Server,
     received::Received,
     request::target,
@@ -63,7 +64,8 @@ pub async fn serve(server: &Server, io: Io, read: Bytes, client: Client, idle: &
     let max_head = u32::try_from(rules.max_header_size).unwrap_or(u32::MAX);
     drop(world); // an idle connection holds no snapshot
 
-    let streams = Streams::new();
+    let credit = Credit::default();
+    let streams = Streams::new(credit.clone());
     let _end = End(streams.clone());
     let service = service_fn(|request| {
         let (proxy, progress) = (server.proxy.clone(), streams.take());
@@ -79,7 +81,7 @@ pub async fn serve(server: &Server, io: Io, read: Bytes, client: Client, idle: &
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING)
         .auto_date_header(false)
-        .serve_connection(TokioIo::new(io.rewound(read)), service);
+        .serve_connection(TokioIo::new(Watched::new(io.rewound(read), credit)), service);
 
     let mut connection = pin!(connection);
     let mut left = pin!(server.phase.left());

@@ -2,6 +2,7 @@
 
 pub mod certs;
 mod downstream;
+mod flood;
 pub mod http1;
 mod http2;
 pub mod listener;

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::{task::JoinSet, time::Instant};
 
+use super::flood::Credit;
 use crate::{
     body::{Body, BodyError},
     proxy::Account,
@@ -29,6 +30,7 @@ pub struct Streams {
     tasks: RefCell<JoinSet<()>>,
     /// Of the request that was taken and has no task yet.
     taken: RefCell<Option<Rc<Progress>>>,
+    credit: Credit,
     open: Cell<usize>,
     served: Cell<bool>,
     quiet_since: Cell<Instant>,
@@ -39,15 +41,17 @@ pub struct Streams {
 pub struct Progress {
     /// Since when the client has to take what it was given; `None`: it waits for us.
     given: Cell<Option<Instant>>,
+    credit: Credit,
 }
 
 impl Streams {
     /// None yet.
     #[must_use]
-    pub fn new() -> Rc<Self> {
+    pub fn new(credit: Credit) -> Rc<Self> {
         Rc::new(Self {
             tasks: RefCell::default(),
             taken: RefCell::default(),
+            credit,
             open: Cell::new(0),
             served: Cell::new(false),
             quiet_since: Cell::new(Instant::now()),
@@ -57,7 +61,8 @@ impl Streams {
     /// A request came: the next task is its. Gives where to note how its answer comes forward.
     #[must_use]
     pub fn take(&self) -> Rc<Progress> {
-        let progress = Rc::<Progress>::default();
+        self.credit.request();
+        let progress = Rc::new(Progress { given: Cell::default(), credit: self.credit.clone() });
         *self.taken.borrow_mut() = Some(progress.clone());
         progress
     }
@@ -150,6 +155,9 @@ impl http_body::Body for Answered {
         let polled = self.body.poll_piece(cx);
         // It is asked again only once the client has room for more.
         self.progress.given.set(polled.is_ready().then(Instant::now));
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            self.progress.credit.piece(frame.data_ref().map_or(0, Bytes::len));
+        }
         polled
     }
 
@@ -159,5 +167,55 @@ impl http_body::Body for Answered {
 
     fn size_hint(&self) -> SizeHint {
         self.body.length().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use hyper::rt::Executor as _;
+    use tokio::{runtime::LocalRuntime, time::sleep};
+
+    use super::*;
+
+    /// Whether a request is under way still after so many seconds; `given`: its client has something to take.
+    fn lasts(seconds: u64, given: bool) -> bool {
+        let runtime = LocalRuntime::new().unwrap();
+        runtime.block_on(async {
+            tokio::time::pause();
+            let streams = Streams::new(Credit::default());
+            let progress = streams.take();
+            progress.given.set(given.then(Instant::now));
+            Spawn(streams.clone()).execute(pending());
+            sleep(Duration::from_secs(seconds)).await;
+            streams.quiet_since().is_none()
+        })
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_for_half_a_minute_loses_its_stream() {
+        assert!(lasts(29, true));
+        assert!(!lasts(31, true));
+        assert!(lasts(3600, false), "a service may take its time");
+    }
+
+    #[test]
+    fn the_end_of_a_connection_ends_its_streams() {
+        let runtime = LocalRuntime::new().unwrap();
+        runtime.block_on(async {
+            let streams = Streams::new(Credit::default());
+            let held = Rc::new(());
+            let of_stream = held.clone();
+            Spawn(streams.clone()).execute(async move {
+                pending::<()>().await;
+                drop(of_stream);
+            });
+            tokio::task::yield_now().await;
+            streams.end();
+            tokio::task::yield_now().await;
+            assert_eq!(Rc::strong_count(&held), 1);
+            assert!(streams.quiet_since().is_some() && streams.has_served());
+        });
     }
 }

@@ -31,7 +31,8 @@ async fn handshake(
     idle: &Cell<bool>,
 ) -> io::Result<TlsStream<TcpStream>> {
     stream.set_nodelay(true)?;
-    stream.readable().await?;
+    // Not `readable`, which may be so for nothing.
+    stream.peek(&mut [0]).await?;
     idle.set(false); // who has begun is let in, also at the end
     TlsAcceptor::from(certificates.current()).accept(stream).await
 }

@@ -33,6 +33,17 @@ async fn a_changed_file_is_in_force_by_itself_and_a_bad_one_changes_nothing() {
 }
 
 #[tokio::test]
+async fn one_that_holds_again_is_a_success_though_it_changes_nothing() {
+    let origin = Origin::start("a").await;
+    let gateway = Gateway::fixed(&serving(&origin, "/one")).await;
+    gateway.configure("nonsense");
+    gateway.until_event("reload_refused").await;
+    gateway.configure(&serving(&origin, "/one"));
+    gateway.until_event("reloaded").await;
+    assert_eq!(gateway.metric("lictor_config_reload_success").await, Some(1.0));
+}
+
+#[tokio::test]
 async fn sighup_reloads_and_says_what_waits_for_a_restart() {
     let origin = Origin::start("a").await;
     let gateway = Gateway::fixed(&serving(&origin, "/one")).await;

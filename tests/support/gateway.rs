@@ -119,6 +119,13 @@ impl Gateway {
         Self { address, admin, folder, child, log, http: client(), _reading: reading }
     }
 
+    /// Where the listener with TLS is.
+    pub fn secure(&self) -> SocketAddr {
+        let log = self.log();
+        let line = log.iter().find(|line| line["message"] == "listening" && line["listener"] == "https");
+        line.expect("no listener with TLS")["address"].as_str().unwrap().parse().unwrap()
+    }
+
     /// Waits for `/readyz`.
     pub async fn until_ready(&self) {
         until("readiness", || async { (self.admin("/readyz").await.status == 200).then_some(()) }).await;

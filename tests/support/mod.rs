@@ -3,8 +3,10 @@
 pub mod consul;
 pub mod faults;
 pub mod gateway;
+pub mod http2;
 pub mod origin;
 pub mod streams;
+pub mod tls;
 pub mod tls_origin;
 
 use std::{

@@ -1,0 +1,172 @@
+//! HTTP/2 from clients that break the rules: their stream or connection ends, and nobody else notices.
+
+use http::Request;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+
+use crate::support::{
+    Gateway, Origin, PATIENCE,
+    http2::{
+        CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GET, GOAWAY, HEADERS, Http2, PING, PRIORITY, RST_STREAM,
+        SETTINGS, WINDOW_UPDATE, fields, frame, get,
+    },
+};
+
+async fn before(origin: &Origin) -> Gateway {
+    let address = origin.address;
+    let route = "[[routes]]\nmatch = { path = \"/{*rest}\" }\nservice = \"web\"\n";
+    Gateway::fixed(&format!("[services.web]\ninstances = [\"{address}\"]\n{route}")).await
+}
+
+async fn is_well(gateway: &Gateway) {
+    let client = Http2::connect(gateway.address).await;
+    assert_eq!(client.ask(get("/"), b"").await.unwrap().body, "a");
+    assert_eq!(gateway.get("/").await.text, "a");
+}
+
+/// A request with these fields, on stream 1.
+fn request(list: &[(&str, &str)], end: bool) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS | if end { END_STREAM } else { 0 }, 1, &fields(list))
+}
+
+#[tokio::test]
+async fn a_malformed_request_is_reset_before_anything_is_forwarded() {
+    let origin = Origin::start("a").await;
+    let gateway = before(&origin).await;
+    let with = |field| [&GET[..], &[field]].concat();
+    let without = |name| GET.into_iter().filter(|(found, _)| *found != name).collect::<Vec<_>>();
+    for list in [
+        with(("X-Upper", "1")),
+        with(("connection", "close")),
+        with(("transfer-encoding", "chunked")),
+        with(("keep-alive", "timeout=5")),
+        with(("proxy-connection", "close")),
+        with(("upgrade", "websocket")),
+        with(("te", "gzip")),
+        with((":path", "/again")),
+        with((":status", "200")),
+        with((":unknown", "1")),
+        with(("x y", "1")),
+        with(("x-nul", "a\0b")),
+        with(("x-line", "a\r\nb: c")),
+        [&[("accept", "*/*")][..], &GET].concat(),
+        without(":method"),
+        without(":path"),
+        [&without(":path")[..], &[(":path", "")]].concat(),
+    ] {
+        let mut client = Frames::connect(gateway.address).await;
+        client.send(&request(&list, true)).await;
+        let end = client.until(&[RST_STREAM, GOAWAY, HEADERS]).await;
+        assert!(end.is_none_or(|(kind, ..)| kind != HEADERS), "{list:?} was answered");
+    }
+    for list in [
+        [&without(":authority")[..], &[(":authority", "user@api.example.com")]].concat(),
+        [&without(":authority")[..], &[("host", "user@api.example.com")]].concat(),
+        [&without(":authority")[..], &[("host", "a/b")]].concat(),
+        [&without(":authority")[..], &[("host", "a"), ("host", "b")]].concat(),
+        without(":authority"),
+    ] {
+        let mut client = Frames::connect(gateway.address).await;
+        client.send(&request(&list, true)).await;
+        let (kind, _, _, payload) = client.until(&[RST_STREAM, GOAWAY, HEADERS]).await.unwrap();
+        // 400 is at place 12 of HPACK's own table. Source: RFC 7541, Appendix A.
+        assert!(kind != HEADERS || payload[0] == 0x8c, "{list:?}: {payload:?}");
+    }
+    assert_eq!(origin.count(), 0);
+    is_well(&gateway).await;
+}
+
+#[tokio::test]
+async fn a_body_of_another_length_than_announced_is_reset() {
+    let origin = Origin::start("a").await;
+    let gateway = before(&origin).await;
+    let post = [(":method", "POST"), GET[1], GET[2], GET[3], ("content-length", "5")];
+    for body in ["abc", "abcdef"] {
+        let mut client = Frames::connect(gateway.address).await;
+        client.send(&request(&post, false)).await;
+        client.send(&frame(DATA, END_STREAM, 1, body.as_bytes())).await;
+        let (kind, ..) = client.until(&[RST_STREAM, GOAWAY, HEADERS]).await.unwrap();
+        assert_ne!(kind, HEADERS, "{body}");
+    }
+    let mut client = Frames::connect(gateway.address).await;
+    client.send(&request(&post, true)).await;
+    assert_ne!(client.until(&[RST_STREAM, GOAWAY, HEADERS]).await.unwrap().0, HEADERS);
+    assert_eq!(origin.count(), 0);
+    is_well(&gateway).await;
+}
+
+#[tokio::test]
+async fn a_head_over_the_limit_is_refused_also_in_crumbs() {
+    let origin = Origin::start("a").await;
+    let gateway = before(&origin).await;
+    for name in ["x-large", "cookie"] {
+        let client = Http2::connect(gateway.address).await;
+        let mut request = get("/");
+        for _ in 0..400 {
+            request.headers_mut().append(name, "v".repeat(100).parse().unwrap());
+        }
+        let status = client.ask(request, b"").await.map(|came| came.head.status.as_u16());
+        assert!(status.as_ref().map_or(true, |status| *status == 431), "{status:?}");
+    }
+    assert_eq!(origin.count(), 0);
+    let client = Http2::connect(gateway.address).await;
+    let large = Request::get("http://h/").header("x-large", "v".repeat(30_000)).body(()).unwrap();
+    assert_eq!(client.ask(large, b"").await.unwrap().head.status, 200);
+    is_well(&gateway).await;
+}
+
+/// Sends `piece` again and again, `most` times, and reads what comes; whether the connection ended on it.
+async fn flood(gateway: &Gateway, first: &[u8], most: u32, piece: impl Fn(u32) -> Vec<u8>) -> bool {
+    let mut client = Frames::connect(gateway.address).await;
+    client.send(first).await;
+    let (mut read, mut write) = client.stream.into_split();
+    let send = async {
+        for start in (0..most).step_by(100) {
+            let batch: Vec<u8> = (start..start + 100).flat_map(&piece).collect();
+            if write.write_all(&batch).await.is_err() {
+                break;
+            }
+        }
+    };
+    let mut rest = vec![0; 64 * 1024];
+    let end = async { while let Ok(1..) = read.read(&mut rest).await {} };
+    let ended = timeout(PATIENCE, async { tokio::join!(send, end) }).await.is_ok();
+    is_well(gateway).await;
+    ended
+}
+
+#[tokio::test]
+async fn a_flood_ends_its_connection_and_not_the_program() {
+    let origin = Origin::start("a").await;
+    let mut gateway = before(&origin).await;
+    let get = fields(&GET);
+    let open = frame(HEADERS, END_HEADERS, 1, &fields(&GET));
+    let id = |n: u32| n * 2 + 1;
+
+    let resets =
+        |n| [frame(HEADERS, END_HEADERS | END_STREAM, id(n), &get), frame(RST_STREAM, 0, id(n), &[0; 4])].concat();
+    assert!(flood(&gateway, &[], 20_000, resets).await, "rapid reset");
+    // Each makes the server reset a stream of its own accord.
+    let provoked = |n| {
+        let update = frame(WINDOW_UPDATE, 0, id(n), &[0; 4]);
+        [frame(HEADERS, END_HEADERS | END_STREAM, id(n), &get), update].concat()
+    };
+    assert!(flood(&gateway, &[], 20_000, provoked).await, "resets that are provoked");
+    let more = fields(&[("x", &"v".repeat(100))]);
+    let begun = frame(HEADERS, END_STREAM, 1, &get);
+    assert!(flood(&gateway, &begun, 100_000, |_| frame(CONTINUATION, 0, 1, &more)).await, "CONTINUATION");
+    assert!(flood(&gateway, &begun, 100_000, |_| frame(CONTINUATION, 0, 1, &[])).await, "empty CONTINUATION");
+    assert!(flood(&gateway, &[], 10, |_| frame(99, 0, 0, &vec![0; 20_000])).await, "a frame over the limit");
+    let settings = |_| frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0]);
+    assert!(flood(&gateway, &[], 100_000, settings).await, "SETTINGS");
+    assert!(flood(&gateway, &[], 100_000, |_| frame(PING, 0, 0, &[7; 8])).await, "PING");
+    assert!(flood(&gateway, &open, 100_000, |_| frame(DATA, 0, 1, &[])).await, "empty DATA");
+    assert!(flood(&gateway, &[], 100_000, |_| frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])).await, "WINDOW_UPDATE");
+    assert!(flood(&gateway, &[], 100_000, |_| frame(PRIORITY, 0, 1, &[0; 5])).await, "PRIORITY");
+
+    assert_eq!(gateway.log().iter().filter(|line| line["level"] == "ERROR").count(), 0, "{:?}", gateway.log());
+    gateway.signal("TERM");
+    assert_eq!(timeout(PATIENCE, gateway.ended()).await.unwrap().code(), Some(0));
+}

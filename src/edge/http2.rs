@@ -173,6 +173,9 @@ fn read(request: Request<Incoming>, limit: u64) -> Result<Request<Body>, Refusal
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method);
     }
+    if head.uri.path() == "*" && head.method != Method::OPTIONS {
+        return Err(Refusal::Target);
+    }
     let host = authority(&head)?;
     head.headers.insert(header::HOST, host);
     join_cookies(&mut head.headers);

@@ -19,7 +19,8 @@ pub async fn serve(server: &Server, certificates: &Certificates, stream: TcpStre
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let io = Io::tls(stream.into());
     if is_http2 {
-        http2::serve(server, io, bytes::Bytes::new(), client, idle).await;
+        // In a box: the other version need not have room for it.
+        Box::pin(http2::serve(server, io, bytes::Bytes::new(), client, idle)).await;
     } else {
         server.serve(io, client, idle).await;
     }

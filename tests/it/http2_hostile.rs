@@ -67,6 +67,10 @@ async fn a_malformed_request_is_reset_before_anything_is_forwarded() {
         [&without(":authority")[..], &[("host", "a/b")]].concat(),
         [&without(":authority")[..], &[("host", "a"), ("host", "b")]].concat(),
         without(":authority"),
+        [&without(":path")[..], &[(":path", "/a\\b")]].concat(),
+        [&without(":path")[..], &[(":path", "/a b")]].concat(),
+        [&without(":path")[..], &[(":path", "*")]].concat(),
+        [&without(":path")[..], &[(":path", "a")]].concat(),
     ] {
         let mut client = Frames::connect(gateway.address).await;
         client.send(&request(&list, true)).await;

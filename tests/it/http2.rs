@@ -60,7 +60,7 @@ async fn a_request_with_prior_knowledge_reaches_its_service_as_http_1() {
     assert_eq!(got.fields("host").collect::<Vec<_>>(), ["api.example.com:81"]);
     assert_eq!(got.fields("cookie").collect::<Vec<_>>(), ["a=1; b=2"]);
     assert_eq!((got.field("x-forwarded-proto"), got.field("x-forwarded-for")), ("http", "127.0.0.1"));
-    assert_eq!((got.field("te"), got.field("accept")), ("", "*/*"));
+    assert_eq!((got.field("te"), got.field("accept")), ("trailers", "*/*"));
     let counted = r#"lictor_request_total{service="web",route="/{*rest}",method="GET",status="200"}"#;
     until("the count", || async { gateway.metric(counted).await }).await;
 }

@@ -113,6 +113,8 @@ impl Gateway {
         }
         let control = Control::new(&config, writer, wanted, metrics.clone(), events.clone());
         tasks.spawn(control.run(absorbed));
+        // The first request is to find what the configuration alone says.
+        reader.clone().changed().await;
 
         let (occasions, occasion) = mpsc::channel(1);
         let watcher = watcher(&config, &occasions, &events);

@@ -31,7 +31,7 @@ use crate::{
     },
     proxy::{Answer, Client, Proxy, Refusal},
     upstream::aside::Switched,
-    wire::{Io, Mode, SendError, Sender},
+    wire::{Io, Mode, SendError, Sender, spare},
 };
 
 /// What a connection is served with.
@@ -47,6 +47,8 @@ const STALL: Duration = Duration::from_secs(30);
 /// How long and how much is read, after the last answer, of what a client still sends.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 * 1024;
+/// Room for the usual head of an answer.
+const HEAD: usize = 512;
 /// Room for a head and a small body.
 const ROOM: usize = 16 * 1024;
 
@@ -60,11 +62,15 @@ impl Server {
             idle.set(false);
             fresh = false;
             let ended = match next {
-                Next::Head(head) => self.exchange(&connection, *head, &client).await,
+                Next::Head(head) => Box::pin(self.exchange(&connection, *head, &client)).await,
                 Next::Refused(refusal) => {
                     let answer = self.proxy.refuse(&refusal);
                     let asked = Asked { head_only: false, http10: false, keep_alive: false };
-                    Ended { written: self.answer(&connection, answer, &asked).await.is_some(), keep: false }
+                    Ended {
+                        written: self.answer(&connection, answer, &asked).await.is_some(),
+                        keep: false,
+                        last: false,
+                    }
                 }
                 Next::Http2 => {
                     let Some(Downstream { io, input, .. }) = Rc::into_inner(connection) else { return };
@@ -74,7 +80,9 @@ impl Server {
                 Next::Gone => return,
             };
             if !ended.keep {
-                if ended.written {
+                if ended.last {
+                    connection.io.close_notify();
+                } else if ended.written {
                     linger(&connection).await;
                 }
                 return;
@@ -117,7 +125,7 @@ impl Server {
             }
             idle.set(input.is_empty());
             if input.is_empty() {
-                *input = BytesMut::new(); // an idle connection holds no memory but its own
+                spare::give_back(input, ROOM); // an idle connection holds no memory but its own
             }
             let limit = if fresh || begun { header_timeout } else { keep_alive };
             let since = *since.get_or_insert_with(Instant::now);
@@ -131,6 +139,7 @@ impl Server {
         let limit = self.proxy.world().config.http.max_body_size.unwrap_or(0);
         connection.begin(head.length, limit, head.expect_continue);
         connection.aside.begin(tunnel::wish(&head), head.version == Version::HTTP_11);
+        let says_close = !head.keep_alive;
         let mut asked = Asked {
             head_only: head.method == Method::HEAD,
             http10: head.version == Version::HTTP_10,
@@ -150,7 +159,7 @@ impl Server {
                 });
                 match answer.await {
                     Some(answer) => answer,
-                    None => return Ended { written: false, keep: false },
+                    None => return Ended { written: false, keep: false, last: false },
                 }
             }
             Err(refusal) => {
@@ -160,14 +169,16 @@ impl Server {
         };
         if let Some(switched) = connection.aside.switched() {
             switch(connection, answer, switched).await;
-            return Ended { written: false, keep: false };
+            return Ended { written: false, keep: false, last: false };
         }
         // What is left of the body has no taker when the answer is ours or has ended already.
         let abandoned = !connection.is_body_done() && answer.response.body().length().is_some();
         asked.keep_alive &= !abandoned && !self.phase.is_leaving();
         let written = self.answer(connection, answer, &asked).await;
         let keep = written.is_some_and(|mode| mode != Mode::UntilClose);
-        Ended { written: written.is_some(), keep: keep && asked.keep_alive && connection.is_body_done() }
+        let whole = connection.is_body_done();
+        let last = says_close && whole && written.is_some() && connection.input.borrow().is_empty();
+        Ended { written: written.is_some(), keep: keep && asked.keep_alive && whole, last }
     }
 
     /// Writes an answer and tells how its body was sent; `None` when it broke off.
@@ -205,6 +216,8 @@ struct Ended {
     written: bool,
     /// The connection can carry another request.
     keep: bool,
+    /// The client said itself that nothing follows, and nothing did.
+    last: bool,
 }
 
 /// What the client's request says about how to answer it.
@@ -263,6 +276,7 @@ async fn switch(connection: &Downstream, answer: Answer, switched: Switched) {
 
 /// The answer as it goes on the wire, behind what `out` holds.
 fn sender(mut out: Vec<u8>, response: Response<Body>, asked: &Asked) -> (Sender, Mode) {
+    out.reserve(HEAD);
     let (head, body) = response.into_parts();
     let (framing, mode) = framing(&head, &body, asked);
     let connection = match (asked.keep_alive && mode != Mode::UntilClose, asked.http10) {

@@ -69,7 +69,8 @@ pub async fn serve(server: &Server, io: Io, read: Bytes, client: Client, idle: &
     let _end = End(streams.clone());
     let service = service_fn(|request| {
         let (proxy, progress) = (server.proxy.clone(), streams.take());
-        async move { Ok::<_, Infallible>(answer(&proxy, request, &client, progress).await) }
+        // In a box: the task that it becomes part of is moved several times before it runs.
+        Box::pin(async move { Ok::<_, Infallible>(answer(&proxy, request, &client, progress).await) })
     });
     let connection = Builder::new(Spawn(streams.clone()))
         .timer(TokioTimer::new())

@@ -185,7 +185,7 @@ async fn dialed(
     whole: Option<Instant>,
 ) -> Result<(Connection, Instant), DialError> {
     let (address, limit) = (&member.endpoint.key.address, dial_limit(cluster, whole));
-    let connection = dial(address, limit, &cluster.deny, cluster.tls.as_deref()).await?;
+    let connection = Box::pin(dial(address, limit, &cluster.deny, cluster.tls.as_deref())).await?;
     Ok((connection, Instant::now()))
 }
 
@@ -197,7 +197,7 @@ fn sender(request: &mut Outbound, member: &Member) -> Sender {
         Some(length) => (Framing::Length(length), Mode::Length(length)),
         None => (Framing::Chunked, Mode::Chunks),
     };
-    let mut head = Vec::new();
+    let mut head = Vec::with_capacity(HEAD);
     let Outbound { method, target, host, headers, aside, .. } = request;
     // HTTP/1.0 may leave it out; many refuse an empty one in HTTP/1.1.
     let address = host.is_empty().then(|| HeaderValue::try_from(member.endpoint.key.address.to_string()).ok());
@@ -213,6 +213,9 @@ fn sender(request: &mut Outbound, member: &Member) -> Sender {
     write_request_head(&mut head, method, target, &host, headers, framing, persistence);
     Sender::new(head, body, mode)
 }
+
+/// Room for the usual head.
+const HEAD: usize = 512;
 
 /// Methods whose requests need not say that they have no body (RFC 9110 §8.6).
 pub(super) fn bodyless(method: &Method) -> bool {

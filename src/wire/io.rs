@@ -14,7 +14,7 @@ use tokio::{io::AsyncWrite, net::TcpStream, task::coop::unconstrained};
 use tokio_rustls::TlsStream;
 use tokio_util::io::poll_read_buf;
 
-use super::Rewound;
+use super::{Rewound, spare};
 
 /// A connection's socket, with or without TLS around it.
 #[derive(Debug)]
@@ -59,7 +59,11 @@ impl Io {
             ready!(socket.poll_read_ready(cx))?;
         }
         if buffer.capacity() - buffer.len() < room / 4 {
-            buffer.reserve(room);
+            let spare = if buffer.capacity() == 0 { spare::take(room) } else { None };
+            match spare {
+                Some(spare) => *buffer = spare,
+                None => buffer.reserve(room),
+            }
         }
         // A read that does not fill the buffer has taken all there was, and tokio knows: the next one asks the event
         // loop first, not the system.
@@ -122,13 +126,17 @@ impl Io {
 
     /// Says that nothing more will be written.
     pub fn finish(&self) {
-        let stream = &mut *self.0.borrow_mut();
-        if let Stream::Tls(tls) = stream {
+        self.close_notify();
+        // It may be gone already; then there is nobody to tell.
+        let _ = socket2::SockRef::from(self.0.borrow().socket()).shutdown(std::net::Shutdown::Write);
+    }
+
+    /// Says so to TLS alone, for who lets go of the socket next: its end without this might be somebody else's doing.
+    pub fn close_notify(&self) {
+        if let Stream::Tls(tls) = &mut *self.0.borrow_mut() {
             // The alert is small; a socket that does not take it belongs to who does not read.
             let _ = Pin::new(tls).poll_shutdown(&mut Context::from_waker(Waker::noop()));
         }
-        // It may be gone already; then there is nobody to tell.
-        let _ = socket2::SockRef::from(stream.socket()).shutdown(std::net::Shutdown::Write);
     }
 }
 

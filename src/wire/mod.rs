@@ -4,6 +4,7 @@
 mod io;
 mod rewound;
 mod sender;
+pub mod spare;
 mod timer;
 
 pub use io::Io;

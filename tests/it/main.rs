@@ -7,6 +7,7 @@ mod support;
 
 mod admin;
 mod clients;
+mod clients_grpc;
 mod commands;
 mod conduct;
 mod drain;

@@ -14,8 +14,9 @@ RUST = $$(git ls-files --cached --others --exclude-standard '*.rs')
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
-setup: ## fetches what tests and demo need: a real Consul
+setup: ## fetches what the tests need: a real Consul and real clients
 	@scripts/consul >/dev/null
+	@scripts/peers
 
 fmt: ## formats every Rust file
 	rustfmt --edition 2024 $(RUST)
@@ -25,7 +26,7 @@ lint: ## clippy, formatting and docs, with no warning let through
 	rustfmt --edition 2024 --check $(RUST)
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
-test: setup ## every test, against a real Consul
+test: setup ## every test, with a real Consul and real clients
 	cargo test --locked --doc
 	@export CONSUL_BIN="$$(scripts/consul)"; \
 	if cargo nextest --version >/dev/null 2>&1; then set -x; cargo nextest run --locked; \
@@ -58,8 +59,8 @@ examples: release ## every file in examples/ passes `lictor check`
 	echo "examples: $$passed passed, $$failed failed"; \
 	[[ "$$passed" -gt 0 && "$$failed" -eq 0 ]]
 
-demo: setup release ## Consul, sample services and the gateway on http://localhost:8000, until Ctrl-C
-	@export CONSUL_BIN="$$(scripts/consul)"; exec "$(TARGET)/release/lictor" demo
+demo: release ## Consul, sample services and the gateway on http://localhost:8000, until Ctrl-C
+	@CONSUL_BIN="$$(scripts/consul)"; export CONSUL_BIN; exec "$(TARGET)/release/lictor" demo
 
 # The tests come last: their summary closes the output.
 ci: lint examples test ## what CI runs: lint, release build, examples, test

@@ -6,6 +6,8 @@
 mod support;
 
 mod admin;
+mod clients;
+mod clients_grpc;
 mod commands;
 mod conduct;
 mod drain;

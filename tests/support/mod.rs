@@ -1,5 +1,6 @@
 //! What the integration tests stand on: a real Consul, the gateway as its users start it, and services behind it.
 
+pub mod clients;
 pub mod consul;
 pub mod faults;
 pub mod gateway;
@@ -14,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use clients::PythonOrigin;
 pub use consul::Consul;
 pub use faults::{FakeConsul, Fault};
 pub use gateway::Gateway;

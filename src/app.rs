@@ -121,6 +121,8 @@ impl Gateway {
         let reloader = Reloader {
             sources,
             current: config.clone(),
+            seen: reload::contents(&config.files),
+            started: config.clone(),
             refused: false,
             metrics: metrics.clone(),
             events: events.clone(),
@@ -161,8 +163,10 @@ impl Gateway {
     /// Ends in order: not ready, then no new connections, then nothing.
     pub async fn drain(mut self) {
         let config = self.reader.load().config.clone();
-        self.events
-            .publish(Event::new("draining", format!("for {:?}, then {:?}", config.http.drain_wait, config.http.drain)));
+        self.events.publish(Event::new(
+            "draining",
+            format!("requests under way have {:?} to end", config.http.drain_wait + config.http.drain),
+        ));
         self.reader.leave();
         if config.http.drain_wait > Duration::ZERO {
             self.orders.send_replace(Order::Leave);

@@ -38,26 +38,29 @@ struct Service {
 struct Shown {
     id: String,
     #[serde(flatten)]
-    of_use: Option<OfUse>,
+    told: Told,
     usable: bool,
     /// Why it is not usable.
     reason: Option<String>,
 }
 
-/// What is told of an instance that a connection could be made to.
-#[derive(Debug, Serialize)]
-struct OfUse {
-    address: String,
-    health: Health,
-    weight: u32,
+/// What is told of an instance that a connection could be made to; of others nothing.
+#[derive(Debug, Default, Serialize)]
+struct Told {
+    address: Option<String>,
+    health: Option<Health>,
+    weight: Option<u32>,
     tags: Vec<String>,
     meta: BTreeMap<String, String>,
-    datacenter: String,
+    datacenter: Option<String>,
     in_flight: u64,
     latency_seconds: Option<f64>,
-    #[serde(serialize_with = "events::rfc3339")]
-    since: SystemTime,
+    since: Option<Since>,
 }
+
+/// A moment, as it is written.
+#[derive(Debug, Serialize)]
+struct Since(#[serde(serialize_with = "events::rfc3339")] SystemTime);
 
 /// `/api/topology`
 pub async fn topology(State(admin): State<Arc<Admin>>) -> Json<Topology> {
@@ -78,23 +81,24 @@ fn service(cluster: &Cluster) -> Service {
 }
 
 fn instance_of(cluster: &Cluster, member: &Member, instance: &Instance) -> Shown {
-    let reason = unusable(cluster, instance);
+    // Who shares an address with a usable one is usable with it.
+    let reason = if member.weight > 0 { None } else { unusable(cluster, instance) };
     let endpoint = &member.endpoint;
     Shown {
         id: instance.id.to_string(),
         usable: reason.is_none(),
         reason,
-        of_use: Some(OfUse {
-            address: instance.address.to_string(),
-            health: instance.health,
-            weight: instance.weight,
+        told: Told {
+            address: Some(instance.address.to_string()),
+            health: Some(instance.health),
+            weight: Some(instance.weight),
             tags: instance.tags.clone(),
             meta: instance.meta.clone(),
-            datacenter: instance.datacenter.clone(),
+            datacenter: Some(instance.datacenter.clone()),
             in_flight: endpoint.cells().in_flight(),
             latency_seconds: endpoint.cells().latency().map(|latency| latency.as_secs_f64()),
-            since: endpoint.since,
-        }),
+            since: Some(Since(endpoint.since)),
+        },
     }
 }
 
@@ -108,7 +112,7 @@ fn unusable(cluster: &Cluster, instance: &Instance) -> Option<String> {
 }
 
 fn rejected(rejected: &Rejected) -> Shown {
-    Shown { id: rejected.id.to_string(), of_use: None, usable: false, reason: Some(rejected.why.to_string()) }
+    Shown { id: rejected.id.to_string(), told: Told::default(), usable: false, reason: Some(rejected.why.to_string()) }
 }
 
 /// One route.

@@ -107,5 +107,8 @@ fn demonstrate(args: demo::Args) -> Result<()> {
 /// The control plane's runtime: one thread is enough, and requests are served elsewhere.
 fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    runtime.block_on(work)
+    let done = runtime.block_on(work);
+    // A second signal ends at once: nobody waits for the workers then.
+    runtime.shutdown_background();
+    done
 }

@@ -63,7 +63,12 @@ pub fn distinct<'a>(listeners: impl Iterator<Item = (&'a str, &'a [SocketAddr])>
     let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
     for (table, addresses) in listeners {
         for address in addresses {
-            let twice = taken.iter().find(|(_, other)| other == address && address.port() != 0);
+            let same = |other: &SocketAddr| {
+                let all = other.ip().is_unspecified() || address.ip().is_unspecified();
+                let family = other.is_ipv4() == address.is_ipv4();
+                other.port() == address.port() && (other.ip() == address.ip() || (all && family))
+            };
+            let twice = taken.iter().find(|(_, other)| same(other) && address.port() != 0);
             if let Some((other, _)) = twice {
                 at.key(table)
                     .key("listen")

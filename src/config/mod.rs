@@ -220,6 +220,24 @@ impl Config {
         keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).chain(consul).collect()
     }
 
+    /// This configuration with those keys as they were at the start that cannot be changed since.
+    #[must_use]
+    pub fn held(mut self, started: &Self) -> Self {
+        self.http.listen.clone_from(&started.http.listen);
+        self.http.workers = started.http.workers;
+        self.admin.listen.clone_from(&started.admin.listen);
+        self.metrics.listen.clone_from(&started.metrics.listen);
+        self.https = started.https.clone().map(|was| match self.https {
+            Some(now) => Https { listen: was.listen, ..now },
+            None => was,
+        });
+        self.consul = started.consul.clone().map(|was| match self.consul {
+            Some(now) => Consul { deny: now.deny, ..was },
+            None => was,
+        });
+        self
+    }
+
     /// What is in force, in the form of the document, secrets masked.
     #[must_use]
     pub fn shown(&self) -> serde_json::Value {

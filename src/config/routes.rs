@@ -1,6 +1,6 @@
 //! `[[routes]]`: which requests go to which service, and by which path. Which of several wins is `route`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use http::{HeaderName, HeaderValue, Method};
 use schemars::JsonSchema;
@@ -87,9 +87,15 @@ pub fn check(tables: &[Table], services: &mut Services, at: &At<'_>) -> Vec<Rout
             }
             names.entry(name).or_insert(i);
         }
-        routes.extend(Route::check(table, services, &here));
+        let Some(route) = Route::check(table, services, &here) else { continue };
+        if let Some((first, _)) = routes.iter().find(|(_, other): &&(usize, Route)| route.is_matched_as(other)) {
+            let line = at.index(*first).line().map(|line| format!(" in line {line}")).unwrap_or_default();
+            here.key("match")
+                .say(format!("takes the same requests as the route{line}; give one of them another condition"));
+        }
+        routes.push((i, route));
     }
-    routes
+    routes.into_iter().map(|(_, route)| route).collect()
 }
 
 impl Route {
@@ -116,6 +122,18 @@ impl Route {
         let rewrite = rewrite.and_then(|text| at.key("rewrite").take(Template::parse(text, &path)));
         let name = table.name.clone().unwrap_or_else(|| path.to_string()).into();
         Some(Self { name, hosts, path, methods, headers, service: service?, rewrite })
+    }
+
+    /// Whether nothing but their order could tell which of two serves a request.
+    fn is_matched_as(&self, other: &Self) -> bool {
+        let set = |route: &Self| {
+            let hosts: BTreeSet<_> = route.hosts.iter().map(ToString::to_string).collect();
+            let methods: BTreeSet<_> = route.methods.iter().map(ToString::to_string).collect();
+            let headers: BTreeSet<_> =
+                route.headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
+            (hosts, methods, headers)
+        };
+        self.path.shape() == other.path.shape() && set(self) == set(other)
     }
 
     /// As it would be written.

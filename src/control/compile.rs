@@ -10,6 +10,7 @@ use crate::{
     config::{self, Config},
     discovery::tags::Exposure,
     model::{
+        barred::Barred,
         instance::Instance,
         name::{RouteName, ServiceName},
         pattern::{HostPattern, PathPattern, Segment},
@@ -43,11 +44,18 @@ impl Rosters {
     }
 }
 
+/// Where no instance may be.
+pub fn barred(config: &Config) -> Barred {
+    let https = config.https.iter().flat_map(|https| &https.listen);
+    let own = config.http.listen.iter().chain(https).chain(&config.admin.listen).chain(&config.metrics.listen);
+    let networks = config.consul.as_ref().map(|consul| consul.deny.clone()).unwrap_or_default();
+    Barred { networks, own: own.copied().collect() }
+}
+
 /// What configuration says of a service, whether it has a table or is exposed without one. `claimed` is what its own
 /// tags say that it speaks. The TLS that `before` had stays in use where it is just what is wanted.
 pub fn rules(config: &Config, service: &ServiceName, claimed: Option<Protocol>, before: Option<&Cluster>) -> Rules {
     let table = config.services.get(service);
-    let deny = config.consul.as_ref().map(|c| c.deny.as_slice()).unwrap_or_default();
     let protocol = table.and_then(|t| t.protocol).or(claimed).unwrap_or_default();
     let trust = protocol.is_tls().then(|| table.map(config::Service::trust).unwrap_or_default());
     let tls = trust.as_ref().map(|trust| {
@@ -58,7 +66,7 @@ pub fn rules(config: &Config, service: &ServiceName, claimed: Option<Protocol>, 
         service: service.clone(),
         policy: Arc::new(table.map_or(&config.defaults, |t| &t.policy).clone()),
         host: table.and_then(|t| t.host.as_deref()).and_then(|host| host.parse().ok()),
-        deny: deny.into(),
+        barred: Arc::new(barred(config)),
         transport: Transport { protocol, trust: trust.map(Arc::new) },
         tls,
     }
@@ -178,7 +186,7 @@ pub fn routes(
     let mut conflicts = Vec::new();
     for claim in oldest_first {
         let host = claim.host.as_ref().map(ToString::to_string).unwrap_or_default();
-        let claimed = (host, shape(&claim.path));
+        let claimed = (host, claim.path.shape());
         if let Some(&winner) = taken.get(&claimed) {
             let path = claim.path.to_string();
             conflicts.push(Conflict { service: claim.service.clone(), winner: winner.clone(), path });
@@ -201,20 +209,9 @@ pub fn routes(
     (all, conflicts)
 }
 
-/// The pattern without its parameters' names: two of one shape serve the same paths.
-fn shape(path: &PathPattern) -> Vec<Segment> {
-    let nameless = |segment: &Segment| match segment {
-        Segment::Literal(text) => Segment::Literal(text.clone()),
-        Segment::One(_) => Segment::One("".into()),
-        Segment::Rest(_) => Segment::Rest("".into()),
-    };
-    path.segments().iter().map(nameless).collect()
-}
-
 /// The number of a service's instances in each state, as `lictor_instances` has them.
 pub fn census(cluster: &Cluster) -> [(&'static str, usize); 3] {
-    let accepted = |i: &&Instance| cluster.policy.accept.contains(&i.health) && i.weight > 0;
-    let all = cluster.members.iter().flat_map(|m| &m.instances);
-    let available = all.clone().filter(accepted).count();
-    [("available", available), ("unhealthy", all.count() - available), ("rejected", cluster.rejected.len())]
+    let available = cluster.members.iter().filter(|member| member.weight > 0).count();
+    let unhealthy = cluster.members.len() - available;
+    [("available", available), ("unhealthy", unhealthy), ("rejected", cluster.rejected.len())]
 }

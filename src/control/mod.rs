@@ -17,7 +17,7 @@ use crate::{
     discovery::{Change, Part, Query, Wanted, fixed},
     model::{
         name::ServiceName,
-        topology::{Difference, Kind, Topology, Update},
+        topology::{Difference, Kind, Rejected, Topology, Update},
     },
     route::RouteTable,
     state::{Snapshot, Writer},
@@ -176,7 +176,10 @@ impl Control {
         if !self.is_known(&service) {
             return; // told before its watch heard that it is wanted no more
         }
-        let (differences, first) = self.topology.apply(update);
+        let (instances, barred) = compile::barred(&self.config).sort(update.instances);
+        let mut rejected = update.rejected;
+        rejected.extend(barred.into_iter().map(|(instance, why)| Rejected { id: instance.id, why }));
+        let (differences, first) = self.topology.apply(Update { instances, rejected, ..update });
         if differences.is_empty() && !first {
             return;
         }

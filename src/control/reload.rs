@@ -35,8 +35,12 @@ pub enum Occasion {
 pub struct Reloader {
     /// Where it is read from.
     pub sources: Sources,
-    /// What is in force.
+    /// What was read last and held.
     pub current: Arc<Config>,
+    /// What the files held when they were read last.
+    pub seen: Vec<Option<Vec<u8>>>,
+    /// What the program was started with: some of it cannot be changed.
+    pub started: Arc<Config>,
     /// Whether the last one that was read did not hold.
     pub refused: bool,
     /// Counts reloads.
@@ -67,6 +71,11 @@ impl Reloader {
     }
 
     async fn reload(&mut self, occasion: Occasion) {
+        let contents = contents(&self.sources.files);
+        if occasion == Occasion::Changed && contents == self.seen {
+            return; // another file in the same folder, such as our own log
+        }
+        self.seen = contents;
         let config = match config::load(&self.sources) {
             Ok(config) => Arc::new(config),
             Err(problems) => {
@@ -82,7 +91,7 @@ impl Reloader {
             return;
         }
         self.metrics.reload(true);
-        let restart = self.current.needs_restart(&config);
+        let restart = self.started.needs_restart(&config);
         let cause = match occasion {
             Occasion::Asked => "asked for by SIGHUP",
             Occasion::Changed => "a file changed",
@@ -94,10 +103,17 @@ impl Reloader {
         };
         self.events.publish(Event::new("reloaded", cause));
         (self.taken)(&config);
-        self.current = config.clone();
+        let in_force = Config::clone(&config).held(&self.started);
+        self.current = config;
         // The writer is gone only when the program ends.
-        let _ = self.news.send(News::Document(Box::new(Config::clone(&config)))).await;
+        let _ = self.news.send(News::Document(Box::new(in_force))).await;
     }
+}
+
+/// What the files hold, as far as they can be read.
+#[must_use]
+pub fn contents(files: &[PathBuf]) -> Vec<Option<Vec<u8>>> {
+    files.iter().map(|file| std::fs::read(file).ok()).collect()
 }
 
 /// Watches the folders of `files`, since a file may be replaced rather than written. The watch ends when it is dropped.

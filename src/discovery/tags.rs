@@ -133,7 +133,8 @@ impl<'t> Overrides<'t> {
         let usual = settings.rewrite.as_deref().filter(|_| self.path.is_none()).map(named);
         Ok(Exposure {
             path,
-            rewrite: self.rewrite.map(str::to_owned).or(usual),
+            // An empty one is the path as it came, as in the configuration.
+            rewrite: self.rewrite.map_or(usual, |rewrite| (!rewrite.is_empty()).then(|| rewrite.to_owned())),
             host: self.host.map(|host| allowed_host(host, &settings.hosts)).transpose()?,
             protocol,
         })

@@ -64,7 +64,7 @@ impl Server {
             let ended = match next {
                 Next::Head(head) => Box::pin(self.exchange(&connection, *head, &client)).await,
                 Next::Refused(refusal) => {
-                    let answer = self.proxy.refuse(&refusal);
+                    let answer = self.proxy.refuse(&refusal, &unknown_method());
                     let asked = Asked { head_only: false, http10: false, keep_alive: false };
                     Ended {
                         written: self.answer(&connection, answer, &asked).await.is_some(),
@@ -139,7 +139,7 @@ impl Server {
         let limit = self.proxy.world().config.http.max_body_size.unwrap_or(0);
         connection.begin(head.length, limit, head.expect_continue);
         connection.aside.begin(tunnel::wish(&head), head.version == Version::HTTP_11);
-        let says_close = !head.keep_alive;
+        let (says_close, method) = (!head.keep_alive, head.method.clone());
         let mut asked = Asked {
             head_only: head.method == Method::HEAD,
             http10: head.version == Version::HTTP_10,
@@ -164,7 +164,7 @@ impl Server {
             }
             Err(refusal) => {
                 asked.keep_alive = false;
-                self.proxy.refuse(&refusal)
+                self.proxy.refuse(&refusal, &method)
             }
         };
         if let Some(switched) = connection.aside.switched() {
@@ -199,6 +199,11 @@ impl Server {
         }
         sent.ok().map(|()| mode)
     }
+}
+
+/// Of a request that was not read so far.
+fn unknown_method() -> Method {
+    Method::from_bytes(b"UNKNOWN").unwrap_or_default()
 }
 
 enum Next {

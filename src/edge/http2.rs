@@ -26,8 +26,9 @@ use super::{
 use crate::{
     body::Body,
     http1::{
+        head::HeadError,
         host,
-        request::RequestError::{Host, NoHost, RepeatedHost},
+        request::RequestError::{self, Host, NoHost, RepeatedHost},
     },
     proxy::{Answer, Client, Proxy, Refusal},
     wire::{Io, Timer},
@@ -151,10 +152,11 @@ async fn answer(
     progress: Rc<Progress>,
 ) -> Response<Answered> {
     let limit = proxy.world().config.http.max_body_size.unwrap_or(0);
-    let is_head = *request.method() == Method::HEAD;
+    let method = request.method().clone();
+    let is_head = method == Method::HEAD;
     let answer = match read(request, limit) {
         Ok(request) => proxy.handle(request, client, &Rc::default()).await,
-        Err(refusal) => proxy.refuse(&refusal),
+        Err(refusal) => proxy.refuse(&refusal, &method),
     };
     let Answer { response, account } = answer;
     let (mut head, mut body) = response.into_parts();
@@ -176,6 +178,17 @@ fn read(request: Request<Incoming>, limit: u64) -> Result<Request<Body>, Refusal
     }
     if head.uri.path() == "*" && head.method != Method::OPTIONS {
         return Err(Refusal::Target);
+    }
+    if head.uri.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
+        return Err(Refusal::Target);
+    }
+    // Source: RFC 9113 §8.2.1, which the library leaves to us.
+    let blank = |value: &HeaderValue| value.as_bytes().trim_ascii().len() != value.len();
+    if head.headers.values().any(blank) {
+        return Err(Refusal::Head(RequestError::Head(HeadError::Value)));
+    }
+    if head.headers.get(header::EXPECT).is_some_and(|expect| !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Err(Refusal::Expectation);
     }
     let host = authority(&head)?;
     head.headers.insert(header::HOST, host);

@@ -75,6 +75,9 @@ pub enum AddressError {
     /// An address that nobody can be reached at.
     #[error("`{0}` is not an address that one instance listens on")]
     Nowhere(IpAddr),
+    /// A listener of the gateway's own.
+    #[error("`{0}` is the gateway's own")]
+    Own(SocketAddr),
     /// In a network of `[consul] deny`.
     #[error("`{0}` is in a denied network")]
     Denied(IpAddr),

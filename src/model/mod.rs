@@ -1,6 +1,7 @@
 //! Plain data that every layer may know: names, instances, topology, patterns, units, problems.
 //! No I/O, no clocks, no locks, no tasks.
 
+pub mod barred;
 pub mod host;
 pub mod instance;
 pub mod name;

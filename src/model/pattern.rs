@@ -36,6 +36,17 @@ impl PathPattern {
         &self.segments
     }
 
+    /// The segments without the names of parameters: two of one shape serve the same paths.
+    #[must_use]
+    pub fn shape(&self) -> Vec<Segment> {
+        let nameless = |segment: &Segment| match segment {
+            Segment::Literal(text) => Segment::Literal(text.clone()),
+            Segment::One(_) => Segment::One("".into()),
+            Segment::Rest(_) => Segment::Rest("".into()),
+        };
+        self.segments.iter().map(nameless).collect()
+    }
+
     /// Where the parameter of this name stands.
     #[must_use]
     pub fn position(&self, name: &str) -> Option<usize> {

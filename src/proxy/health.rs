@@ -19,8 +19,11 @@ const HEALTHY: &str = "healthy";
 /// The report, where the request asks for it.
 pub fn answer(world: &Snapshot, request: &Request<Body>, trail: &Trail) -> Option<Response<Body>> {
     let asked = world.config.http.health.as_deref() == Some(request.uri().path());
-    if !asked || !matches!(*request.method(), Method::GET | Method::HEAD) {
+    if !asked {
         return None;
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Some(reply::method_not_allowed(&[Method::GET, Method::HEAD], trail));
     }
     let services: BTreeMap<_, _> =
         world.clusters.iter().map(|(name, cluster)| (name.as_str(), state(cluster))).collect();

@@ -139,10 +139,10 @@ impl Proxy {
 
     /// Answers what never became a request: its head, or the way it came, was refused.
     #[must_use]
-    pub fn refuse(&self, refusal: &Refusal) -> Answer {
+    pub fn refuse(&self, refusal: &Refusal, method: &Method) -> Answer {
         let started = Instant::now();
         let trail = Trail::begin(&mut http::HeaderMap::new());
-        self.account(&self.unrouted, &Method::GET, started).close(reply::refused(refusal, &trail))
+        self.account(&self.unrouted, method, started).close(reply::refused(refusal, &trail))
     }
 
     fn account(&self, cells: &Arc<RouteCells>, method: &Method, started: Instant) -> Account {

@@ -185,7 +185,7 @@ async fn dialed(
     whole: Option<Instant>,
 ) -> Result<(Connection, Instant), DialError> {
     let (address, limit) = (&member.endpoint.key.address, dial_limit(cluster, whole));
-    let connection = Box::pin(dial(address, limit, &cluster.deny, cluster.tls.as_deref())).await?;
+    let connection = Box::pin(dial(address, limit, &cluster.barred, cluster.tls.as_deref())).await?;
     Ok((connection, Instant::now()))
 }
 

@@ -10,6 +10,7 @@ use super::{
     tls::Tls,
 };
 use crate::model::{
+    barred::Barred,
     instance::{Health, Instance},
     name::ServiceName,
     topology::Rejected,
@@ -27,8 +28,8 @@ pub struct Cluster {
     pub policy: Arc<Policy>,
     /// The `Host` that upstream sees; `None`: the client's own.
     pub host: Option<http::HeaderValue>,
-    /// Networks that no instance may be in, for names that resolve into them.
-    pub deny: Arc<[ipnet::IpNet]>,
+    /// Where nothing may be sent, whatever a name resolves to.
+    pub barred: Arc<Barred>,
     /// What is spoken to the members.
     pub transport: Transport,
     /// Their side of TLS, where that is spoken.
@@ -50,8 +51,8 @@ pub struct Rules {
     pub policy: Arc<Policy>,
     /// The `Host` that upstream sees.
     pub host: Option<http::HeaderValue>,
-    /// Networks that no instance may be in.
-    pub deny: Arc<[ipnet::IpNet]>,
+    /// Where nothing may be sent.
+    pub barred: Arc<Barred>,
     /// What is spoken to its members.
     pub transport: Transport,
     /// TLS to them, where that is spoken.
@@ -85,8 +86,8 @@ impl Cluster {
     pub fn new(rules: Rules, members: Vec<Member>, rejected: Vec<Rejected>, live: Arc<Service>) -> Self {
         let weights: Vec<u32> = members.iter().map(|m| m.weight).collect();
         let order = RoundRobin::new(&weights);
-        let Rules { service, policy, host, deny, transport, tls } = rules;
-        Self { service, policy, host, deny, transport, tls, members, rejected, live, order }
+        let Rules { service, policy, host, barred, transport, tls } = rules;
+        Self { service, policy, host, barred, transport, tls, members, rejected, live, order }
     }
 
     /// The live side of the service.

@@ -3,7 +3,6 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use ipnet::IpNet;
 use tokio::{
     net::{TcpStream, lookup_host},
     time::timeout,
@@ -11,7 +10,10 @@ use tokio::{
 
 use super::{pool::Connection, tls::Tls};
 use crate::{
-    model::instance::{Address, AddressError},
+    model::{
+        barred::Barred,
+        instance::{Address, AddressError},
+    },
     wire::{Io, Timer},
 };
 
@@ -55,19 +57,19 @@ pub enum DialError {
     },
 }
 
-/// Opens a new connection, TLS included. A name is resolved now, and its addresses are tried in turn, except those in
-/// `deny`.
+/// Opens a new connection, TLS included. A name is resolved now, and its addresses are tried in turn, except those that
+/// are barred.
 ///
 /// # Errors
 /// [`DialError`], after `limit` at the latest.
 pub async fn dial(
     address: &Address,
     limit: Duration,
-    deny: &[IpNet],
+    barred: &Barred,
     tls: Option<&Tls>,
 ) -> Result<Connection, DialError> {
     let dialed = async {
-        let stream = connect(address, deny).await.map_err(|source| refused(address, source))?;
+        let stream = connect(address, barred).await.map_err(|source| refused(address, source))?;
         let failed = |source| refused(address, source);
         let io = match tls {
             None => Io::new(stream).map_err(failed)?,
@@ -86,21 +88,19 @@ pub async fn dial(
     }
 }
 
-async fn connect(address: &Address, deny: &[IpNet]) -> io::Result<TcpStream> {
+async fn connect(address: &Address, barred: &Barred) -> io::Result<TcpStream> {
     match address {
-        Address::Ip(ip) => TcpStream::connect(*ip).await,
-        Address::Name(host, port) => first_of(lookup_host((&**host, *port)).await?, deny).await,
+        Address::Ip(ip) => first_of(std::iter::once(*ip), barred).await,
+        Address::Name(host, port) => first_of(lookup_host((&**host, *port)).await?, barred).await,
     }
 }
 
 /// The first that can be reached.
-async fn first_of(addresses: impl Iterator<Item = SocketAddr>, deny: &[IpNet]) -> io::Result<TcpStream> {
+async fn first_of(addresses: impl Iterator<Item = SocketAddr>, barred: &Barred) -> io::Result<TcpStream> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for ip in addresses {
-        // An IPv4 address in IPv6's clothes is reached all the same.
-        let reached = ip.ip().to_canonical();
-        if deny.iter().any(|net| net.contains(&reached)) {
-            last = io::Error::other(AddressError::Denied(reached));
+        if let Err(why) = barred.check(ip) {
+            last = io::Error::other(why);
             continue;
         }
         match TcpStream::connect(ip).await {
@@ -129,13 +129,18 @@ mod tests {
     async fn a_name_that_resolves_into_a_denied_network_is_not_dialed() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let deny: Vec<IpNet> = vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
+        let networks = vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
+        let barred = Barred { networks, own: Vec::new() };
         for name in ["localhost", "127.0.0.1", "::ffff:127.0.0.1"] {
             let address = Address::Name(name.into(), port);
-            let dialed = dial(&address, Duration::from_secs(5), &deny, None).await;
+            let dialed = dial(&address, Duration::from_secs(5), &barred, None).await;
             let denied = matches!(&dialed, Err(DialError::Address { source: AddressError::Denied(_), .. }));
             assert!(denied, "{name}: {dialed:?}");
-            assert!(dial(&Address::Name("127.0.0.1".into(), port), Duration::from_secs(5), &[], None).await.is_ok());
+            assert!(
+                dial(&Address::Name("127.0.0.1".into(), port), Duration::from_secs(5), &Barred::default(), None)
+                    .await
+                    .is_ok()
+            );
         }
     }
 }

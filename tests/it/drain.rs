@@ -91,7 +91,9 @@ async fn a_request_that_does_not_end_is_cut_off_when_the_drain_is_over() {
 #[tokio::test]
 async fn a_second_signal_ends_at_once() {
     let (origin, _go) = held().await;
-    let mut gateway = before(&origin, "drain = \"10m\"").await;
+    // Nothing else would end the request.
+    let patient = "drain = \"10m\"\n[defaults]\ntimeout = { total = \"10m\", read = \"10m\" }";
+    let mut gateway = before(&origin, patient).await;
     let mut busy = TcpStream::connect(gateway.address).await.unwrap();
     busy.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     until("the request", || async { (origin.count() == 1).then_some(()) }).await;

@@ -150,3 +150,19 @@ async fn an_instance_of_no_use_is_skipped_and_told() {
     assert_eq!(gateway.events("instance_rejected").len(), 2);
     assert_eq!(gateway.metric(r#"lictor_instances{service="web",state="rejected"}"#).await, Some(2.0));
 }
+
+#[tokio::test]
+async fn the_admin_side_is_no_instance_whatever_consul_says() {
+    let consul = Consul::start().await;
+    let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gateway = Gateway::start(&consul, &format!("[admin]\nlisten = \"{admin}\"\n")).await;
+    consul.register("by-address", "a", admin).await;
+    let named =
+        json!({ "ID": "n", "Name": "by-name", "Address": "localhost", "Port": admin.port(), "Tags": ["lictor"] });
+    consul.put("/v1/agent/service/register", &named).await;
+
+    gateway.until_event("instance_rejected").await;
+    gateway.until_usable("by-name", 1).await;
+    assert_eq!(gateway.get("/api/v1/by-name/api/config").await.status, 502);
+    assert_ne!(gateway.get("/api/v1/by-address/api/config").await.status, 200);
+}

@@ -44,6 +44,32 @@ async fn one_that_holds_again_is_a_success_though_it_changes_nothing() {
 }
 
 #[tokio::test]
+async fn another_file_in_the_same_folder_is_no_reason_to_read_again() {
+    let origin = Origin::start("a").await;
+    let gateway = Gateway::fixed(&serving(&origin, "/one")).await;
+    gateway.configure("[http]\nlisten_on = 1\n");
+    gateway.until_event("reload_refused").await;
+
+    for n in 0..20 {
+        std::fs::write(gateway.file("lictor.log"), n.to_string()).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    gateway.configure(&serving(&origin, "/two"));
+    gateway.until_status("/two", 200).await;
+
+    assert_eq!(gateway.events("reload_refused").len(), 1);
+}
+
+#[tokio::test]
+async fn what_waits_for_a_restart_is_not_shown_as_in_force() {
+    let origin = Origin::start("a").await;
+    let gateway = Gateway::fixed(&format!("[http]\nworkers = 2\n{}", serving(&origin, "/one"))).await;
+    gateway.configure(&format!("[http]\nworkers = 7\n{}", serving(&origin, "/two")));
+    gateway.until_status("/two", 200).await;
+    assert_eq!(gateway.admin("/api/config").await.json()["http"]["workers"], 2);
+}
+
+#[tokio::test]
 async fn sighup_reloads_and_says_what_waits_for_a_restart() {
     let origin = Origin::start("a").await;
     let gateway = Gateway::fixed(&serving(&origin, "/one")).await;

@@ -70,7 +70,7 @@ impl Stage {
             service: "s".into(),
             policy: policy.into(),
             host: None,
-            deny: [].into(),
+            barred: std::sync::Arc::default(),
             transport: Transport::default(),
             tls: None,
         };

@@ -228,9 +228,9 @@ impl Drop for Place {
 
 /// Makes a connection and puts it in its lane.
 fn open(local: Rc<Local>, cluster: &Cluster, endpoint: Arc<Endpoint>, limit: Duration, freed: Rc<Notify>) -> Dialing {
-    let (deny, tls) = (cluster.deny.clone(), cluster.tls.clone());
+    let (barred, tls) = (cluster.barred.clone(), cluster.tls.clone());
     async move {
-        let dialed = match dial(&endpoint.key.address, limit, &deny, tls.as_deref()).await {
+        let dialed = match dial(&endpoint.key.address, limit, &barred, tls.as_deref()).await {
             Ok(connection) => shake(connection.io.rewound(Bytes::new()), &endpoint, &local, freed).await,
             Err(e) => Err(e),
         };

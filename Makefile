@@ -37,8 +37,9 @@ audit: ## licences, banned crates and sources of all dependencies
 	{ echo "make audit needs cargo-deny: cargo install --locked cargo-deny" >&2; exit 1; }
 	cargo deny --locked check bans licenses sources
 
-bench: ## the benchmarks
+bench: release ## the benchmarks: what is inside, the gateway beside HAProxy and nginx, and before hostile crowds
 	cargo bench --locked
+	scripts/bench
 
 T ?= requests
 SECONDS ?= 120

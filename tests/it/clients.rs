@@ -155,3 +155,15 @@ async fn chromium_loads_a_page_and_what_it_fetches_over_http2() {
     let printed = run("chromium", [&quiet[..], &bare, &page, &[&profile, &url]].concat()).await;
     assert!(printed.out.contains("<p>asked and answered by h2 by h2</p>"), "{printed:?}\n{:?}", origin.got());
 }
+
+#[tokio::test]
+async fn an_expectation_that_nobody_knows_is_refused_in_each_version() {
+    let (origin, authority) = (Origin::start("salve").await, Authority::new());
+    let gateway = before(origin.address, &authority).await;
+    let url = format!("http://{}/", gateway.address);
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        let (out, _) = curl(&[version, "-H", "expect: foo", "-o", "/dev/null", "-w", "%{response_code}", &url]).await;
+        assert_eq!(out, "417", "{version}");
+    }
+    assert_eq!(origin.count(), 0);
+}

@@ -89,3 +89,38 @@ async fn accept_says_which_health_is_good_enough() {
     gateway.until_usable("web", 0).await;
     assert_eq!(gateway.metric(r#"lictor_instances{service="web",state="unhealthy"}"#).await, Some(1.0));
 }
+
+#[tokio::test]
+async fn instances_at_one_address_are_one_member_usable_when_any_of_them_is() {
+    let consul = Consul::start().await;
+    let origin = Origin::start("a").await;
+    consul.register_checked("web", "a", origin.address).await;
+    consul.register_checked("web", "b", origin.address).await;
+    consul.check("b", "fail").await;
+    let gateway = Gateway::start(&consul, "").await;
+
+    gateway.until_usable("web", 2).await;
+
+    assert_eq!(gateway.get("/api/v1/web/").await.text, "a");
+    assert_eq!(gateway.metric(r#"lictor_instances{service="web",state="available"}"#).await, Some(1.0));
+    assert_eq!(gateway.metric(r#"lictor_instances{service="web",state="unhealthy"}"#).await, Some(0.0));
+}
+
+#[tokio::test]
+async fn the_report_can_be_read_alone() {
+    let gateway = Gateway::fixed("").await;
+    let answer = gateway.send(http::Method::POST, "/health", &[], "x").await;
+    assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, "GET, HEAD"));
+}
+
+#[tokio::test]
+async fn what_was_refused_is_counted_by_its_own_method() {
+    let gateway = Gateway::fixed("").await;
+    gateway.raw(b"no request\r\n\r\n").await;
+    gateway.raw(b"TRACE / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    for (method, status) in [("_OTHER", 400), ("TRACE", 501)] {
+        let series =
+            format!(r#"lictor_request_total{{service="none",route="none",method="{method}",status="{status}"}}"#);
+        assert_eq!(gateway.metric(&series).await, Some(1.0), "{series}");
+    }
+}

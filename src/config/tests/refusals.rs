@@ -365,3 +365,22 @@ fn tls_that_nobody_speaks_or_that_cannot_be_verified_is_refused() {
         ),
     ]);
 }
+
+#[test]
+fn two_routes_that_only_their_order_tells_apart_are_refused() {
+    let route = |path: &str, more: &str| format!("[[routes]]\nservice = 's'\nmatch = {{ path = '{path}'{more} }}\n");
+    let file = [
+        "[services.s]\n".to_owned(),
+        route("/q/{id}", ", methods = ['GET', 'PUT']"),
+        route("/q/{other}", ", methods = ['PUT', 'GET']"),
+        route("/q/{other}", ", methods = ['PUT']"),
+        route("/q/{*rest}", ", methods = ['GET', 'PUT']"),
+    ]
+    .concat();
+    let said = World::file(&file).problems();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        said[0].starts_with("lictor.toml:7 routes[1].match: takes the same requests as the route in line 2"),
+        "{said:?}"
+    );
+}

@@ -48,6 +48,8 @@ pub enum Order {
     Drain(Instant),
 }
 
+/// Turns of tasks between two looks at the sockets. Messages leave together (`wire::Sender`), the more at once the better.
+const TURNS: u32 = 256;
 /// How often idle upstream connections are looked through.
 const TIDY: Duration = Duration::from_secs(1);
 
@@ -59,7 +61,7 @@ pub fn start(setup: Setup) -> io::Result<thread::JoinHandle<()>> {
     let name = format!("worker-{}", setup.worker);
     let (ready, started) = std::sync::mpsc::channel();
     let handle = thread::Builder::new().name(name).spawn(move || {
-        match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+        match Builder::new_current_thread().enable_all().event_interval(TURNS).build_local(LocalOptions::default()) {
             Ok(runtime) => {
                 let _ = ready.send(Ok(()));
                 runtime.block_on(run(setup));

@@ -113,6 +113,7 @@ impl Exchange {
                     Poll::Ready(Err(SendError::Length)) => {
                         return Poll::Ready(Err(ExchangeError::Body(BodyError::CutShort(None))));
                     }
+                    Poll::Pending if self.sender.gives_way() => return Poll::Pending,
                     Poll::Ready(Ok(())) | Poll::Pending => {}
                 }
             }
@@ -135,8 +136,7 @@ impl Exchange {
                 }
                 match self.connection.io.poll_read(cx, &mut self.connection.input, HEAD_ROOM) {
                     Poll::Ready(Ok(0)) => {
-                        let source = broken.take();
-                        return Poll::Ready(Err(ExchangeError::Closed { untouched: read == 0, source }));
+                        return Poll::Ready(Err(ExchangeError::Closed { untouched: read == 0, source: broken.take() }));
                     }
                     Poll::Ready(Ok(n)) => read += n as u64,
                     Poll::Ready(Err(e)) => {

@@ -47,6 +47,19 @@ pub struct Sender {
     progress: u64,
     /// Written, but perhaps not yet with the system.
     unflushed: bool,
+    turn: Turn,
+}
+
+/// Messages leave one right after the other, when all tasks that can go on have made theirs: who receives several of
+/// them is woken once, and does not fall asleep between two. Waking somebody is the dearest part of a system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// It has not been asked to send yet.
+    Fresh,
+    /// It lets the other tasks go first.
+    Waits,
+    /// It sends whenever it can.
+    Has,
 }
 
 /// Why a message could not be sent.
@@ -64,9 +77,15 @@ pub enum SendError {
 }
 
 /// A piece up to this size is copied behind the head rather than sent from where it lies.
-const COPY: usize = 16 * 1024;
+const COPY: usize = 4 * 1024;
 
 impl Sender {
+    /// What a small body takes behind its head, which had better not move then.
+    #[must_use]
+    pub fn room(body: &Body) -> usize {
+        body.length().and_then(|bytes| usize::try_from(bytes).ok()).filter(|&bytes| bytes <= COPY).unwrap_or(0)
+    }
+
     /// `head` is written out already; `body` follows it as `mode` says.
     #[must_use]
     pub fn new(head: Vec<u8>, body: Body, mode: Mode) -> Self {
@@ -82,6 +101,7 @@ impl Sender {
             gathered: false,
             progress: 0,
             unflushed: false,
+            turn: Turn::Fresh,
         }
     }
 
@@ -101,6 +121,12 @@ impl Sender {
     #[must_use]
     pub fn is_blocked(&self) -> bool {
         self.pending() || self.unflushed
+    }
+
+    /// True when it has only let other tasks go first: it will be asked again at once.
+    #[must_use]
+    pub fn gives_way(&self) -> bool {
+        self.turn == Turn::Waits
     }
 
     fn pending(&self) -> bool {
@@ -124,6 +150,12 @@ impl Sender {
                 }
             }
             if self.pending() {
+                if self.turn == Turn::Fresh {
+                    self.turn = Turn::Waits;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                self.turn = Turn::Has;
                 let Poll::Ready(flushed) = self.flush(io, cx) else {
                     self.body.poll_request(cx);
                     return Poll::Pending;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::{Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{Method, Request, Response, StatusCode, Uri, Version, header, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use super::{
@@ -262,7 +262,10 @@ fn request(head: RequestHead, connection: &Rc<Downstream>, limit: u64) -> Result
 fn uri(head: &RequestHead) -> Result<Uri, Refusal> {
     match head.target.form() {
         Form::Authority => Err(Refusal::Method),
-        Form::Asterisk | Form::Origin | Form::Absolute => target(head.target.path(), head.target.query()),
+        Form::Asterisk | Form::Origin | Form::Absolute => {
+            let as_it_came = || PathAndQuery::from_maybe_shared(head.target.bytes().clone()).ok();
+            target(head.target.path(), head.target.query(), as_it_came)
+        }
     }
 }
 
@@ -281,8 +284,8 @@ async fn switch(connection: &Downstream, answer: Answer, switched: Switched) {
 
 /// The answer as it goes on the wire, behind what `out` holds.
 fn sender(mut out: Vec<u8>, response: Response<Body>, asked: &Asked) -> (Sender, Mode) {
-    out.reserve(HEAD);
     let (head, body) = response.into_parts();
+    out.reserve(HEAD + Sender::room(&body));
     let (framing, mode) = framing(&head, &body, asked);
     let connection = match (asked.keep_alive && mode != Mode::UntilClose, asked.http10) {
         (true, false) => Connection::Implied,
@@ -326,6 +329,7 @@ async fn send(connection: &Downstream, sender: &mut Sender) -> Result<(), Broken
             Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
             Poll::Ready(Err(SendError::Write(_))) => return Poll::Ready(Err(Broken::Client)),
             Poll::Ready(Err(SendError::Body(_) | SendError::Length)) => return Poll::Ready(Err(Broken::Body)),
+            Poll::Pending if sender.gives_way() => return Poll::Pending,
             Poll::Pending if !sender.is_blocked() => {
                 stalled = None;
                 return connection.poll_gone(cx, false).map(|()| Err(Broken::Client));

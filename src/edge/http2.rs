@@ -68,8 +68,9 @@ pub async fn serve(server: &Server, io: Io, read: Bytes, client: Client, idle: &
     let credit = Credit::default();
     let streams = Streams::new(credit.clone());
     let _end = End(streams.clone());
+    let (peer, client) = (client.peer, Rc::new(client));
     let service = service_fn(|request| {
-        let (proxy, progress) = (server.proxy.clone(), streams.take());
+        let (proxy, client, progress) = (server.proxy.clone(), client.clone(), streams.take());
         // In a box: the task that it becomes part of is moved several times before it runs.
         Box::pin(async move { Ok::<_, Infallible>(answer(&proxy, request, &client, progress).await) })
     });
@@ -96,7 +97,7 @@ pub async fn serve(server: &Server, io: Io, read: Bytes, client: Client, idle: &
             match connection.as_mut().poll(cx) {
                 Poll::Ready(Ok(())) => return Poll::Ready(()),
                 Poll::Ready(Err(error)) => {
-                    tracing::debug!(peer = %client.peer, error = &error as &dyn std::error::Error, "connection ended");
+                    tracing::debug!(%peer, error = &error as &dyn std::error::Error, "connection ended");
                     return Poll::Ready(());
                 }
                 Poll::Pending => {}
@@ -193,7 +194,7 @@ fn read(request: Request<Incoming>, limit: u64) -> Result<Request<Body>, Refusal
     let host = authority(&head)?;
     head.headers.insert(header::HOST, host);
     join_cookies(&mut head.headers);
-    head.uri = target(head.uri.path(), head.uri.query())?;
+    head.uri = target(head.uri.path(), head.uri.query(), || head.uri.path_and_query().cloned())?;
     let announced = http_body::Body::size_hint(&body).exact();
     let body = if announced == Some(0) || http_body::Body::is_end_stream(&body) {
         Body::empty()

@@ -139,11 +139,11 @@ impl Connections {
                 let Some(peer) = place.of.arrive(&mut stream, peer, certificates.is_some()).await else { return };
                 let server = &place.of.server;
                 if let Some(certificates) = certificates {
-                    let client = Client { peer, scheme: "https" };
+                    let client = Client::new(peer, "https");
                     // In a box: connections without TLS need not have room for it.
                     Box::pin(tls::serve(server, &certificates, stream, client, &idle)).await;
                 } else if let Ok(io) = Io::new(stream) {
-                    server.serve(io, Client { peer, scheme: "http" }, &idle).await;
+                    server.serve(io, Client::new(peer, "http"), &idle).await;
                 }
             }
         });

@@ -131,7 +131,7 @@ impl Decoder {
                         return Ok(Piece::End);
                     }
                     let section = buf.split_to(end).freeze();
-                    let trailers = read_fields::<HeadError>(&section, 0, fields, |field| Ok(may_trail(field.name)))?;
+                    let trailers = read_fields::<HeadError>(&section, 0, fields, 0, |field| Ok(may_trail(field.name)))?;
                     // Not before: a body whose trailers are malformed has no end behind which a message could begin.
                     self.state = State::Done;
                     return Ok(if trailers.is_empty() { Piece::End } else { Piece::Trailers(trailers) });

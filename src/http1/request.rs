@@ -209,7 +209,7 @@ fn read_head(line: RequestLine, head: &Bytes, fields: usize) -> Result<RequestHe
     let mut facts = Facts::default();
     let mut host = None;
     let (mut expect_continue, mut expects_more) = (false, false);
-    let mut headers = read_fields(head, line.end, fields, |field| {
+    let mut headers = read_fields(head, line.end, fields, ROOM, |field| {
         facts.note(&field)?;
         if *field.name == HOST {
             if host.replace(field.range).is_some() {
@@ -255,6 +255,8 @@ fn read_head(line: RequestLine, head: &Bytes, fields: usize) -> Result<RequestHe
     })
 }
 
+/// Fields that the gateway adds to a request, less those that it takes.
+const ROOM: usize = 7;
 /// Twice the longest registered method.
 const MAX_METHOD: usize = 32;
 /// RFC 9112 §3 asks for 8,000 octets at least.

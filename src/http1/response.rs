@@ -94,7 +94,7 @@ impl ResponseReader {
         self.section = Section::default();
         let head = buf.split_to(end).freeze();
         let mut facts = Facts::default();
-        let headers = read_fields(&head, line.end, fields, |field| {
+        let headers = read_fields(&head, line.end, fields, ROOM, |field| {
             facts.note(&field)?;
             Ok::<_, ResponseError>(true)
         })?;
@@ -148,3 +148,5 @@ fn has_no_body(status: StatusCode, method: &Method) -> bool {
 }
 
 const NAME: &[u8] = b"HTTP/";
+/// Fields that the gateway adds to an answer.
+const ROOM: usize = 2;

@@ -76,6 +76,12 @@ impl Target {
     pub fn path_and_query(&self) -> &str {
         ascii(&self.text)
     }
+
+    /// The same, to be kept.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.text
+    }
 }
 
 impl fmt::Debug for Target {

@@ -38,6 +38,14 @@ pub struct Caller {
     pub came_by: &'static str,
 }
 
+impl Caller {
+    /// Whether it is the peer itself, with nothing said of it by others.
+    #[must_use]
+    pub fn is_peer(&self) -> bool {
+        self.via.is_empty() && self.host.is_none() && self.scheme == self.came_by
+    }
+}
+
 /// Proxies that a request may have come through; further ones are not looked at.
 const MAX_HOPS: usize = 32;
 

@@ -8,6 +8,7 @@ use super::{
     client::Caller,
     headers::{outbound, strip_connection},
     reply,
+    told::Told,
     trail::Trail,
 };
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     upstream::{
         Local,
         aside::Aside,
-        call::{Outbound, call},
+        call::{Outbound, Path, call},
         cluster::Cluster,
     },
 };
@@ -26,15 +27,15 @@ pub async fn forward(
     local: &Rc<Local>,
     request: Request<Body>,
     rewritten: Option<String>,
-    caller: &Caller,
+    (caller, told): (&Caller, &Told),
     trail: &Trail,
     aside: &Rc<Aside>,
 ) -> Response<Body> {
     let (mut head, body) = request.into_parts();
-    let came_as = outbound(&mut head.headers, caller);
+    let came_as = outbound(&mut head.headers, caller, told);
     let out = Outbound {
         method: head.method,
-        target: target(&head.uri, rewritten),
+        target: target(head.uri, rewritten),
         host: cluster.host.clone().unwrap_or(came_as),
         headers: head.headers,
         body,
@@ -58,14 +59,14 @@ pub async fn forward(
 }
 
 /// The path, rewritten or not, with the query as it came.
-fn target(uri: &http::Uri, rewritten: Option<String>) -> String {
+fn target(uri: http::Uri, rewritten: Option<String>) -> Path {
     match (rewritten, uri.query()) {
-        (None, _) => uri.path_and_query().map_or("/", |whole| whole.as_str()).to_owned(),
-        (Some(path), None) => path,
+        (None, _) => Path::AsItCame(uri),
+        (Some(path), None) => Path::Rewritten(path),
         (Some(mut path), Some(query)) => {
             path.push(if path.contains('?') { '&' } else { '?' });
             path.push_str(query);
-            path
+            Path::Rewritten(path)
         }
     }
 }
@@ -84,7 +85,7 @@ mod tests {
             ("/a/b?x=1", Some("/b?y=2"), "/b?y=2&x=1"),
         ];
         for (came, rewritten, want) in cases {
-            assert_eq!(target(&came.parse().unwrap(), rewritten.map(str::to_owned)), want);
+            assert_eq!(target(came.parse().unwrap(), rewritten.map(str::to_owned)).as_str(), want);
         }
     }
 }

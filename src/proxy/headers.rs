@@ -5,7 +5,10 @@ use std::{fmt::Write, net::IpAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::client::{Caller, FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use super::{
+    client::{Caller, FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO},
+    told::{Fields, Told},
+};
 
 const VIA: HeaderValue = HeaderValue::from_static("1.1 lictor");
 
@@ -77,10 +80,25 @@ pub fn is_last_hop(headers: &mut HeaderMap) -> bool {
 
 /// Makes a request's fields those that upstream shall see; gives the `Host` that its client wrote. The fields of the
 /// connection are gone already.
-pub fn outbound(headers: &mut HeaderMap, caller: &Caller) -> HeaderValue {
+pub fn outbound(headers: &mut HeaderMap, caller: &Caller, told: &Told) -> HeaderValue {
     let host = headers.remove(header::HOST).unwrap_or(HeaderValue::from_static(""));
     remove_where(headers, is_claim);
-    let asked_for = caller.host.as_ref().unwrap_or(&host);
+    let write = || fields(caller, &host);
+    let Fields { host: asked_for, address, forwarded } =
+        if caller.is_peer() { told.fields(&host, write) } else { write() };
+    headers.insert(X_FORWARDED_FOR, address);
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(caller.scheme));
+    headers.insert(FORWARDED, forwarded);
+    if !asked_for.is_empty() {
+        headers.insert(X_FORWARDED_HOST, asked_for);
+    }
+    headers.append(header::VIA, VIA);
+    host
+}
+
+/// What upstream is told of who asks for `host`, where nobody says for which one it was asked first.
+fn fields(caller: &Caller, host: &HeaderValue) -> Fields {
+    let asked_for = caller.host.as_ref().unwrap_or(host);
     let mut addresses = caller.address.to_string();
     let mut elements = String::with_capacity(96);
     element(&mut elements, caller.address, asked_for, caller.scheme);
@@ -89,21 +107,16 @@ pub fn outbound(headers: &mut HeaderMap, caller: &Caller) -> HeaderValue {
         let _ = write!(addresses, ", {proxy}");
         elements.push_str(", ");
         if i + 1 == caller.via.len() {
-            element(&mut elements, *proxy, &host, caller.came_by);
+            element(&mut elements, *proxy, host, caller.came_by);
         } else {
             node(&mut elements, *proxy);
         }
     }
-    if let Ok(value) = HeaderValue::from_str(&addresses) {
-        headers.insert(X_FORWARDED_FOR, value);
+    Fields {
+        host: asked_for.clone(),
+        address: HeaderValue::from_str(&addresses).unwrap_or(HeaderValue::from_static("unknown")),
+        forwarded: HeaderValue::from_str(&elements).unwrap_or(HeaderValue::from_static("for=unknown")),
     }
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(caller.scheme));
-    headers.insert(FORWARDED, HeaderValue::from_str(&elements).unwrap_or(HeaderValue::from_static("for=unknown")));
-    if !asked_for.is_empty() {
-        headers.insert(X_FORWARDED_HOST, asked_for.clone());
-    }
-    headers.append(header::VIA, VIA);
-    host
 }
 
 /// What one hop says in `Forwarded`. Source: RFC 7239 §4; a host with a port stands in quotes.
@@ -148,13 +161,12 @@ mod tests {
     /// What upstream sees of a request by `client`, nobody being trusted.
     fn sent(headers: &mut HeaderMap, client: &Client) -> HeaderValue {
         let caller = resolve(client, headers, &[]);
-        outbound(headers, &caller)
+        outbound(headers, &caller, &client.told)
     }
 
-    const CLIENT: Client = Client {
-        peer: std::net::SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)), 4711),
-        scheme: "http",
-    };
+    fn client() -> Client {
+        Client::new("192.0.2.7:4711".parse().unwrap(), "http")
+    }
 
     #[test]
     fn fields_of_the_connection_and_what_it_nominates_are_removed() {
@@ -191,7 +203,7 @@ mod tests {
             ("any_thing", "1"),
             ("cookie", "a=b"),
         ]);
-        let host = sent(&mut headers, &CLIENT);
+        let host = sent(&mut headers, &client());
         assert_eq!(host, "api.example.com:80");
         assert_eq!(
             names(&headers),
@@ -204,13 +216,24 @@ mod tests {
     }
 
     #[test]
+    fn requests_of_one_connection_are_told_apart_by_their_host() {
+        let client = client();
+        for host in ["a", "a", "b", "a"] {
+            let mut headers = map(&[("host", host)]);
+            assert_eq!(sent(&mut headers, &client), host);
+            assert_eq!(headers["x-forwarded-host"], host);
+            assert_eq!(headers["forwarded"], format!("for=192.0.2.7;host=\"{host}\";proto=http"));
+        }
+    }
+
+    #[test]
     fn nobody_can_have_our_fields_removed() {
         let nominated = "x-forwarded-for, forwarded, via, host, x-request-id, traceparent";
         let mut headers = map(&[("connection", nominated), ("host", "h"), ("x-request-id", "theirs")]);
         // In the order in which `handle` does it.
         strip_connection(&mut headers);
         let trail = Trail::begin(&mut headers);
-        assert_eq!(sent(&mut headers, &CLIENT), "h");
+        assert_eq!(sent(&mut headers, &client()), "h");
         assert!(["x-forwarded-for", "forwarded", "via", "traceparent"].iter().all(|name| headers.contains_key(*name)));
         assert!(trail.request_id != "theirs" && headers["x-request-id"] == trail.request_id);
     }
@@ -235,7 +258,7 @@ mod tests {
     #[test]
     fn an_ipv6_client_is_written_as_each_field_wants_it() {
         let mut headers = map(&[("host", "h")]);
-        sent(&mut headers, &Client { peer: "[2001:db8::1]:9".parse().unwrap(), scheme: "https" });
+        sent(&mut headers, &Client::new("[2001:db8::1]:9".parse().unwrap(), "https"));
         assert_eq!(headers["x-forwarded-for"], "2001:db8::1");
         assert_eq!(headers["forwarded"], "for=\"[2001:db8::1]\";host=\"h\";proto=https");
     }

@@ -9,6 +9,7 @@ mod headers;
 mod health;
 mod hop;
 mod reply;
+mod told;
 mod trail;
 
 use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
@@ -20,6 +21,7 @@ pub use account::Account;
 pub use client::is_trusted;
 pub use headers::strip_connection;
 pub use reply::Refusal;
+use told::Told;
 use trail::Trail;
 
 use crate::{
@@ -31,12 +33,21 @@ use crate::{
 };
 
 /// Who asks, as the listener knows. Whom a trusted proxy asks for is found in [`Proxy::handle`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Client {
     /// The socket's other end, or whom a trusted balancer connects for by the PROXY protocol.
     pub peer: SocketAddr,
     /// `http` or `https`.
     pub scheme: &'static str,
+    told: Told,
+}
+
+impl Client {
+    /// Who came from `peer`.
+    #[must_use]
+    pub fn new(peer: SocketAddr, scheme: &'static str) -> Self {
+        Self { peer, scheme, told: Told::default() }
+    }
 }
 
 /// An answer, and the account that ends with its last byte: whoever writes it keeps the account until then.
@@ -129,7 +140,8 @@ impl Proxy {
                 Some(cluster) => {
                     let rewritten = route.rewrite.as_ref().map(|rewrite| rewrite.fill(&captures));
                     drop(world); // streams outlive it
-                    forward::forward(&cluster, &self.local, request, rewritten, &caller, &trail, aside).await
+                    forward::forward(&cluster, &self.local, request, rewritten, (&caller, &client.told), &trail, aside)
+                        .await
                 }
                 None => reply::no_instance(service, &trail),
             },

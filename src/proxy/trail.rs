@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response,
     header::{CONTENT_TYPE, Entry},
@@ -27,20 +28,22 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 impl Trail {
     /// Reads the marks that came with a request, and sets those that did not, or not well formed.
     pub fn begin(headers: &mut HeaderMap) -> Self {
+        let mut fresh = None;
+        let mut fresh = || fresh.get_or_insert_with(Fresh::new).clone();
         let request_id = match headers.entry(X_REQUEST_ID) {
             Entry::Occupied(mut came) if came.iter().count() > 1 || !is_request_id(came.get()) => {
-                let id = value(&hex::<16>());
+                let id = fresh().id;
                 came.insert(id.clone());
                 id
             }
             Entry::Occupied(came) => came.get().clone(),
-            Entry::Vacant(none) => none.insert(value(&hex::<16>())).clone(),
+            Entry::Vacant(none) => none.insert(fresh().id).clone(),
         };
         let mut contexts = headers.get_all(TRACEPARENT).iter();
         let kept = contexts.next().is_some_and(is_traceparent) && contexts.next().is_none();
         if !kept {
             headers.remove(TRACESTATE); // it belongs to the context that was not to be read
-            headers.insert(TRACEPARENT, new_context());
+            headers.insert(TRACEPARENT, fresh().context);
         }
         let is_grpc = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
         Self { request_id, is_grpc }
@@ -74,20 +77,35 @@ fn is_traceparent(value: &HeaderValue) -> bool {
     shaped && long_enough && !bytes.starts_with(b"ff") && some(3..35) && some(36..52)
 }
 
-/// A new context, not sampled: nobody records spans for it.
-fn new_context() -> HeaderValue {
-    let (trace, span) = (hex::<32>(), hex::<16>());
-    let mut text = [0; 55];
-    text[..3].copy_from_slice(b"00-");
-    text[3..35].copy_from_slice(&trace);
-    text[35] = b'-';
-    text[36..52].copy_from_slice(&span);
-    text[52..].copy_from_slice(b"-00");
-    value(&text)
+/// Marks of a request that came without: most need both, and so they share one piece of memory.
+#[derive(Clone)]
+struct Fresh {
+    id: HeaderValue,
+    /// Not sampled: nobody records spans for it.
+    context: HeaderValue,
 }
 
-fn value(hex: &[u8]) -> HeaderValue {
-    HeaderValue::from_bytes(hex).unwrap_or_else(|_| HeaderValue::from_static("0"))
+impl Fresh {
+    fn new() -> Self {
+        let mut text = [b'0'; ID + CONTEXT];
+        text[..ID].copy_from_slice(&hex::<ID>());
+        let context = &mut text[ID..];
+        context[..3].copy_from_slice(b"00-");
+        context[3..35].copy_from_slice(&hex::<32>());
+        context[35] = b'-';
+        context[36..52].copy_from_slice(&hex::<16>());
+        context[52..].copy_from_slice(b"-00");
+        let both = Bytes::from_owner(text);
+        Self { id: value(both.slice(..ID)), context: value(both.slice(ID..)) }
+    }
+}
+
+/// The lengths of an id and of a trace context.
+const ID: usize = 16;
+const CONTEXT: usize = 55;
+
+fn value(hex: Bytes) -> HeaderValue {
+    HeaderValue::from_maybe_shared(hex).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
 /// `N` random hexadecimal digits, never all zero. Ids only: unique, not secret.

@@ -103,8 +103,9 @@ impl Matcher {
     ) -> ControlFlow<B> {
         let node = &self.nodes[node];
         if let Some(left) = left {
-            let (segment, after) = match left.split_once('/') {
-                Some((segment, after)) => (segment, Some(after)),
+            // Segments are short: to look at each byte is faster than to prepare a search.
+            let (segment, after) = match left.bytes().position(|b| b == b'/') {
+                Some(slash) => (&left[..slash], Some(&left[slash + 1..])),
                 None => (left, None),
             };
             if let Some(child) = node.literal.get(segment) {

@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Response, Uri, header, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use super::{
@@ -27,7 +27,7 @@ pub struct Outbound {
     /// The method.
     pub method: Method,
     /// Path and query.
-    pub target: String,
+    pub target: Path,
     /// The `Host` field.
     pub host: HeaderValue,
     /// All other fields, without those of the framing.
@@ -36,6 +36,35 @@ pub struct Outbound {
     pub body: Body,
     /// What passes beside it.
     pub aside: Rc<Aside>,
+}
+
+/// The path and query that upstream gets.
+#[derive(Debug)]
+pub enum Path {
+    /// Those of the request.
+    AsItCame(Uri),
+    /// Others.
+    Rewritten(String),
+}
+
+impl Path {
+    /// As they go on the wire.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::AsItCame(uri) => uri.path_and_query().map_or("/", PathAndQuery::as_str),
+            Self::Rewritten(text) => text,
+        }
+    }
+
+    /// The same, to be kept.
+    #[must_use]
+    pub fn path_and_query(&self) -> Option<PathAndQuery> {
+        match self {
+            Self::AsItCame(uri) => uri.path_and_query().cloned(),
+            Self::Rewritten(text) => PathAndQuery::try_from(text.as_str()).ok(),
+        }
+    }
 }
 
 /// Why a service gave no answer.
@@ -197,7 +226,7 @@ fn sender(request: &mut Outbound, member: &Member) -> Sender {
         Some(length) => (Framing::Length(length), Mode::Length(length)),
         None => (Framing::Chunked, Mode::Chunks),
     };
-    let mut head = Vec::with_capacity(HEAD);
+    let mut head = Vec::with_capacity(HEAD + Sender::room(&body));
     let Outbound { method, target, host, headers, aside, .. } = request;
     // HTTP/1.0 may leave it out; many refuse an empty one in HTTP/1.1.
     let address = host.is_empty().then(|| HeaderValue::try_from(member.endpoint.key.address.to_string()).ok());
@@ -210,7 +239,7 @@ fn sender(request: &mut Outbound, member: &Member) -> Sender {
         None if headers.contains_key(header::TE) => Persistence::Te,
         None => Persistence::Implied,
     };
-    write_request_head(&mut head, method, target, &host, headers, framing, persistence);
+    write_request_head(&mut head, method, target.as_str(), &host, headers, framing, persistence);
     Sender::new(head, body, mode)
 }
 

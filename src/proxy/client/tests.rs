@@ -2,7 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::{super::headers::outbound, *};
+use super::{
+    super::{headers::outbound, told::Told},
+    *,
+};
 
 const PROXY: &str = "10.0.0.1";
 
@@ -11,7 +14,7 @@ fn networks() -> Vec<IpNet> {
 }
 
 fn from(peer: &str) -> Client {
-    Client { peer: (peer.parse::<IpAddr>().unwrap(), 4711).into(), scheme: "http" }
+    Client::new((peer.parse::<IpAddr>().unwrap(), 4711).into(), "http")
 }
 
 fn map(fields: &[(&str, &str)]) -> HeaderMap {
@@ -227,7 +230,7 @@ fn upstream_is_told_the_believed_hops_and_nothing_else() {
         let mut headers = map(fields);
         headers.insert("host", HeaderValue::from_static("b:80"));
         let caller = resolve(&from(PROXY), &headers, &networks());
-        assert_eq!(outbound(&mut headers, &caller), "b:80");
+        assert_eq!(outbound(&mut headers, &caller, &Told::default()), "b:80");
         let told = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded"];
         assert!(headers.keys().all(|name| told.contains(&name.as_str()) || name == "via"), "{headers:?}");
         told.map(|name| headers[name].to_str().unwrap().to_owned())
@@ -289,7 +292,7 @@ proptest! {
         let told = |fields: &[(&str, &str)]| {
             let mut headers = map(fields);
             let caller = resolve(&from("192.0.2.7"), &headers, &networks());
-            outbound(&mut headers, &caller);
+            outbound(&mut headers, &caller, &Told::default());
             (caller, headers)
         };
         prop_assert_eq!(told(&borrowed(&claims)), told(&[]));

@@ -93,7 +93,7 @@ impl Stage {
     async fn ask(&self, method: Method, body: Body) -> Result<Response<Body>, CallError> {
         let request = Outbound {
             method,
-            target: "/".into(),
+            target: Path::Rewritten("/".into()),
             host: HeaderValue::from_static("h"),
             headers: HeaderMap::new(),
             body,

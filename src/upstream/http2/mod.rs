@@ -11,7 +11,7 @@ use h2::{Reason, RecvStream, client::ResponseFuture};
 use http::{
     HeaderValue, Request, Response, Uri, Version,
     header::{CONTENT_LENGTH, CONTENT_TYPE, TE},
-    uri::{Authority, PathAndQuery, Scheme},
+    uri::{Authority, Scheme},
 };
 use tokio::time::Instant;
 
@@ -201,7 +201,7 @@ fn head(request: &Outbound, cluster: &Cluster, address: &Address, is_grpc: bool)
     // HTTP/1.0 may name no host; the instance's own is then as good as any.
     let host = Authority::try_from(request.host.as_bytes()).or_else(|_| Authority::try_from(address.to_string()));
     parts.authority = host.ok();
-    parts.path_and_query = PathAndQuery::try_from(request.target.as_str()).ok();
+    parts.path_and_query = request.target.path_and_query();
     let mut head = Request::new(());
     *head.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
     *head.method_mut() = request.method.clone();

@@ -22,7 +22,8 @@ use crate::{
     discovery,
     edge::{
         certs::Certificates,
-        listener::{Crowd, Entrance, bind},
+        crowd::Crowd,
+        listener::{Entrance, bind},
     },
     state,
     telemetry::{
@@ -134,12 +135,15 @@ impl Gateway {
         };
         tasks.spawn(reloader.run(occasion));
 
-        let crowd = Arc::new(Crowd::default());
-        let workers = sockets.into_iter().enumerate().map(|(worker, sockets)| {
-            let (reader, metrics, crowd, orders) = (reader.clone(), metrics.clone(), crowd.clone(), ordered.clone());
-            worker::start(Setup { worker, reader, metrics, crowd, sockets, orders })
+        let crowd = Crowd::new(count);
+        let (ways, passed): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+        let workers = sockets.into_iter().zip(passed).enumerate().map(|(worker, (sockets, passed))| {
+            let (reader, metrics, crowd) = (reader.clone(), metrics.clone(), crowd.clone());
+            let (ways, orders) = (ways.clone(), ordered.clone());
+            worker::start(Setup { worker, reader, metrics, crowd, sockets, passed, ways, orders })
         });
         let workers = workers.collect::<Result<_, _>>().context("cannot start a worker")?;
+        drop(ways);
         Ok(Self { addresses, reader, events, orders, workers, occasions, tasks, _watcher: watcher })
     }
 

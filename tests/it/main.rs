@@ -22,6 +22,7 @@ mod news;
 mod reload;
 mod routing;
 mod smuggle;
+mod spread;
 mod streams;
 mod tls;
 mod turns;

@@ -1,5 +1,6 @@
 //! What the integration tests stand on: a real Consul, the gateway as its users start it, and services behind it.
 
+pub mod caller;
 pub mod clients;
 pub mod consul;
 pub mod faults;
@@ -15,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use caller::Caller;
 pub use clients::PythonOrigin;
 pub use consul::Consul;
 pub use faults::{FakeConsul, Fault};

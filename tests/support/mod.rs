@@ -7,6 +7,7 @@ pub mod faults;
 pub mod gateway;
 pub mod http2;
 pub mod origin;
+pub mod replica;
 pub mod streams;
 pub mod tls;
 pub mod tls_origin;
@@ -22,6 +23,7 @@ pub use consul::Consul;
 pub use faults::{FakeConsul, Fault};
 pub use gateway::Gateway;
 pub use origin::Origin;
+pub use replica::Replica;
 pub use streams::Streams;
 pub use tls_origin::TlsOrigin;
 

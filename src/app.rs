@@ -22,7 +22,8 @@ use crate::{
     discovery,
     edge::{
         certs::Certificates,
-        listener::{Crowd, Entrance, bind},
+        crowd::Crowd,
+        listener::{Entrance, bind},
     },
     state,
     telemetry::{
@@ -37,6 +38,8 @@ use crate::{
 pub struct Gateway {
     /// Where clients are served.
     pub addresses: Vec<SocketAddr>,
+    /// Until it runs.
+    signals: Option<Signals>,
     reader: state::Reader,
     events: Arc<Events>,
     orders: watch::Sender<Order>,
@@ -53,8 +56,10 @@ impl Gateway {
     /// Starts all parts. The caller's runtime carries the control plane; each worker has a thread of its own.
     ///
     /// # Errors
-    /// An address that cannot be listened on, or a Consul client that cannot be built.
+    /// An address that cannot be listened on, signals that cannot be received, or a Consul client that cannot be built.
     pub async fn start(config: Config, sources: Sources, log: Log) -> Result<Self> {
+        // Who sees that it listens may signal it at once.
+        let signals = Signals::new().context("cannot receive signals")?;
         let config = Arc::new(config);
         let count = config.http.workers;
         let metrics = Metrics::new(count);
@@ -134,21 +139,31 @@ impl Gateway {
         };
         tasks.spawn(reloader.run(occasion));
 
-        let crowd = Arc::new(Crowd::default());
-        let workers = sockets.into_iter().enumerate().map(|(worker, sockets)| {
-            let (reader, metrics, crowd, orders) = (reader.clone(), metrics.clone(), crowd.clone(), ordered.clone());
-            worker::start(Setup { worker, reader, metrics, crowd, sockets, orders })
+        let crowd = Crowd::new(count);
+        let (ways, passed): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+        let workers = sockets.into_iter().zip(passed).enumerate().map(|(worker, (sockets, passed))| {
+            let (reader, metrics, crowd) = (reader.clone(), metrics.clone(), crowd.clone());
+            let (ways, orders) = (ways.clone(), ordered.clone());
+            worker::start(Setup { worker, reader, metrics, crowd, sockets, passed, ways, orders })
         });
         let workers = workers.collect::<Result<_, _>>().context("cannot start a worker")?;
-        Ok(Self { addresses, reader, events, orders, workers, occasions, tasks, _watcher: watcher })
+        drop(ways);
+        Ok(Self {
+            addresses,
+            signals: Some(signals),
+            reader,
+            events,
+            orders,
+            workers,
+            occasions,
+            tasks,
+            _watcher: watcher,
+        })
     }
 
     /// Serves until a signal ends it: SIGTERM and SIGINT drain, a second one ends at once, SIGHUP reloads.
-    ///
-    /// # Errors
-    /// Signals cannot be received.
-    pub async fn run(self) -> Result<()> {
-        let mut signals = Signals::new()?;
+    pub async fn run(mut self) {
+        let Some(mut signals) = self.signals.take() else { return };
         while matches!(signals.next().await, Received::Reload) {
             // One that waits already does for this one too.
             let _ = self.occasions.try_send(Occasion::Asked);
@@ -157,7 +172,6 @@ impl Gateway {
             () = self.drain() => {}
             () = signals.end() => tracing::warn!("ended at once by a second signal"),
         }
-        Ok(())
     }
 
     /// Ends in order: not ready, then no new connections, then nothing.

@@ -5,7 +5,10 @@ use std::{io, net::TcpListener, rc::Rc, sync::Arc, thread, time::Duration};
 
 use tokio::{
     runtime::{Builder, LocalOptions},
-    sync::watch,
+    sync::{
+        mpsc::{UnboundedReceiver, UnboundedSender},
+        watch,
+    },
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, timeout_at},
 };
@@ -13,8 +16,9 @@ use tokio::{
 use crate::{
     edge::{
         Phase,
+        crowd::Crowd,
         http1::Server,
-        listener::{Connections, Crowd, Entrance},
+        listener::{Connections, Entrance, Passed, Ways},
     },
     proxy::Proxy,
     state::Reader,
@@ -33,6 +37,10 @@ pub struct Setup {
     pub crowd: Arc<Crowd>,
     /// Its sockets, each with what its listener is.
     pub sockets: Vec<(TcpListener, Entrance)>,
+    /// What other workers pass on to this one.
+    pub passed: UnboundedReceiver<Passed>,
+    /// The ways to all workers, by their number.
+    pub ways: Vec<UnboundedSender<Passed>>,
     /// What to do.
     pub orders: watch::Receiver<Order>,
 }
@@ -52,6 +60,8 @@ pub enum Order {
 const TURNS: u32 = 256;
 /// How often idle upstream connections are looked through.
 const TIDY: Duration = Duration::from_secs(1);
+/// How long, as the worker ends, a connection may still bring a request, or the next one.
+const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// Starts a worker; its thread ends when it has drained.
 ///
@@ -76,16 +86,22 @@ pub fn start(setup: Setup) -> io::Result<thread::JoinHandle<()>> {
 }
 
 async fn run(setup: Setup) {
-    let Setup { worker, mut reader, metrics, crowd, sockets, mut orders } = setup;
+    let Setup { worker, mut reader, metrics, crowd, sockets, passed, ways, mut orders } = setup;
     let proxy = Rc::new(Proxy::new(reader.clone(), &metrics, worker));
     let phase = Rc::new(Phase::default());
     let connections = Connections::new(Server { proxy: proxy.clone(), phase: phase.clone() }, crowd, worker);
 
     let (closing, closed) = watch::channel(false);
     let mut tasks = JoinSet::new();
+    let ways = Ways::from(ways);
     for (socket, entrance) in sockets {
-        tasks.spawn_local(listen(connections.clone(), socket, entrance, closed.clone()));
+        tasks.spawn_local(listen(connections.clone(), socket, entrance, ways.clone(), closed.clone()));
     }
+    drop(ways); // when the last listener of all workers has closed, nothing is passed on any more
+    tasks.spawn_local({
+        let connections = connections.clone();
+        async move { connections.take(passed).await }
+    });
     let upkeep = async {
         let mut tidy = interval(TIDY);
         tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -112,12 +128,22 @@ async fn run(setup: Setup) {
     let drain = async {
         let until = end.await;
         closing.send_replace(true);
-        while tasks.join_next().await.is_some() {}
         connections.leave();
-        if timeout_at(until, connections.gone()).await.is_err() {
-            tracing::warn!(worker, "requests were still under way at the end of the drain");
-            connections.end();
-            connections.gone().await;
+        let _ = timeout_at(until, async { while tasks.join_next().await.is_some() {} }).await;
+        // Idle connections are no reason to use up a short drain.
+        let last_call = LAST_CALL.min(until.saturating_duration_since(Instant::now()) / 2);
+        loop {
+            connections.end_idle();
+            let next = until.min(Instant::now() + last_call);
+            if timeout_at(next, connections.gone()).await.is_ok() {
+                break;
+            }
+            if next == until {
+                tracing::warn!(worker, "requests were still under way at the end of the drain");
+                connections.end();
+                connections.gone().await;
+                break;
+            }
         }
     };
     tokio::select! {
@@ -130,6 +156,7 @@ async fn listen(
     connections: Rc<Connections>,
     socket: TcpListener,
     entrance: Entrance,
+    ways: Ways,
     mut closed: watch::Receiver<bool>,
 ) {
     let listener = match tokio::net::TcpListener::from_std(socket) {
@@ -140,8 +167,9 @@ async fn listen(
         }
     };
     tokio::select! {
-        () = connections.accept(&listener, &entrance) => {}
+        () = connections.accept(&listener, &entrance, &ways) => {}
         _ = closed.wait_for(|&closed| closed) => {}
     }
+    drop(ways);
     connections.accept_rest(listener, &entrance).await;
 }

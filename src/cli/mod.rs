@@ -81,7 +81,10 @@ fn done(result: Result<()>) -> ExitCode {
 
 fn run(settings: &Settings) -> Result<()> {
     let sources = settings.sources();
-    block_on(async { start(sources).await?.run().await })
+    block_on(async {
+        start(sources).await?.run().await;
+        Ok(())
+    })
 }
 
 async fn start(sources: Sources) -> Result<Gateway> {
@@ -100,7 +103,8 @@ fn demonstrate(args: demo::Args) -> Result<()> {
         let gateway = start(sources).await?;
         let port = gateway.addresses.first().map_or(0, std::net::SocketAddr::port);
         let _ = writeln!(std::io::stdout(), "{}", stage.calls(port, 9901));
-        gateway.run().await
+        gateway.run().await;
+        Ok(())
     }))
 }
 

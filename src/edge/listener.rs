@@ -3,33 +3,38 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    future::poll_fn,
     io,
     net::SocketAddr,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    task::Poll,
+    sync::Arc,
     time::Duration,
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Notify,
+    sync::{
+        Notify,
+        mpsc::{UnboundedReceiver, UnboundedSender},
+    },
     task::AbortHandle,
     time::sleep,
 };
 
-use super::{certs::Certificates, http1::Server, proxy_protocol, tls};
+use super::{
+    certs::Certificates,
+    crowd::{Crowd, Seat},
+    http1::Server,
+    proxy_protocol, tls,
+};
 use crate::{proxy::Client, telemetry::cells::Gauge, wire::Io};
 
 /// Connections that the system may hold for a listener until it accepts them.
 const BACKLOG: i32 = 4096;
 /// How long a listener waits where nothing tells it when it can go on: out of descriptors, at the limit.
 const PAUSE: Duration = Duration::from_millis(20);
+/// What clients whose connection is being made have to say the last word of it, before the listener closes.
+const HANDSHAKE: Duration = Duration::from_millis(100);
 
 /// One socket for each of `workers` that all listen at `address`: the system spreads connections over them.
 ///
@@ -58,16 +63,25 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Client connections in the whole program, over all workers and listeners.
-#[derive(Debug, Default)]
-pub struct Crowd(AtomicUsize);
-
 /// A connection, as its owner sees it.
 struct Open {
     /// No request is under way.
     idle: Rc<Cell<bool>>,
+    /// None was when that was looked at last.
+    was_idle: bool,
     task: AbortHandle,
 }
+
+/// A connection on its way to the worker that has fewer than the one that accepted it.
+pub struct Passed {
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+    entrance: Entrance,
+    seat: Seat,
+}
+
+/// The ways to all workers, by their number.
+pub type Ways = Rc<[UnboundedSender<Passed>]>;
 
 /// What a listener's connections are counted in, and what secures them.
 #[derive(Clone)]
@@ -95,16 +109,16 @@ impl Connections {
         Rc::new(Self { server, crowd, worker, open: RefCell::default(), next: Cell::new(0), emptied: Notify::new() })
     }
 
-    /// Accepts until the future is dropped.
-    pub async fn accept(self: &Rc<Self>, listener: &TcpListener, entrance: &Entrance) {
+    /// Accepts until the future is dropped. Serves what it accepts, or passes it on to a worker that has less to serve.
+    pub async fn accept(self: &Rc<Self>, listener: &TcpListener, entrance: &Entrance, ways: &Ways) {
         loop {
             let limit = self.server.proxy.world().config.http.max_connections;
-            if self.crowd.0.load(Relaxed) >= limit {
+            if self.crowd.total() >= limit {
                 sleep(PAUSE).await;
                 continue;
             }
             match listener.accept().await {
-                Ok((stream, peer)) => self.begin(stream, peer, entrance),
+                Ok((stream, peer)) => self.place(stream, peer, entrance, ways),
                 Err(e) if is_of_one_connection(&e) => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections");
@@ -114,24 +128,61 @@ impl Connections {
         }
     }
 
-    /// Takes those that the system has accepted already: closing the socket would reset them.
-    pub async fn accept_rest(self: &Rc<Self>, listener: TcpListener, entrance: &Entrance) {
-        poll_fn(|cx| {
-            while let Poll::Ready(Ok((stream, peer))) = listener.poll_accept(cx) {
-                self.begin(stream, peer, entrance);
-            }
-            Poll::Ready(())
-        })
-        .await;
-        // What they have sent is read meanwhile: whoever waits for an answer is not idle when the idle ones are ended.
-        sleep(PAUSE).await;
+    fn place(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, entrance: &Entrance, ways: &Ways) {
+        let seat = self.crowd.seat(self.worker);
+        if seat.worker() == self.worker {
+            return self.begin(stream, peer, entrance, seat);
+        }
+        let way = &ways[seat.worker()];
+        // Only what the event loop does not know here can be known to another one.
+        let Ok(stream) = stream.into_std() else { return };
+        let passed = Passed { stream, peer, entrance: entrance.clone(), seat };
+        if let Err(unheard) = way.send(passed) {
+            self.resume(unheard.0); // that worker has ended before its time
+        }
     }
 
-    fn begin(self: &Rc<Self>, mut stream: TcpStream, peer: SocketAddr, entrance: &Entrance) {
+    /// Serves what others pass on, until none of them can any more.
+    pub async fn take(self: &Rc<Self>, mut passed: UnboundedReceiver<Passed>) {
+        while let Some(passed) = passed.recv().await {
+            self.resume(passed);
+        }
+    }
+
+    fn resume(self: &Rc<Self>, passed: Passed) {
+        let Passed { stream, peer, entrance, seat } = passed;
+        match TcpStream::from_std(stream) {
+            Ok(stream) => self.begin(stream, peer, &entrance, seat),
+            Err(error) => tracing::warn!(%error, "a connection is not served"),
+        }
+    }
+
+    /// Ends a listener so that no client is left with a connection that nobody has: those that the system has made
+    /// already would be reset with it.
+    pub async fn accept_rest(self: &Rc<Self>, listener: TcpListener, entrance: &Entrance) {
+        if turn_away(&listener).is_ok() {
+            sleep(HANDSHAKE).await;
+        }
+        let Ok(listener) = listener.into_std() else { return };
+        // Asked of the system, not of the event loop, which may not have heard of the last ones.
+        loop {
+            let accepted = match listener.accept() {
+                Ok((stream, peer)) => stream.set_nonblocking(true).map(|()| (stream, peer)),
+                Err(e) if is_of_one_connection(&e) => continue,
+                Err(_) => return,
+            };
+            if let Ok((stream, peer)) = accepted {
+                let seat = self.crowd.seat_at(self.worker);
+                self.resume(Passed { stream, peer, entrance: entrance.clone(), seat });
+            }
+        }
+    }
+
+    fn begin(self: &Rc<Self>, mut stream: TcpStream, peer: SocketAddr, entrance: &Entrance, seat: Seat) {
         let id = self.next.get();
         self.next.set(id + 1);
         let idle = Rc::new(Cell::new(true));
-        let place = Place::take(self.clone(), entrance.gauge.clone(), id);
+        let place = Place::take(self.clone(), entrance.gauge.clone(), id, seat);
         let task = tokio::task::spawn_local({
             let (idle, certificates) = (idle.clone(), entrance.tls.clone());
             async move {
@@ -147,7 +198,7 @@ impl Connections {
                 }
             }
         });
-        self.open.borrow_mut().insert(id, Open { idle, task: task.abort_handle() });
+        self.open.borrow_mut().insert(id, Open { idle, was_idle: false, task: task.abort_handle() });
     }
 
     /// For whom a peer connects, where it has to say so; `None`: it does not.
@@ -164,13 +215,20 @@ impl Connections {
         arrived.inspect_err(|error| tracing::debug!(%peer, %error, "a connection is not served")).ok()
     }
 
-    /// Ends the connections on which no request is under way; the others end with their answers.
+    /// From now on answers end their connections.
     pub fn leave(&self) {
         self.server.phase.leave();
-        for open in self.open.borrow().values() {
-            if open.idle.get() {
+    }
+
+    /// Ends the connections on which no request is under way, and none was when this was called last: whoever uses one
+    /// often has been told meanwhile to use another, and nobody's request meets the end of a connection.
+    pub fn end_idle(&self) {
+        for open in self.open.borrow_mut().values_mut() {
+            let is_idle = open.idle.get();
+            if is_idle && open.was_idle {
                 open.task.abort();
             }
+            open.was_idle = is_idle;
         }
     }
 
@@ -195,24 +253,46 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
+/// From now on the system answers no request for a new connection at this listener. Who asks does so again a second
+/// later, and is refused when the listener is closed by then: for that, unlike for a reset, clients try elsewhere.
+#[cfg(target_os = "linux")]
+fn turn_away(listener: &TcpListener) -> io::Result<()> {
+    use socket2::SockFilter;
+    const FLAGS: u32 = 13; // where in the header of TCP they are (RFC 9293 §3.1)
+    const SYN: u32 = 2;
+    // Load that byte; where SYN is set, go on with the next line, else with the one after it.
+    let filter = [
+        SockFilter::new(0x30, 0, 0, FLAGS),
+        SockFilter::new(0x45, 0, 1, SYN),
+        SockFilter::new(0x06, 0, 0, 0),
+        SockFilter::new(0x06, 0, 0, u32::MAX),
+    ];
+    socket2::SockRef::from(listener).attach_filter(&filter)
+}
+
+/// Other systems have no way to do so.
+#[cfg(not(target_os = "linux"))]
+fn turn_away(_: &TcpListener) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// A connection's place among the others, given back however it ends.
 struct Place {
     of: Rc<Connections>,
     gauge: Arc<Gauge>,
     id: u64,
+    _seat: Seat,
 }
 
 impl Place {
-    fn take(of: Rc<Connections>, gauge: Arc<Gauge>, id: u64) -> Self {
-        of.crowd.0.fetch_add(1, Relaxed);
+    fn take(of: Rc<Connections>, gauge: Arc<Gauge>, id: u64, seat: Seat) -> Self {
         gauge.up(of.worker);
-        Self { of, gauge, id }
+        Self { of, gauge, id, _seat: seat }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.of.crowd.0.fetch_sub(1, Relaxed);
         self.gauge.down(self.of.worker);
         let mut open = self.of.open.borrow_mut();
         open.remove(&self.id);

@@ -1,6 +1,10 @@
 //! Talks to clients: accepts connections, reads requests and writes answers. Knows no route and no service.
 
+mod atomic;
 pub mod certs;
+pub mod crowd;
+#[cfg(test)]
+mod crowd_tests;
 mod downstream;
 mod flood;
 pub mod http1;

@@ -88,8 +88,8 @@ const TRIES: usize = 3;
 /// twice, only one that was used a moment ago is trusted.
 const FRESH: Duration = Duration::from_secs(2);
 
-/// Gets the answer of one instance of the service. Another one is tried where nothing was sent, and where a kept
-/// connection was closed before the answer to a request that may be repeated.
+/// Gets the answer of one instance of the service. Another one is tried where nothing was sent, and where the connection
+/// ended before the head of the answer to a request that may be repeated.
 ///
 /// # Errors
 /// [`CallError`] of the last try.
@@ -100,15 +100,25 @@ pub async fn call(cluster: &Cluster, local: &Rc<Local>, mut request: Outbound) -
     let mut closed = None;
     let mut kept = true;
     let mut failed = None;
-    while tried.len() < TRIES {
+    let mut left = TRIES;
+    while left > 0 {
         // Who closed a kept connection may well take a new one; but first anybody else.
         let Some(member) = cluster.pick(&tried).or_else(|| closed.take()) else { break };
+        if left < TRIES && !member.endpoint.is_listed() {
+            tried.push(member.endpoint.serial); // it has left since the request came
+            continue;
+        }
+        left -= 1;
         match attempt(cluster, member, local, &mut request, whole, kept).await {
             Ok(response) => return Ok(response),
             Err(AttemptError::Dial(e)) => failed = Some(CallError::Dial(e)),
             Err(AttemptError::Stale(e)) => {
                 failed = Some(CallError::Exchange(e));
                 (closed, kept) = (Some(member), false);
+            }
+            Err(AttemptError::Lost(e)) => {
+                failed = Some(CallError::Exchange(e));
+                kept = false;
             }
             Err(AttemptError::Exchange(e)) => return Err(CallError::Exchange(e)),
         }
@@ -125,6 +135,8 @@ pub(super) enum AttemptError {
     Dial(DialError),
     /// A kept connection turned out to be closed, or nothing was done; the request is whole and may be sent again.
     Stale(ExchangeError),
+    /// The instance broke off before the head of its answer; the request may be repeated, but not there.
+    Lost(ExchangeError),
     Exchange(ExchangeError),
 }
 
@@ -174,6 +186,10 @@ async fn attempt(
         Err(e @ ExchangeError::Closed { untouched: true, .. }) if reused && repeatable => {
             permit.report(Outcome::Cancelled);
             Err(AttemptError::Stale(e))
+        }
+        Err(e @ ExchangeError::Closed { .. }) if repeatable => {
+            permit.report(unanswered(&e));
+            Err(AttemptError::Lost(e))
         }
         Err(e) => {
             permit.report(unanswered(&e));

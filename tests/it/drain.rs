@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{Gateway, Origin, PATIENCE, until};
+use crate::support::{Caller, Gateway, Origin, PATIENCE, until};
 
 /// A service that answers once it is let to, and the sender that lets it.
 async fn held() -> (Origin, watch::Sender<bool>) {
@@ -104,4 +104,23 @@ async fn a_second_signal_ends_at_once() {
     gateway.signal("INT");
 
     gateway.ended().await;
+}
+
+#[tokio::test]
+async fn a_kept_connection_may_bring_one_more_request_whose_answer_ends_it() {
+    let origin = Origin::start("a").await;
+    let mut gateway = before(&origin, "drain = \"20s\"").await;
+    let mut kept = Caller::connect(gateway.address).await.unwrap();
+    assert!(!kept.ask("GET", "/", "").await.unwrap().closes);
+    gateway.signal("TERM");
+    // Seen in the kernel's table, where 0A is a listener: to try would take a second while it is about to close.
+    let listener = format!(":{:04X} 00000000:0000 0A ", gateway.address.port());
+    until("closed listeners", || async {
+        (!std::fs::read_to_string("/proc/net/tcp").unwrap().contains(&listener)).then_some(())
+    })
+    .await;
+
+    let heard = kept.ask("GET", "/", "").await.unwrap();
+    assert_eq!((heard.status, heard.closes), (200, true));
+    assert_eq!(gateway.ended().await.code(), Some(0));
 }

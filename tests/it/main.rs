@@ -6,6 +6,7 @@
 mod support;
 
 mod admin;
+mod churn;
 mod clients;
 mod clients_grpc;
 mod commands;
@@ -17,11 +18,14 @@ mod health;
 mod http2;
 mod http2_hostile;
 mod identity;
+mod leaving;
 mod message;
 mod news;
 mod reload;
+mod rolling;
 mod routing;
 mod smuggle;
+mod spread;
 mod streams;
 mod tls;
 mod turns;

@@ -4,12 +4,16 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::PathBuf,
     process::Stdio,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
-use tokio::process::{Child, Command};
+use tokio::{
+    process::{Child, Command},
+    time::sleep,
+};
 
-use super::{client, signal, until};
+use super::{PATIENCE, client, now, signal};
 
 /// One agent, with nothing registered but itself. Ends with the test.
 pub struct Consul {
@@ -29,15 +33,26 @@ impl Consul {
     pub async fn start_with(flags: &[&str]) -> Self {
         let flags = flags.iter().map(ToString::to_string).collect();
         let mut consul = Self { ports: free_ports(), child: None, http: client(), flags };
-        consul.restart().await;
+        while !consul.launch().await {
+            consul.ports = free_ports(); // somebody else was faster
+        }
         consul
     }
 
     /// Starts it again, empty, where it was: its indexes begin anew.
     pub async fn restart(&mut self) {
         self.kill().await;
+        // A connection of another test may begin at one of the ports for a moment.
+        let started = now();
+        while !self.launch().await {
+            assert!(started.elapsed() < PATIENCE, "Consul does not start again on its ports");
+        }
+    }
+
+    /// Starts it and waits until it has a leader; false when it ends instead.
+    async fn launch(&mut self) -> bool {
         let [api, server, gossip] = self.ports;
-        let agent = Command::new(program())
+        let mut agent = Command::new(program())
             .args(["agent", "-dev", "-log-level=err", "-bind=127.0.0.1", "-client=127.0.0.1"])
             .args([format!("-http-port={api}"), format!("-server-port={server}"), format!("-serf-lan-port={gossip}")])
             .args(["-serf-wan-port=-1", "-dns-port=-1", "-grpc-port=-1"])
@@ -48,14 +63,23 @@ impl Consul {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
+        let started = now();
+        while !self.is_led().await {
+            if agent.try_wait().unwrap().is_some() {
+                return false;
+            }
+            assert!(started.elapsed() < PATIENCE, "waited in vain: a leader of Consul");
+            sleep(Duration::from_millis(5)).await;
+        }
         self.child = Some(agent);
-        until("a leader of Consul", || async {
-            let leader = self.http.get(self.url("/v1/status/leader")).send().await.ok()?.text().await.ok()?;
-            // The agent's own node comes into the catalog a moment after the leader.
-            let nodes = self.http.get(self.url("/v1/catalog/nodes")).send().await.ok()?.text().await.ok()?;
-            (leader.len() > 4 && nodes.len() > 4).then_some(())
-        })
-        .await;
+        true
+    }
+
+    async fn is_led(&self) -> bool {
+        let get = async |path| self.http.get(self.url(path)).send().await.ok()?.text().await.ok();
+        // The agent's own node comes into the catalog a moment after the leader.
+        let [leader, nodes] = [get("/v1/status/leader").await, get("/v1/catalog/nodes").await];
+        [leader, nodes].iter().all(|told| told.as_ref().is_some_and(|told| told.len() > 4))
     }
 
     /// Ends it at once, as a crash would.

@@ -206,7 +206,12 @@ impl Gateway {
 
     /// Sends a signal, such as `HUP`.
     pub fn signal(&self, name: &str) {
-        signal(self.child.id().unwrap(), name);
+        signal(self.pid(), name);
+    }
+
+    /// Its number among the processes.
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap()
     }
 
     /// Waits for its end.

@@ -1,11 +1,13 @@
 //! What the integration tests stand on: a real Consul, the gateway as its users start it, and services behind it.
 
+pub mod caller;
 pub mod clients;
 pub mod consul;
 pub mod faults;
 pub mod gateway;
 pub mod http2;
 pub mod origin;
+pub mod replica;
 pub mod streams;
 pub mod tls;
 pub mod tls_origin;
@@ -15,11 +17,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use caller::Caller;
 pub use clients::PythonOrigin;
 pub use consul::Consul;
 pub use faults::{FakeConsul, Fault};
 pub use gateway::Gateway;
 pub use origin::Origin;
+pub use replica::Replica;
 pub use streams::Streams;
 pub use tls_origin::TlsOrigin;
 

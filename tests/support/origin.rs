@@ -85,7 +85,7 @@ impl Origin {
             async move {
                 let mut connections = JoinSet::new();
                 while let Ok((stream, _)) = listener.accept().await {
-                    connections.spawn(serve(Connection { stream, input: Vec::new(), got: got.clone() }));
+                    connections.spawn(serve(Connection::new(stream, got.clone())));
                 }
             }
         });
@@ -118,6 +118,11 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// `got` remembers its requests.
+    pub fn new(stream: TcpStream, got: Arc<Mutex<Vec<Got>>>) -> Self {
+        Self { stream, input: Vec::new(), got }
+    }
+
     /// The head of the next request; `None` when there is none.
     pub async fn head(&mut self) -> Option<String> {
         let end = loop {

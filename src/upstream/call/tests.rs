@@ -28,6 +28,7 @@ use crate::{
 };
 
 mod bodies;
+mod breaks;
 mod streams;
 
 /// A service with instances that listen, in the order of their turns.
@@ -202,22 +203,6 @@ async fn a_request_that_may_not_be_repeated_is_sent_once() {
         assert!(stage.is_left_alone(0).await && stage.is_left_alone(1).await, "{method}");
         drop(second);
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_request_that_has_touched_an_answer_is_not_repeated() {
-    let stage = Stage::new(2, Policy::default()).await;
-    let (mut first, second) = (stage.keep(0).await, stage.keep(1).await);
-    let play = async {
-        request(&mut first).await;
-        first.write_all(b"HTTP/1.1 2").await.unwrap();
-        drop(first);
-    };
-    let (called, ()) = tokio::join!(stage.call(Method::GET, Body::empty()), play);
-    let failed = called.unwrap_err();
-    assert!(matches!(failed, CallError::Exchange(ExchangeError::Closed { untouched: false, .. })), "{failed:?}");
-    assert!(stage.is_left_alone(1).await);
-    drop(second);
 }
 
 #[tokio::test(start_paused = true)]

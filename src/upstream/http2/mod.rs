@@ -58,6 +58,7 @@ pub(super) async fn attempt(
             }
             Broken::Left(e) | Broken::Undone(e) => (Outcome::Cancelled, AttemptError::Stale(e)),
             Broken::Dial(e) => (undialed(&e), AttemptError::Dial(e)),
+            Broken::Lost(e) => (unanswered(&e), AttemptError::Lost(e)),
             Broken::Exchange(e) => (unanswered(&e), AttemptError::Exchange(e)),
         };
         permit.report(outcome);
@@ -87,13 +88,18 @@ async fn once(
     // The other side says that it did nothing (RFC 9113 §8.7), …
     let left = error.is_remote() && error.is_go_away();
     let refused = error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
-    // … or an idle connection was found to be broken, and the request may be repeated.
-    let stale = error.is_io() && kept && repeatable;
-    let again = if left || refused || stale { stream.upload.untouched() } else { None };
+    // … or the connection broke, and the request may be repeated.
+    let broke = error.is_io() && repeatable;
+    let again = if left || refused || broke { stream.upload.untouched() } else { None };
     let error = failed(error);
     let Some(body) = again else { return Err(Broken::Exchange(error)) };
     request.body = body;
-    Err(if left { Broken::Left(error) } else { Broken::Undone(error) })
+    Err(match () {
+        () if left => Broken::Left(error),
+        // One that was there before may have been dead for long: that says nothing against the instance.
+        () if refused || kept => Broken::Undone(error),
+        () => Broken::Lost(error),
+    })
 }
 
 /// Why a connection gave no answer.
@@ -104,6 +110,8 @@ enum Broken {
     Left(ExchangeError),
     /// Nothing was done for another reason; the request is whole.
     Undone(ExchangeError),
+    /// A new connection broke; the request may be repeated, but not there.
+    Lost(ExchangeError),
     /// All else.
     Exchange(ExchangeError),
 }

@@ -6,7 +6,11 @@ use super::*;
 use crate::model::protocol::Protocol;
 
 async fn speaking(protocol: Protocol, policy: Policy) -> Stage {
-    let mut stage = Stage::new(1, policy).await;
+    several_speaking(1, protocol, policy).await
+}
+
+async fn several_speaking(instances: usize, protocol: Protocol, policy: Policy) -> Stage {
+    let mut stage = Stage::new(instances, policy).await;
     stage.cluster.transport.protocol = protocol;
     stage
 }
@@ -162,6 +166,28 @@ async fn a_connection_that_ends_as_it_begins_is_none() {
         let (called, ()) = tokio::join!(stage.call(Method::GET, Body::empty()), play);
         let failed = called.unwrap_err();
         assert!(matches!(failed, CallError::Dial(DialError::Connect { .. })), "{failed:?}");
+    };
+    LocalSet::new().run_until(run).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_connection_that_breaks_before_the_answer_sends_elsewhere_what_may_be_repeated() {
+    let run = async {
+        for (method, answered) in [(Method::GET, true), (Method::POST, false)] {
+            let stage = several_speaking(2, Protocol::H2c, Policy::default()).await;
+            let play = async {
+                let mut broken = stage.accept(0).await;
+                broken.write_all(SETTINGS).await.unwrap();
+                until_head(&mut broken).await;
+                drop(broken);
+                serve(h2::server::handshake(stage.accept(1).await).await.unwrap()).await;
+            };
+            tokio::select! {
+                called = stage.call(method.clone(), Body::empty()) => assert_eq!(called.is_ok(), answered, "{method}"),
+                () = play => panic!("the connection ended"),
+            }
+            assert!(stage.is_left_alone(0).await, "{method}");
+        }
     };
     LocalSet::new().run_until(run).await;
 }

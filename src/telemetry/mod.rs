@@ -3,6 +3,7 @@
 pub mod cells;
 pub mod events;
 mod histogram;
+pub mod instance;
 pub mod log;
 pub mod metrics;
 mod series;

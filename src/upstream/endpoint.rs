@@ -18,7 +18,7 @@ use crate::{
         name::{InstanceId, ServiceName},
         protocol::Protocol,
     },
-    telemetry::cells::{InstanceCells, Outcome},
+    telemetry::{cells::Outcome, instance::InstanceCells},
 };
 
 /// What makes two tellings of an instance the same one. Weight, tags and health are not in it.

@@ -9,7 +9,10 @@ use std::{
     sync::Arc,
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use crate::{
     config::{Config, Origin},
@@ -322,6 +325,7 @@ impl Control {
 
     fn build_clusters(&mut self, services: &BTreeSet<ServiceName>) {
         let mut clusters = Clusters::clone(&self.clusters);
+        let now = Instant::now();
         for service in services {
             let before = clusters.remove(service);
             if !self.is_known(service) {
@@ -333,7 +337,7 @@ impl Control {
             }
             let told = self.topology.members(service).cloned().unwrap_or_default();
             let rules = compile::rules(&self.config, service, self.exposures.protocol(service), before.as_deref());
-            let cluster = compile::cluster(rules, &told, before.as_deref(), &mut self.rosters, &self.metrics);
+            let cluster = compile::cluster(rules, &told, before.as_deref(), &mut self.rosters, &self.metrics, now);
             for (state, n) in compile::census(&cluster) {
                 self.metrics.instances(service, state, n);
             }

@@ -174,6 +174,12 @@ impl<T: Default> Workers<T> {
         &self.0[worker].get_or_init(Box::default).0
     }
 
+    /// The worker's cell, if it has counted anything.
+    #[inline]
+    pub(super) fn get(&self, worker: usize) -> Option<&T> {
+        self.0.get(worker)?.get().map(|made| &made.0)
+    }
+
     pub(super) fn made(&self) -> impl Iterator<Item = &T> {
         self.0.iter().filter_map(|cell| cell.get().map(|made| &made.0))
     }
@@ -195,6 +201,8 @@ pub(super) fn lower(counter: &AtomicU64) {
 #[cfg(test)]
 mod tests {
     use std::thread;
+
+    use tokio::time::Instant;
 
     use super::*;
     use crate::telemetry::instance::InstanceCells;
@@ -229,7 +237,7 @@ mod tests {
                 scope.spawn(move || {
                     for n in 0..EACH {
                         let status = StatusCode::from_u16(200 + u16::try_from(n % 40).unwrap()).unwrap();
-                        instance.enter(worker);
+                        instance.enter(worker, Instant::now());
                         route.count(worker, &Method::GET, status, MS);
                         instance.outcome(worker, Outcome::Success, MS);
                         instance.leave(worker);
@@ -255,7 +263,7 @@ mod tests {
         let (service, instance, gauge) = (ServiceCells::new(2), InstanceCells::new(2), Gauge::new(2));
         for worker in [0, 1, 1] {
             service.enter(worker);
-            instance.enter(worker);
+            instance.enter(worker, Instant::now());
             gauge.up(worker);
         }
         assert_eq!((service.in_flight(), instance.in_flight(), gauge.value()), (3, 3, 3));

@@ -6,5 +6,6 @@ mod histogram;
 pub mod instance;
 pub mod log;
 pub mod metrics;
+mod peak;
 mod series;
 mod tally;

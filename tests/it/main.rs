@@ -6,6 +6,7 @@
 mod support;
 
 mod admin;
+mod balance;
 mod clients;
 mod clients_grpc;
 mod commands;

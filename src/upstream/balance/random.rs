@@ -1,0 +1,36 @@
+//! Any member, as often as its weight says.
+
+use super::{Policy, View, alias::Alias};
+use crate::upstream::cluster::Member;
+
+/// Draws and looks at nothing else.
+#[derive(Debug)]
+pub struct Random(Alias);
+
+impl Policy for Random {
+    fn build(members: &[Member]) -> Self {
+        Self(Alias::new(members))
+    }
+
+    #[inline]
+    fn pick(&self, view: &View<'_>) -> Option<usize> {
+        self.0.first(view, &mut view.draws())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::upstream::balance::{Balance, stage::Stage};
+
+    #[test]
+    fn members_get_their_share_and_those_tried_before_get_nothing() {
+        let stage = Stage::new(Balance::Random, &[3, 1, 0]);
+        assert_eq!(stage.shares(40_000), [0.75, 0.25, 0.0]);
+        assert_eq!(stage.pick(&[stage.serial(0)]), Some(1));
+        assert_eq!(stage.pick(&[stage.serial(1)]), Some(0));
+        stage.drain(0);
+        assert_eq!(stage.shares(1000), [0.0, 1.0, 0.0]);
+        stage.drain(1);
+        assert_eq!(stage.pick(&[]), None);
+    }
+}

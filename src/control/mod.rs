@@ -3,6 +3,7 @@
 mod compile;
 mod exposure;
 pub mod reload;
+mod switch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,6 +14,8 @@ use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
+
+pub use switch::Switch;
 
 use crate::{
     config::{Config, Origin},
@@ -40,6 +43,8 @@ pub enum News {
     Told(Change),
     /// A configuration that holds, read again.
     Document(Box<Config>),
+    /// From an operator.
+    Switch(Switch),
 }
 
 /// The writer.
@@ -54,6 +59,8 @@ pub struct Control {
     /// Services of which a source has said something, if only that it cannot.
     answered: BTreeSet<ServiceName>,
     catalog_answered: bool,
+    /// Operators whose switches are not in force yet.
+    waiting: Vec<switch::Waiting>,
     ready: bool,
     version: u64,
     index: u64,
@@ -119,6 +126,7 @@ impl Control {
             conflicts: Vec::new(),
             answered: BTreeSet::new(),
             catalog_answered: false,
+            waiting: Vec::new(),
             ready: false,
             version: 0,
             index: 0,
@@ -140,6 +148,7 @@ impl Control {
                 self.absorb(more, &mut dirty);
             }
             self.publish(&mut dirty);
+            switch::tell(&mut self.waiting);
         }
     }
 
@@ -170,6 +179,7 @@ impl Control {
                 dirty.services.extend(more.services);
                 dirty.routes = true;
             }
+            News::Switch(switch) => self.switch(switch, dirty),
         }
     }
 

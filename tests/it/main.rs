@@ -24,6 +24,7 @@ mod reload;
 mod routing;
 mod smuggle;
 mod streams;
+mod switch;
 mod tls;
 mod turns;
 mod upgrade;

@@ -98,6 +98,22 @@ async fn a_key_stays_with_its_instance_whatever_it_is_read_from() {
 }
 
 #[tokio::test]
+async fn an_instance_that_fails_fast_gets_hardly_anything() {
+    let consul = Consul::start().await;
+    let good = Origin::start("good").await;
+    let bad = Origin::answering(|_| b"HTTP/1.1 500 Broken\r\ncontent-length: 0\r\n\r\n".to_vec()).await;
+    consul.register("web", "good", good.address).await;
+    consul.register("web", "bad", bad.address).await;
+    let gateway = Gateway::start(&consul, "[http]\nworkers = 2\n").await;
+    gateway.until_usable("web", 2).await;
+    for _ in 0..60 {
+        gateway.send(Method::GET, "/api/v1/web/", &[("connection", "close")], "").await;
+    }
+    // Once for each worker, and once more where the good one was slow by chance.
+    assert!(bad.count() <= 6, "{} of 60", bad.count());
+}
+
+#[tokio::test]
 async fn what_was_observed_survives_new_weights_and_tags() {
     let consul = Consul::start().await;
     let origin = Origin::start("a").await;

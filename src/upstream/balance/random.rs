@@ -20,6 +20,8 @@ impl Policy for Random {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crate::upstream::balance::{Balance, stage::Stage};
 
     #[test]
@@ -32,5 +34,20 @@ mod tests {
         assert_eq!(stage.shares(1000), [0.0, 1.0, 0.0]);
         stage.drain(1);
         assert_eq!(stage.pick(&[]), None);
+    }
+    #[test]
+    fn a_new_member_grows_from_a_tenth_to_all_of_its_weight() {
+        let mut stage = Stage::new(Balance::Random, &[1, 1, 2]);
+        for (percent, share) in [(0, 0.1), (25, 0.325), (50, 0.55), (75, 0.775), (100, 1.0), (500, 1.0)] {
+            let mut stage = Stage::new(Balance::Random, &[1, 1, 2]);
+            stage.grow(2, Duration::from_secs(100), Duration::from_secs(percent));
+            let (is, want) = (stage.shares(40_000)[2], 2.0 * share / (2.0 + 2.0 * share));
+            assert!((is - want).abs() < 0.015, "{is} instead of {want} at {percent} %");
+        }
+        // However new it is, it is there for who finds no other.
+        stage.grow(2, Duration::from_secs(100), Duration::ZERO);
+        stage.drain(0);
+        stage.drain(1);
+        assert_eq!(stage.shares(1000), [0.0, 0.0, 1.0]);
     }
 }

@@ -90,7 +90,8 @@ impl Gateway {
         if let Some(certificates) = certificates {
             tasks.spawn(certificates.follow(wanted_files, events.clone()));
         }
-        let admin = Arc::new(Admin::new(reader.clone(), metrics.clone(), events.clone()));
+        let (news, absorbed) = mpsc::channel(QUEUE);
+        let admin = Arc::new(Admin::new(reader.clone(), metrics.clone(), events.clone(), news.clone()));
         let of = |listen: &[SocketAddr], scope, name| listen.iter().map(|&at| (at, scope, name)).collect::<Vec<_>>();
         let operators = of(&config.admin.listen, Scope::All, "admin");
         for (address, scope, name) in operators.into_iter().chain(of(&config.metrics.listen, Scope::Probes, "metrics"))
@@ -101,7 +102,6 @@ impl Gateway {
             tasks.spawn(admin::serve(listener, admin.clone(), scope));
         }
 
-        let (news, absorbed) = mpsc::channel(QUEUE);
         let (wanted, wanting) = watch::channel(control::wanted(&config));
         if let Some(consul) = &config.consul {
             let client = consul::Client::new(settings(consul), watching(&metrics)).context("cannot use [consul]")?;

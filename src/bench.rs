@@ -1,12 +1,33 @@
 //! What the benchmarks measure, made ready for them: the only door to the inside, and no interface for users.
 
-use std::sync::Arc;
+use std::{cell::RefCell, collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, Method};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::Instant,
+};
 
 use crate::{
+    config::{Sources, load_from},
+    control::{self, Control, News},
+    discovery::{Change, fixed},
+    model::{
+        instance::{Address, Instance},
+        topology::Update,
+    },
     route::{Found, Route, RouteTable, Target},
-    telemetry::metrics::Metrics,
+    state::{Reader, world},
+    telemetry::{cells::Outcome, events::Events, metrics::Metrics},
+    upstream::{
+        balance::Ask,
+        cluster::{Cluster, Member, Rules},
+        endpoint::{Endpoint, EndpointKey, Transport},
+        policy::Policy,
+        service::Service,
+    },
 };
 
 /// A table of routes to look up in.
@@ -41,5 +62,127 @@ impl Routes {
     #[must_use]
     pub fn find(&self, path: &str) -> bool {
         matches!(self.0.find(&Method::GET, "localhost:8000", path, &HeaderMap::new()), Found::Route(..))
+    }
+}
+
+/// A service that each worker of two has called at all of its members.
+pub struct Members {
+    cluster: Cluster,
+    now: Instant,
+}
+
+impl Members {
+    /// The policies, as the configuration has them.
+    pub const POLICIES: [&str; 5] = ["consistent_hash", "least_request", "p2c_ewma", "random", "round_robin"];
+
+    /// So many members, picked among by this policy.
+    ///
+    /// # Panics
+    /// Where there is no such policy.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "a benchmark names what there is")]
+    pub fn new(balance: &str, count: u32) -> Self {
+        let metrics = Metrics::new(2);
+        let policy = Policy { balance: balance.parse().expect("a policy"), ..Policy::default() };
+        let live = Arc::new(Service::new(metrics.service("s")));
+        let now = Instant::now();
+        let member = |instance: Instance| {
+            let (id, address) = (instance.id.clone(), instance.address.clone());
+            let cells = metrics.instance("s", &address.to_string());
+            let key = EndpointKey { service: "s".into(), id, address, transport: Transport::default() };
+            let endpoint = Arc::new(Endpoint::new(key, cells));
+            for worker in [0, 1] {
+                endpoint.admit(&live, worker, now).report(Outcome::Success);
+            }
+            Member::new([instance].into(), endpoint, &policy.accept)
+        };
+        let members = instances(count).into_iter().map(member).collect();
+        let rules = Rules {
+            service: "s".into(),
+            policy: policy.into(),
+            host: None,
+            barred: Arc::default(),
+            transport: Transport::default(),
+            tls: None,
+        };
+        Self { cluster: Cluster::new(rules, members, Vec::new(), live), now: now + Duration::from_secs(1) }
+    }
+
+    /// Whether one was picked for this draw, or this key.
+    #[must_use]
+    #[inline]
+    pub fn pick(&self, draw: u64) -> bool {
+        let draw = crate::upstream::draws::mix(draw);
+        self.cluster.pick(&Ask { worker: 0, now: self.now, draw, key: Some(draw), tried: &[] }).is_some()
+    }
+}
+
+fn instances(count: u32) -> Vec<Instance> {
+    let address = |n| Address::Ip((Ipv4Addr::from(0x0a00_0000 + n), 8000).into());
+    fixed::update(&"s".into(), &(1..=count).map(address).collect::<Vec<_>>(), &[]).instances
+}
+
+/// A control plane that knows many instances.
+pub struct World {
+    runtime: Runtime,
+    _tasks: JoinSet<()>,
+    news: mpsc::Sender<News>,
+    reader: RefCell<Reader>,
+    instances: u32,
+}
+
+/// News of one service, ready to be told.
+pub struct Telling(Update);
+
+impl World {
+    /// So many services of so many instances each.
+    ///
+    /// # Panics
+    /// Where the system gives no event queue.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "a benchmark without a system is none")]
+    pub fn new(services: usize, instances: u32) -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("an event queue");
+        let sets = (0..services).map(|n| format!("services.s{n}.consul=s{n}"));
+        let sources = Sources { files: Vec::new(), sets: sets.chain(["expose.tag=".into()]).collect() };
+        let config = Arc::new(load_from(&sources, &BTreeMap::new()).expect("it holds"));
+        let (writer, reader) = world(control::nothing(config.clone()));
+        let (wanted, _) = watch::channel(control::wanted(&config));
+        let (news, absorbed) = mpsc::channel(8);
+        let control = Control::new(&config, writer, wanted, Metrics::new(2), Events::new());
+        let mut tasks = JoinSet::new();
+        tasks.spawn_on(control.run(absorbed), runtime.handle());
+        let made = Self { runtime, _tasks: tasks, news, reader: reader.into(), instances };
+        for n in 0..services {
+            let _ = made.tell(Telling(Update { service: format!("s{n}").into(), ..made.update(0).0 }));
+        }
+        made
+    }
+
+    /// The first service's list with one instance that is not as it was.
+    #[must_use]
+    pub fn update(&self, version: u32) -> Telling {
+        let mut instances = instances(self.instances);
+        if let Some(changed) = instances.get_mut(self.instances as usize / 2) {
+            changed.weight = 1 + version % 2;
+        }
+        Telling(Update { service: "s0".into(), instances, rejected: Vec::new() })
+    }
+
+    /// Tells it, and waits until it is in force. Answers how many members there are then.
+    #[must_use]
+    pub fn tell(&self, telling: Telling) -> usize {
+        let mut reader = self.reader.borrow_mut();
+        let service = telling.0.service.clone();
+        self.runtime.block_on(async {
+            let told = self.news.send(News::Told(Change::Instances { update: telling.0, index: 1 })).await;
+            while told.is_ok() && reader.changed().await {
+                let members = reader.load().clusters.get(&service).map_or(0, |cluster| cluster.members.len());
+                if members > 0 {
+                    return members;
+                }
+            }
+            0
+        })
     }
 }

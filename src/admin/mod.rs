@@ -1,5 +1,6 @@
-//! The operators' listener: probes, metrics, and views of what is in force. It sends nothing upstream.
+//! The operators' listener: probes, metrics, views of what is in force, and switches. It sends nothing upstream.
 
+mod actions;
 mod events;
 mod guard;
 mod views;
@@ -11,12 +12,13 @@ use axum::{
     extract::State,
     http::{StatusCode, Uri, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::mpsc};
 
 use crate::{
+    control::News,
     state::Reader,
     telemetry::{events::Events, metrics::Metrics},
 };
@@ -27,6 +29,7 @@ pub struct Admin {
     reader: Reader,
     metrics: Arc<Metrics>,
     events: Arc<Events>,
+    news: mpsc::Sender<News>,
 }
 
 /// Which paths a listener serves.
@@ -41,34 +44,46 @@ pub enum Scope {
 impl Admin {
     /// The operators' side of a gateway.
     #[must_use]
-    pub fn new(reader: Reader, metrics: Arc<Metrics>, events: Arc<Events>) -> Self {
-        Self { reader, metrics, events }
+    pub fn new(reader: Reader, metrics: Arc<Metrics>, events: Arc<Events>, news: mpsc::Sender<News>) -> Self {
+        Self { reader, metrics, events, news }
     }
 }
 
 /// Serves operators until the future is dropped.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>, scope: Scope) {
-    if let Err(error) = axum::serve(listener, router(admin, scope)).await {
+    let local = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
+    if let Err(error) = axum::serve(listener, router(admin, scope, local)).await {
         tracing::error!(%error, "a listener for operators has ended");
         pending::<()>().await;
     }
 }
 
-fn router(admin: Arc<Admin>, scope: Scope) -> Router {
+/// `local`: the listener is on the loopback, where nobody else can call it.
+fn router(admin: Arc<Admin>, scope: Scope, local: bool) -> Router {
     let probes = Router::new()
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics));
+    let token = axum::middleware::from_fn_with_state(admin.clone(), guard::check);
+    let own = axum::middleware::from_fn_with_state((admin.clone(), local), guard::own);
     let all = match scope {
         Scope::Probes => probes,
-        Scope::All => probes.merge(
-            Router::new()
-                .route("/api/config", get(views::config))
-                .route("/api/events", get(events::stream))
-                .route("/api/routes", get(views::routes))
-                .route("/api/topology", get(views::topology))
-                .route_layer(axum::middleware::from_fn_with_state(admin.clone(), guard::check)),
-        ),
+        Scope::All => probes
+            .merge(
+                Router::new()
+                    .route("/api/services/{service}/instances/{id}/drain", post(actions::drain))
+                    .route("/api/services/{service}/instances/{id}/restore", post(actions::restore))
+                    .route_layer(token.clone())
+                    .route_layer(own),
+            )
+            .merge(
+                Router::new()
+                    .route("/api/config", get(views::config))
+                    .route("/api/events", get(events::stream))
+                    .route("/api/routes", get(views::routes))
+                    .route("/api/topology", get(views::topology))
+                    .route_layer(token),
+            ),
     };
     all.fallback(nothing).method_not_allowed_fallback(not_so).with_state(admin)
 }
@@ -91,8 +106,10 @@ async fn nothing(uri: Uri) -> Response {
     problem(StatusCode::NOT_FOUND, &detail)
 }
 
-async fn not_so() -> Response {
-    problem(StatusCode::METHOD_NOT_ALLOWED, "this can be read alone: use GET")
+async fn not_so(uri: Uri) -> Response {
+    let switch = uri.path().starts_with("/api/services/");
+    let detail = if switch { "this changes something: use POST" } else { "this can be read alone: use GET" };
+    problem(StatusCode::METHOD_NOT_ALLOWED, detail)
 }
 
 /// Source: RFC 9457.

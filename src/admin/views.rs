@@ -82,7 +82,7 @@ fn service(cluster: &Cluster) -> Service {
 
 fn instance_of(cluster: &Cluster, member: &Member, instance: &Instance) -> Shown {
     // Who shares an address with a usable one is usable with it.
-    let reason = if member.weight > 0 { None } else { unusable(cluster, instance) };
+    let reason = if member.weight > 0 { None } else { unusable(cluster, member, instance) };
     let endpoint = &member.endpoint;
     Shown {
         id: instance.id.to_string(),
@@ -102,7 +102,10 @@ fn instance_of(cluster: &Cluster, member: &Member, instance: &Instance) -> Shown
     }
 }
 
-fn unusable(cluster: &Cluster, instance: &Instance) -> Option<String> {
+fn unusable(cluster: &Cluster, member: &Member, instance: &Instance) -> Option<String> {
+    if member.endpoint.is_draining() {
+        return Some("draining: an operator has taken it out".into());
+    }
     let accept = &cluster.policy.accept;
     if !accept.contains(&instance.health) {
         let accepted = accept.iter().map(|health| health.as_str()).collect::<Vec<_>>().join(", ");

@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::{check::At, schema::nearest};
 use crate::{
     model::{instance::Health, units::Time},
-    upstream::policy::{Policy, PoolRules, Timeouts},
+    upstream::{
+        balance::Balance,
+        policy::{Policy, PoolRules, Timeouts},
+    },
 };
 
 /// The rules of a service.
@@ -25,8 +28,16 @@ pub struct Table {
     pub pool: PoolTable,
     /// How an instance is picked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("enum" = ["round_robin"]))]
+    #[schemars(extend("enum" = Balance::ALL.iter().map(|balance| balance.as_str()).collect::<Vec<_>>()))]
     pub balance: Option<String>,
+    /// What `consistent_hash` goes by: `ip`, `path`, `header:NAME` or `cookie:NAME`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = "^(ip|path|(header|cookie):[!#$%&'*+.^_`|~0-9A-Za-z-]+)$", "examples" = ["ip", "path", "header:x-user", "cookie:session"]))]
+    pub hash: Option<String>,
+    /// How long an instance that comes takes to grow from a tenth to all of its weight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Time>")]
+    pub slow_start: Option<String>,
 }
 
 /// How long to wait for what.
@@ -83,6 +94,9 @@ pub fn check(table: &Table, base: &Policy, at: &At<'_>) -> Policy {
             max_idle: pool.max_idle.and_then(|most| usize::try_from(most).ok()).unwrap_or(base.pool.max_idle),
             idle_timeout: time("pool", "idle_timeout", pool.idle_timeout.as_ref(), base.pool.idle_timeout),
         },
+        balance: table.balance.as_deref().and_then(|word| at.key("balance").read(word)).unwrap_or(base.balance),
+        hash: table.hash.as_deref().and_then(|part| at.key("hash").read(part)).unwrap_or_else(|| base.hash.clone()),
+        slow_start: at.time("slow_start", table.slow_start.as_deref()).unwrap_or(base.slow_start),
     }
 }
 
@@ -98,7 +112,9 @@ pub fn shown(policy: &Policy) -> Table {
             max_idle: u32::try_from(policy.pool.max_idle).ok(),
             idle_timeout: time(policy.pool.idle_timeout),
         },
-        balance: Some("round_robin".into()),
+        balance: Some(policy.balance.as_str().into()),
+        hash: Some(policy.hash.to_string()),
+        slow_start: time(policy.slow_start),
     }
 }
 

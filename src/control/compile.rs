@@ -2,16 +2,19 @@
 //! of which what lives is adopted.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
+
+use tokio::time::Instant;
 
 use crate::{
     config::{self, Config},
     discovery::tags::Exposure,
     model::{
         barred::Barred,
-        instance::Instance,
+        instance::{Address, Instance},
         name::{RouteName, ServiceName},
         pattern::{HostPattern, PathPattern, Segment},
         protocol::Protocol,
@@ -72,33 +75,74 @@ pub fn rules(config: &Config, service: &ServiceName, claimed: Option<Protocol>, 
     }
 }
 
-/// Builds a service's cluster: endpoints that `before` had, or that still live, are adopted.
+/// Builds a service's cluster as of `now`: endpoints that `before` had, or that still live, are adopted.
 pub fn cluster(
     rules: Rules,
     told: &Members,
     before: Option<&Cluster>,
     rosters: &mut Rosters,
     metrics: &Metrics,
+    now: Instant,
 ) -> Cluster {
     let service = rules.service.clone();
     let live = rosters.services.adopt(service.clone(), || Service::new(metrics.service(service.as_str())));
     let accept = &rules.policy.accept;
+    let mut former = Former(before.map(|cluster| cluster.members.as_slice()).unwrap_or_default());
+    let mut established = false;
     let members = by_address(&told.instances).map(|instances| {
         let first = &instances[0];
-        let key = EndpointKey {
-            service: service.clone(),
-            id: first.id.clone(),
-            address: first.address.clone(),
-            transport: rules.transport.clone(),
+        let former = former.at(&first.address);
+        let same = former.filter(|former| {
+            let EndpointKey { id, transport, .. } = &former.endpoint.key;
+            *id == first.id && *transport == rules.transport
+        });
+        let make = || {
+            let key = EndpointKey {
+                service: service.clone(),
+                id: first.id.clone(),
+                address: first.address.clone(),
+                transport: rules.transport.clone(),
+            };
+            rosters.endpoints.adopt(key.clone(), || {
+                let cells = metrics.instance(service.as_str(), &first.address.to_string());
+                let endpoint = Endpoint::new(key, cells);
+                // Who took the instance out did not mean one way of speaking to it.
+                endpoint.set_draining(former.is_some_and(|former| former.endpoint.is_draining()));
+                endpoint
+            })
         };
-        let endpoint = rosters
-            .endpoints
-            .adopt(key.clone(), || Endpoint::new(key, metrics.instance(service.as_str(), &first.address.to_string())));
-        Member::new(instances.to_vec(), endpoint, accept)
+        let endpoint = same.map_or_else(make, |former| former.endpoint.clone());
+        let told = former.map(|former| &former.instances).filter(|known| ***known == *instances);
+        let member = Member::new(told.cloned().unwrap_or_else(|| instances.into()), endpoint, accept);
+        let useful = former.filter(|former| former.weight > 0);
+        established |= useful.is_some() && member.weight > 0;
+        Member { came: useful.map_or(Some(now), |former| former.came), ..member }
     });
-    let members: Vec<Member> = members.collect();
+    let mut members: Vec<Member> = members.collect();
+    if !established {
+        // All are new, so none is.
+        for member in &mut members {
+            member.came = None;
+        }
+    }
     relist(before, &members);
     Cluster::new(rules, members, told.rejected.clone(), live)
+}
+
+/// The members of the cluster before, to be asked for in the order of their addresses.
+struct Former<'m>(&'m [Member]);
+
+impl<'m> Former<'m> {
+    fn at(&mut self, address: &Address) -> Option<&'m Member> {
+        while let Some((member, rest)) = self.0.split_first() {
+            match member.endpoint.key.address.cmp(address) {
+                Ordering::Less => self.0 = rest,
+                Ordering::Equal => return Some(member),
+                Ordering::Greater => return None,
+            }
+        }
+        None
+    }
 }
 
 /// Tells endpoints whether they are members: idle connections to those that are not are closed.
@@ -210,8 +254,90 @@ pub fn routes(
 }
 
 /// The number of a service's instances in each state, as `lictor_instances` has them.
-pub fn census(cluster: &Cluster) -> [(&'static str, usize); 3] {
-    let available = cluster.members.iter().filter(|member| member.weight > 0).count();
-    let unhealthy = cluster.members.len() - available;
-    [("available", available), ("unhealthy", unhealthy), ("rejected", cluster.rejected.len())]
+pub fn census(cluster: &Cluster) -> [(&'static str, usize); 4] {
+    let count = |of: fn(&Member) -> bool| cluster.members.iter().filter(|member| of(member)).count();
+    let (available, draining) = (count(|member| member.weight > 0), count(|member| member.endpoint.is_draining()));
+    let unhealthy = cluster.members.len().saturating_sub(available + draining);
+    let rejected = cluster.rejected.len();
+    [("available", available), ("draining", draining), ("unhealthy", unhealthy), ("rejected", rejected)]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{config::Sources, discovery::fixed, model::instance::Health};
+
+    struct Stage {
+        config: Config,
+        rosters: Rosters,
+        metrics: Arc<Metrics>,
+        before: Option<Cluster>,
+        start: Instant,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let sources = Sources { files: Vec::new(), sets: vec!["services.s.consul=s".into()] };
+            let config = config::load_from(&sources, &BTreeMap::new()).unwrap();
+            let (rosters, metrics) = (Rosters::default(), Metrics::new(1));
+            Self { config, rosters, metrics, before: None, start: Instant::now() }
+        }
+
+        /// Tells of instances by their last octet, and which of them are critical. Answers since which second each of
+        /// them is new.
+        fn tell(&mut self, second: u64, instances: &[u8], critical: &[u8]) -> Vec<Option<u64>> {
+            let service = ServiceName::from("s");
+            let address = |&n: &u8| Address::Ip(([10, 0, 0, n], 80).into());
+            let mut told = fixed::update(&service, &instances.iter().map(address).collect::<Vec<_>>(), &[]).instances;
+            for (instance, n) in told.iter_mut().zip(instances) {
+                instance.health = if critical.contains(n) { Health::Critical } else { Health::Passing };
+            }
+            let told = Members { instances: told, rejected: Vec::new() };
+            let before = self.before.take();
+            let rules = rules(&self.config, &service, None, before.as_ref());
+            let now = self.start + Duration::from_secs(second);
+            let built = cluster(rules, &told, before.as_ref(), &mut self.rosters, &self.metrics, now);
+            let since = |came: Instant| came.duration_since(self.start).as_secs();
+            let came = built.members.iter().map(|member| member.came.map(since)).collect();
+            self.before = Some(built);
+            came
+        }
+    }
+
+    #[test]
+    fn who_comes_or_becomes_usable_beside_others_is_new_and_nobody_else() {
+        let mut stage = Stage::new();
+        assert_eq!(stage.tell(1, &[1, 2], &[]), [None, None]);
+        assert_eq!(stage.tell(2, &[1, 2, 3], &[]), [None, None, Some(2)]);
+        assert_eq!(stage.tell(3, &[1, 2, 3], &[]), [None, None, Some(2)]);
+        stage.tell(4, &[1, 2, 3], &[2]);
+        assert_eq!(stage.tell(5, &[1, 2, 3], &[]), [None, Some(5), Some(2)]);
+        // Those that stay are what it is new beside, though new themselves.
+        assert_eq!(stage.tell(6, &[2, 3, 4], &[]), [Some(5), Some(2), Some(6)]);
+        assert_eq!(stage.tell(7, &[8, 9], &[]), [None, None]);
+    }
+
+    #[test]
+    fn endpoints_survive_and_an_instance_that_was_taken_out_stays_out_however_it_is_spoken_to() {
+        let mut stage = Stage::new();
+        stage.tell(1, &[1, 2], &[]);
+        let endpoints = |stage: &Stage| -> Vec<_> {
+            stage.before.iter().flat_map(|c| c.members.iter().map(|m| (m.endpoint.clone(), m.weight))).collect()
+        };
+        let before = endpoints(&stage);
+        before[0].0.set_draining(true);
+        stage.tell(2, &[1, 2, 3], &[]);
+        let after = endpoints(&stage);
+        assert!(Arc::ptr_eq(&before[0].0, &after[0].0) && Arc::ptr_eq(&before[1].0, &after[1].0));
+        assert_eq!(after.iter().map(|(_, weight)| *weight).collect::<Vec<_>>(), [0, 1, 1]);
+        assert_eq!(census(stage.before.as_ref().unwrap())[..2], [("available", 2), ("draining", 1)]);
+
+        let sets = ["services.s.consul=s", "services.s.protocol=h2c"].map(String::from).into();
+        stage.config = config::load_from(&Sources { files: Vec::new(), sets }, &BTreeMap::new()).unwrap();
+        stage.tell(3, &[1, 2, 3], &[]);
+        let other = endpoints(&stage);
+        assert!(!Arc::ptr_eq(&after[0].0, &other[0].0) && other[0].0.is_draining() && !other[1].0.is_draining());
+    }
 }

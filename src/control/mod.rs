@@ -3,13 +3,19 @@
 mod compile;
 mod exposure;
 pub mod reload;
+mod switch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+
+pub use switch::Switch;
 
 use crate::{
     config::{Config, Origin},
@@ -37,6 +43,8 @@ pub enum News {
     Told(Change),
     /// A configuration that holds, read again.
     Document(Box<Config>),
+    /// From an operator.
+    Switch(Switch),
 }
 
 /// The writer.
@@ -51,6 +59,8 @@ pub struct Control {
     /// Services of which a source has said something, if only that it cannot.
     answered: BTreeSet<ServiceName>,
     catalog_answered: bool,
+    /// Operators whose switches are not in force yet.
+    waiting: Vec<switch::Waiting>,
     ready: bool,
     version: u64,
     index: u64,
@@ -116,6 +126,7 @@ impl Control {
             conflicts: Vec::new(),
             answered: BTreeSet::new(),
             catalog_answered: false,
+            waiting: Vec::new(),
             ready: false,
             version: 0,
             index: 0,
@@ -137,6 +148,7 @@ impl Control {
                 self.absorb(more, &mut dirty);
             }
             self.publish(&mut dirty);
+            switch::tell(&mut self.waiting);
         }
     }
 
@@ -167,6 +179,7 @@ impl Control {
                 dirty.services.extend(more.services);
                 dirty.routes = true;
             }
+            News::Switch(switch) => self.switch(switch, dirty),
         }
     }
 
@@ -322,6 +335,7 @@ impl Control {
 
     fn build_clusters(&mut self, services: &BTreeSet<ServiceName>) {
         let mut clusters = Clusters::clone(&self.clusters);
+        let now = Instant::now();
         for service in services {
             let before = clusters.remove(service);
             if !self.is_known(service) {
@@ -333,7 +347,7 @@ impl Control {
             }
             let told = self.topology.members(service).cloned().unwrap_or_default();
             let rules = compile::rules(&self.config, service, self.exposures.protocol(service), before.as_deref());
-            let cluster = compile::cluster(rules, &told, before.as_deref(), &mut self.rosters, &self.metrics);
+            let cluster = compile::cluster(rules, &told, before.as_deref(), &mut self.rosters, &self.metrics, now);
             for (state, n) in compile::census(&cluster) {
                 self.metrics.instances(service, state, n);
             }

@@ -32,6 +32,7 @@ pub async fn forward(
     aside: &Rc<Aside>,
 ) -> Response<Body> {
     let (mut head, body) = request.into_parts();
+    let key = cluster.key(caller.address, head.uri.path(), &head.headers);
     let came_as = outbound(&mut head.headers, caller, told);
     let out = Outbound {
         method: head.method,
@@ -40,6 +41,7 @@ pub async fn forward(
         headers: head.headers,
         body,
         aside: aside.clone(),
+        key,
     };
     match call(cluster, local, out).await {
         Ok(mut response) => {

@@ -14,7 +14,7 @@ use std::{
 use http::{Method, StatusCode};
 
 use super::{
-    histogram::{Histogram, Sum, nanos},
+    histogram::{Histogram, Sum},
     tally::{Sums, Tally},
 };
 
@@ -128,64 +128,6 @@ impl Outcome {
     }
 }
 
-/// What goes to one instance.
-#[derive(Debug)]
-pub struct InstanceCells(Workers<InstanceCell>);
-
-#[derive(Debug, Default)]
-struct InstanceCell {
-    in_flight: AtomicU64,
-    outcomes: [AtomicU64; Outcome::ALL.len()],
-    recent: Recent,
-}
-
-impl InstanceCells {
-    pub(super) fn new(workers: usize) -> Self {
-        Self(Workers::new(workers))
-    }
-
-    /// A try begins.
-    #[inline]
-    pub fn enter(&self, worker: usize) {
-        bump(&self.0.of(worker).in_flight, 1);
-    }
-
-    /// A try that began on this worker has ended.
-    #[inline]
-    pub fn leave(&self, worker: usize) {
-        lower(&self.0.of(worker).in_flight);
-    }
-
-    /// Tries under way.
-    pub fn in_flight(&self) -> u64 {
-        self.0.made().map(|cell| cell.in_flight.load(Relaxed)).sum()
-    }
-
-    /// Counts how a try ended, and after how long.
-    #[inline]
-    pub fn outcome(&self, worker: usize, outcome: Outcome, took: Duration) {
-        let cell = self.0.of(worker);
-        bump(&cell.outcomes[outcome as usize], 1);
-        // Neither a refused connection nor a client that left says how fast the instance is.
-        if matches!(outcome, Outcome::Success | Outcome::Failure | Outcome::Timeout) {
-            cell.recent.add(took);
-        }
-    }
-
-    /// The mean of the last tries, about fifty of each worker; `None` before the first.
-    pub fn latency(&self) -> Option<Duration> {
-        let (sum, count) = self.0.made().map(|cell| cell.recent.read()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-        sum.checked_div(count).map(Duration::from_nanos)
-    }
-
-    /// How often each outcome was counted; `None` if the instance was never tried.
-    pub(super) fn outcomes(&self) -> Option<[(Outcome, u64); Outcome::ALL.len()]> {
-        self.0.made().next()?;
-        let sum = |o: Outcome| self.0.made().map(|cell| cell.outcomes[o as usize].load(Relaxed)).sum();
-        Some(Outcome::ALL.map(|o| (o, sum(o))))
-    }
-}
-
 /// How many of something there are at present.
 #[derive(Debug)]
 pub struct Gauge(Workers<AtomicU64>);
@@ -215,48 +157,32 @@ impl Gauge {
 
 /// A cell for each worker.
 #[derive(Debug)]
-struct Workers<T>(Box<[OnceLock<Box<Padded<T>>>]>);
+pub(super) struct Workers<T>(Box<[OnceLock<Box<Padded<T>>>]>);
 
 /// Two cache lines, since processors fetch them in pairs: what one worker writes never slows another down.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Padded<T>(T);
+pub(super) struct Padded<T>(T);
 
 impl<T: Default> Workers<T> {
-    fn new(workers: usize) -> Self {
+    pub(super) fn new(workers: usize) -> Self {
         Self((0..workers).map(|_| OnceLock::new()).collect())
     }
 
     #[inline]
-    fn of(&self, worker: usize) -> &T {
+    pub(super) fn of(&self, worker: usize) -> &T {
         &self.0[worker].get_or_init(Box::default).0
     }
 
-    fn made(&self) -> impl Iterator<Item = &T> {
+    /// The worker's cell, if it has counted anything.
+    #[inline]
+    pub(super) fn get(&self, worker: usize) -> Option<&T> {
+        self.0.get(worker)?.get().map(|made| &made.0)
+    }
+
+    pub(super) fn made(&self) -> impl Iterator<Item = &T> {
         self.0.iter().filter_map(|cell| cell.get().map(|made| &made.0))
     }
-}
-
-/// A sum of nanoseconds and a count in one word, so that no reader sees one without the other. Both are halved when
-/// the count is full: old tries weigh less and less.
-#[derive(Debug, Default)]
-struct Recent(AtomicU64);
-
-impl Recent {
-    fn add(&self, took: Duration) {
-        let (sum, count) = self.read();
-        let (sum, count) = if count == Self::FULL { (sum / 2, count / 2) } else { (sum, count) };
-        let sum = sum.saturating_add(nanos(took)).min(u64::MAX >> Self::COUNT_BITS);
-        self.0.store(sum << Self::COUNT_BITS | (count + 1), Relaxed);
-    }
-
-    fn read(&self) -> (u64, u64) {
-        let word = self.0.load(Relaxed);
-        (word >> Self::COUNT_BITS, word & ((1 << Self::COUNT_BITS) - 1))
-    }
-
-    const COUNT_BITS: u32 = 7;
-    const FULL: u64 = 64;
 }
 
 /// Adds without a locked instruction, which only a single writer may do.
@@ -266,7 +192,7 @@ pub(super) fn bump(counter: &AtomicU64, by: u64) {
 }
 
 #[inline]
-fn lower(counter: &AtomicU64) {
+pub(super) fn lower(counter: &AtomicU64) {
     // A `leave` too many would show as 2^64 requests under way for ever.
     debug_assert_ne!(counter.load(Relaxed), 0, "left without having entered on this worker");
     counter.store(counter.load(Relaxed).saturating_sub(1), Relaxed);
@@ -276,7 +202,10 @@ fn lower(counter: &AtomicU64) {
 mod tests {
     use std::thread;
 
+    use tokio::time::Instant;
+
     use super::*;
+    use crate::telemetry::instance::InstanceCells;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -308,7 +237,7 @@ mod tests {
                 scope.spawn(move || {
                     for n in 0..EACH {
                         let status = StatusCode::from_u16(200 + u16::try_from(n % 40).unwrap()).unwrap();
-                        instance.enter(worker);
+                        instance.enter(worker, Instant::now());
                         route.count(worker, &Method::GET, status, MS);
                         instance.outcome(worker, Outcome::Success, MS);
                         instance.leave(worker);
@@ -334,7 +263,7 @@ mod tests {
         let (service, instance, gauge) = (ServiceCells::new(2), InstanceCells::new(2), Gauge::new(2));
         for worker in [0, 1, 1] {
             service.enter(worker);
-            instance.enter(worker);
+            instance.enter(worker, Instant::now());
             gauge.up(worker);
         }
         assert_eq!((service.in_flight(), instance.in_flight(), gauge.value()), (3, 3, 3));
@@ -342,31 +271,6 @@ mod tests {
         instance.leave(1);
         gauge.down(1);
         assert_eq!((service.in_flight(), instance.in_flight(), gauge.value()), (2, 2, 2));
-    }
-
-    #[test]
-    fn latency_is_of_tries_that_tell_it_and_follows_a_change() {
-        let cells = InstanceCells::new(2);
-        cells.outcome(0, Outcome::ConnectError, 900 * MS);
-        cells.outcome(0, Outcome::Cancelled, 900 * MS);
-        assert_eq!(cells.latency(), None);
-        cells.outcome(0, Outcome::Success, 2 * MS);
-        cells.outcome(1, Outcome::Timeout, 4 * MS);
-        assert_eq!(cells.latency(), Some(3 * MS));
-        for _ in 0..1000 {
-            cells.outcome(0, Outcome::Success, 10 * MS);
-            cells.outcome(1, Outcome::Failure, 20 * MS);
-        }
-        let now = cells.latency().unwrap();
-        assert!(now > 14 * MS && now < 16 * MS, "{now:?}");
-    }
-
-    #[test]
-    fn a_latency_beyond_all_measure_stays_one() {
-        let cells = InstanceCells::new(1);
-        cells.outcome(0, Outcome::Timeout, Duration::MAX);
-        cells.outcome(0, Outcome::Timeout, Duration::MAX);
-        assert!(cells.latency().unwrap() > Duration::from_hours(8760));
     }
 
     #[test]

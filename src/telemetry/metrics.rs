@@ -6,7 +6,8 @@ use std::{sync::Arc, time::Duration};
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Desc, proto::MetricType};
 
 use super::{
-    cells::{Gauge, InstanceCells, RouteCells, ServiceCells},
+    cells::{Gauge, RouteCells, ServiceCells},
+    instance::InstanceCells,
     series::{Series, Shared},
 };
 use crate::model::name::ServiceName;

@@ -3,7 +3,9 @@
 pub mod cells;
 pub mod events;
 mod histogram;
+pub mod instance;
 pub mod log;
 pub mod metrics;
+mod peak;
 mod series;
 mod tally;

@@ -14,8 +14,9 @@ use prometheus::{
 use tokio::time::Instant;
 
 use super::{
-    cells::{Gauge, InstanceCells, RouteCells, ServiceCells},
+    cells::{Gauge, RouteCells, ServiceCells},
     histogram::Sum,
+    instance::InstanceCells,
     metrics::{self, Declared},
 };
 use crate::roster::Roster;

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{
     Local,
     aside::Aside,
+    balance::Ask,
     cluster::{Cluster, Member},
     dial::{DialError, dial},
     exchange::{Exchange, ExchangeError},
@@ -36,6 +37,8 @@ pub struct Outbound {
     pub body: Body,
     /// What passes beside it.
     pub aside: Rc<Aside>,
+    /// What decides who gets it, where it is sent by a key: see [`Cluster::key`].
+    pub key: Option<u64>,
 }
 
 /// The path and query that upstream gets.
@@ -101,15 +104,17 @@ pub async fn call(cluster: &Cluster, local: &Rc<Local>, mut request: Outbound) -
     let mut kept = true;
     let mut failed = None;
     let mut left = TRIES;
+    let mut now = whole.unwrap_or_else(Instant::now);
     while left > 0 {
+        let ask = Ask { worker: local.worker, now, draw: local.draw(), key: request.key, tried: &tried };
         // Who closed a kept connection may well take a new one; but first anybody else.
-        let Some(member) = cluster.pick(&tried).or_else(|| closed.take()) else { break };
+        let Some(member) = cluster.pick(&ask).or_else(|| closed.take()) else { break };
         if left < TRIES && !member.endpoint.is_listed() {
             tried.push(member.endpoint.serial); // it has left since the request came
             continue;
         }
         left -= 1;
-        match attempt(cluster, member, local, &mut request, whole, kept).await {
+        match attempt(cluster, member, local, &mut request, whole, kept, now).await {
             Ok(response) => return Ok(response),
             Err(AttemptError::Dial(e)) => failed = Some(CallError::Dial(e)),
             Err(AttemptError::Stale(e)) => {
@@ -122,7 +127,8 @@ pub async fn call(cluster: &Cluster, local: &Rc<Local>, mut request: Outbound) -
             }
             Err(AttemptError::Exchange(e)) => return Err(CallError::Exchange(e)),
         }
-        if whole.is_some_and(|since| since.elapsed() >= total) {
+        now = Instant::now();
+        if whole.is_some_and(|since| now.saturating_duration_since(since) >= total) {
             return Err(CallError::Exchange(ExchangeError::TotalTimeout(total)));
         }
         tried.push(member.endpoint.serial);
@@ -147,11 +153,12 @@ async fn attempt(
     request: &mut Outbound,
     whole: Option<Instant>,
     kept: bool,
+    now: Instant,
 ) -> Result<Response<Body>, AttemptError> {
     if cluster.transport.protocol.is_http2() {
-        return http2::attempt(cluster, member, local, request, whole).await;
+        return http2::attempt(cluster, member, local, request, whole, now).await;
     }
-    let permit = member.endpoint.admit(cluster.live(), local.worker);
+    let mut permit = member.endpoint.admit(cluster.live(), local.worker, now);
     let started = permit.started();
     let repeatable = request.body.is_empty() && request.method.is_idempotent();
     let found = if kept { local.pool.take(&member.endpoint, started, (!repeatable).then_some(FRESH)) } else { None };
@@ -167,12 +174,16 @@ async fn attempt(
             return Err(AttemptError::Dial(e));
         }
     };
+    if whole.is_some() {
+        permit.asked(started);
+    }
     let mut exchange = Exchange {
         connection,
         sender: sender(request, member),
         method: request.method.clone(),
         policy: cluster.policy.clone(),
         aside: request.aside.clone(),
+        uploaded: started,
     };
     match exchange.head(started, whole).await {
         Ok(head) => {

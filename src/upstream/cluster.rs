@@ -1,9 +1,12 @@
 //! A service's members, its policy and the order of their turns: a rule, built anew when any of it changes.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
+
+use http::HeaderMap;
+use tokio::time::Instant;
 
 use super::{
-    balance::RoundRobin,
+    balance::{Ask, Balance, Balancer, View},
     endpoint::{Endpoint, Transport},
     policy::Policy,
     service::Service,
@@ -39,7 +42,9 @@ pub struct Cluster {
     /// Instances of no use, for the admin side to tell.
     pub rejected: Vec<Rejected>,
     live: Arc<Service>,
-    order: RoundRobin,
+    balancer: Balancer,
+    /// Until when members are new.
+    grown: Option<Instant>,
 }
 
 /// What configuration says of a service.
@@ -63,31 +68,35 @@ pub struct Rules {
 #[derive(Clone, Debug)]
 pub struct Member {
     /// Registered at this address; never empty.
-    pub instances: Vec<Instance>,
+    pub instances: Arc<[Instance]>,
     /// The live side.
     pub endpoint: Arc<Endpoint>,
     /// Its share; 0: not to be picked.
     pub weight: u32,
+    /// When it came to be of use beside others that were; `None`: it was there as soon as any.
+    pub came: Option<Instant>,
 }
 
 impl Member {
-    /// A member is usable when any instance at its address is; the heaviest of these gives the weight.
+    /// A member is usable when any instance at its address is, and nobody has taken it out; the heaviest of these
+    /// gives the weight.
     #[must_use]
-    pub fn new(instances: Vec<Instance>, endpoint: Arc<Endpoint>, accept: &[Health]) -> Self {
-        let usable = instances.iter().filter(|i| accept.contains(&i.health));
+    pub fn new(instances: Arc<[Instance]>, endpoint: Arc<Endpoint>, accept: &[Health]) -> Self {
+        let usable = instances.iter().filter(|i| accept.contains(&i.health) && !endpoint.is_draining());
         let weight = usable.map(|i| i.weight).max().unwrap_or(0);
-        Self { instances, endpoint, weight }
+        Self { instances, endpoint, weight, came: None }
     }
 }
 
 impl Cluster {
-    /// Puts the members in order of turns.
+    /// Makes the policy ready for the members.
     #[must_use]
     pub fn new(rules: Rules, members: Vec<Member>, rejected: Vec<Rejected>, live: Arc<Service>) -> Self {
-        let weights: Vec<u32> = members.iter().map(|m| m.weight).collect();
-        let order = RoundRobin::new(&weights);
         let Rules { service, policy, host, barred, transport, tls } = rules;
-        Self { service, policy, host, barred, transport, tls, members, rejected, live, order }
+        let balancer = Balancer::new(policy.balance, &members);
+        let last = members.iter().filter_map(|member| member.came).max().filter(|_| !policy.slow_start.is_zero());
+        let grown = last.map(|came| came + policy.slow_start);
+        Self { service, policy, host, barred, transport, tls, members, rejected, live, balancer, grown }
     }
 
     /// The live side of the service.
@@ -102,10 +111,17 @@ impl Cluster {
         self.members.iter().any(|m| m.weight > 0)
     }
 
-    /// The member whose turn it is, but none of `tried`.
+    /// What `consistent_hash` goes by in a request from `address` for `path`; nothing where the policy is another.
     #[must_use]
-    pub fn pick(&self, tried: &[u64]) -> Option<&Member> {
-        let usable = |i: usize| !tried.contains(&self.members[i].endpoint.serial);
-        self.order.pick(self.live.turn(), usable).map(|i| &self.members[i])
+    pub fn key(&self, address: IpAddr, path: &str, headers: &HeaderMap) -> Option<u64> {
+        if self.policy.balance == Balance::ConsistentHash { self.policy.hash.of(address, path, headers) } else { None }
+    }
+
+    /// The member for a request.
+    #[must_use]
+    pub fn pick(&self, ask: &Ask<'_>) -> Option<&Member> {
+        let slow_start = self.grown.filter(|&grown| ask.now < grown).map(|_| self.policy.slow_start);
+        let view = View { ask, members: &self.members, live: &self.live, slow_start };
+        self.balancer.pick(&view).map(|member| &self.members[member])
     }
 }

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use tokio::time::Instant;
@@ -18,7 +18,7 @@ use crate::{
         name::{InstanceId, ServiceName},
         protocol::Protocol,
     },
-    telemetry::cells::{InstanceCells, Outcome},
+    telemetry::{cells::Outcome, instance::InstanceCells},
 };
 
 /// What makes two tellings of an instance the same one. Weight, tags and health are not in it.
@@ -54,7 +54,11 @@ pub struct Endpoint {
     pub since: SystemTime,
     cells: Arc<InstanceCells>,
     listed: AtomicBool,
+    draining: AtomicBool,
 }
+
+/// A failed try counts as a wait of at least so long, so that failing fast attracts nothing.
+const FAILED: Duration = Duration::from_secs(1);
 
 impl Endpoint {
     /// A new endpoint, closed to nobody.
@@ -62,7 +66,14 @@ impl Endpoint {
     pub fn new(key: EndpointKey, cells: Arc<InstanceCells>) -> Self {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         let serial = SERIAL.fetch_add(1, Relaxed);
-        Self { key, serial, since: SystemTime::now(), cells, listed: AtomicBool::new(true) }
+        Self {
+            key,
+            serial,
+            since: SystemTime::now(),
+            cells,
+            listed: AtomicBool::new(true),
+            draining: AtomicBool::default(),
+        }
     }
 
     /// Whether discovery still tells of it. One that left gets no new connection and keeps no idle one.
@@ -76,22 +87,35 @@ impl Endpoint {
         self.listed.store(listed, Relaxed);
     }
 
+    /// Whether an operator has taken it out: it finishes what it has, and gets nothing new.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// Takes it out, or puts it back. True if it was otherwise.
+    pub fn set_draining(&self, draining: bool) -> bool {
+        self.draining.swap(draining, Relaxed) != draining
+    }
+
     /// What was observed of it.
     #[must_use]
     pub fn cells(&self) -> &InstanceCells {
         &self.cells
     }
 
-    /// Lets one request of `service` in, counted until the permit is reported or dropped.
+    /// Lets one request of `service` in, which begins now, counted until the permit is reported or dropped.
     #[must_use]
-    pub fn admit(self: &Arc<Self>, service: &Arc<Service>, worker: usize) -> Permit {
-        self.cells.enter(worker);
+    pub fn admit(self: &Arc<Self>, service: &Arc<Service>, worker: usize, now: Instant) -> Permit {
+        self.cells.enter(worker, now);
         service.cells.enter(worker);
         Permit {
             endpoint: self.clone(),
             service: service.clone(),
             worker,
-            started: Instant::now(),
+            started: now,
+            asked: None,
+            answered: false,
             outcome: Outcome::Cancelled,
         }
     }
@@ -104,6 +128,9 @@ pub struct Permit {
     service: Arc<Service>,
     worker: usize,
     started: Instant,
+    /// Since when the instance has had the whole request.
+    asked: Option<Instant>,
+    answered: bool,
     outcome: Outcome,
 }
 
@@ -120,6 +147,20 @@ impl Permit {
         self.started
     }
 
+    /// Since when the instance has had the whole request: what the client took to send it is no wait for an answer.
+    pub fn asked(&mut self, since: Instant) {
+        self.asked = Some(since);
+    }
+
+    /// The head of the answer is there, and the rest may take long through no fault of the instance. Need not be said
+    /// of an answer that is whole already.
+    pub fn answered(&mut self) {
+        let now = Instant::now();
+        let wait = now.saturating_duration_since(self.asked.unwrap_or(self.started));
+        self.endpoint.cells.waited(self.worker, now, wait);
+        self.answered = true;
+    }
+
     /// Says how the request went, should nobody say otherwise before it ends.
     pub fn settle(&mut self, outcome: Outcome) {
         self.outcome = outcome;
@@ -129,11 +170,29 @@ impl Permit {
     pub fn report(mut self, outcome: Outcome) {
         self.outcome = outcome;
     }
+
+    fn end(&self, now: Instant) {
+        let cells = &self.endpoint.cells;
+        let wait = now.saturating_duration_since(self.asked.unwrap_or(self.started));
+        match self.outcome {
+            Outcome::Failure | Outcome::Timeout | Outcome::ConnectError => {
+                cells.waited(self.worker, now, wait.max(FAILED));
+            }
+            Outcome::Success if !self.answered => cells.waited(self.worker, now, wait),
+            // Only of a whole request can be said that the wait was for the instance.
+            Outcome::Cancelled if !self.answered && self.asked.is_some() => {
+                cells.waited_in_vain(self.worker, now, wait);
+            }
+            Outcome::Success | Outcome::Cancelled => {}
+        }
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let took = self.started.elapsed();
+        let now = Instant::now();
+        self.end(now);
+        let took = now.saturating_duration_since(self.started);
         self.endpoint.cells.leave(self.worker);
         self.endpoint.cells.outcome(self.worker, self.outcome, took);
         self.service.cells.leave(self.worker);

@@ -16,13 +16,7 @@ use http::{Method, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::{
-    Local,
-    aside::Aside,
-    endpoint::Permit,
-    policy::{Policy, Timeouts},
-    pool::Connection,
-};
+use super::{Local, aside::Aside, endpoint::Permit, policy::Policy, pool::Connection, progress::Progress};
 use crate::{
     body::{Body, BodyError, Duplex},
     http1::{
@@ -47,6 +41,8 @@ pub struct Exchange {
     pub policy: Arc<Policy>,
     /// What the client hears and asks beside the answer.
     pub aside: Rc<Aside>,
+    /// When the request last moved, once its answer has come.
+    pub uploaded: Instant,
 }
 
 /// Why there is no answer.
@@ -105,7 +101,7 @@ impl Exchange {
         let mut broken = None;
         let mut progress = Progress::new(started, whole);
         let mut read = 0;
-        poll_fn(|cx| {
+        let head = poll_fn(|cx| {
             if broken.is_none() && !self.sender.is_done() {
                 match self.sender.poll(&self.connection.io, cx) {
                     Poll::Ready(Err(SendError::Write(e))) => broken = Some(e),
@@ -149,7 +145,9 @@ impl Exchange {
             let (deadline, error) = progress.deadline(self.sender.is_done(), &self.policy.timeout);
             self.connection.timer.poll(cx, deadline).map(|()| Err(error))
         })
-        .await
+        .await;
+        self.uploaded = progress.uploaded;
+        head
     }
 
     /// Whether it is the switch of protocols that was asked for, on a connection where nothing else is under way.
@@ -163,7 +161,8 @@ impl Exchange {
     ///
     /// # Errors
     /// `MalformedBody`: there is still time to say so. Later, an answer can only be broken off.
-    pub fn body(self, head: &ResponseHead, permit: Permit, local: &Rc<Local>) -> Result<Body, ExchangeError> {
+    pub fn body(self, head: &ResponseHead, mut permit: Permit, local: &Rc<Local>) -> Result<Body, ExchangeError> {
+        permit.asked(self.uploaded);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let protocol = self.aside.granted(&head.headers).ok_or(ExchangeError::Switched)?;
             self.aside.switch(self.connection, protocol, self.policy.timeout.idle, permit);
@@ -186,56 +185,14 @@ impl Exchange {
         };
         match answer.begin() {
             Ok(Some(whole)) => Ok(whole),
-            Ok(None) => Ok(Body::duplex(answer)),
+            Ok(None) => {
+                answer.permit.iter_mut().for_each(Permit::answered);
+                Ok(Body::duplex(answer))
+            }
             Err(e) => {
                 answer.fail(Outcome::Failure);
                 Err(ExchangeError::MalformedBody(e))
             }
-        }
-    }
-}
-
-/// What the waits for a head are measured from.
-pub(super) struct Progress {
-    sent: u64,
-    read: u64,
-    /// When the request last moved.
-    uploaded: Instant,
-    /// When the request or its answer last moved.
-    moved: Instant,
-    /// Since when the request has been whole.
-    whole: Option<Instant>,
-}
-
-impl Progress {
-    /// `started` is now; `whole`, since when the request has been whole, where its body is not still to come.
-    pub(super) fn new(started: Instant, whole: Option<Instant>) -> Self {
-        Self { sent: 0, read: 0, uploaded: started, moved: started, whole }
-    }
-
-    pub(super) fn note(&mut self, sent: u64, read: u64) {
-        if (sent, read) == (self.sent, self.read) {
-            return;
-        }
-        // The first write follows the start at once: no need to ask the clock again.
-        let now = if self.sent == 0 && read == 0 { self.moved } else { Instant::now() };
-        if sent != self.sent {
-            self.uploaded = now;
-        }
-        self.moved = now;
-        (self.sent, self.read) = (sent, read);
-    }
-
-    /// Until when to wait, and what it means when that has passed. An answer that comes byte by byte puts off the
-    /// timeout for reading, but not the one for all.
-    pub(super) fn deadline(&mut self, uploaded: bool, timeouts: &Timeouts) -> (Instant, ExchangeError) {
-        // While the client's body goes out, only a standstill counts.
-        let since = if uploaded { *self.whole.get_or_insert(self.uploaded) } else { self.uploaded };
-        let (total, wait) = (since + timeouts.total, self.moved + timeouts.read);
-        if uploaded && wait < total {
-            (wait, ExchangeError::ReadTimeout(timeouts.read))
-        } else {
-            (total, ExchangeError::TotalTimeout(timeouts.total))
         }
     }
 }

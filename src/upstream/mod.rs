@@ -1,16 +1,20 @@
 //! From "a request for service S" to "a response or why not". Knows no routes, no clients and no configuration files.
 //! `call` is where to begin to read: pick, admit, send, judge, again or done.
 
+use std::cell::RefCell;
+
 pub mod aside;
-mod balance;
+pub mod balance;
 pub mod call;
 pub mod cluster;
 pub mod dial;
+pub mod draws;
 pub mod endpoint;
 mod exchange;
 mod http2;
 pub mod policy;
 pub mod pool;
+mod progress;
 pub mod service;
 pub mod tls;
 
@@ -25,13 +29,20 @@ pub struct Local {
     pub pool: pool::Pool,
     /// Its HTTP/2 connections.
     http2: http2::Sessions,
+    draws: RefCell<draws::Draws>,
 }
 
 impl Local {
     /// A worker without connections.
     #[must_use]
     pub fn new(worker: usize) -> Self {
-        Self { worker, pool: pool::Pool::default(), http2: http2::Sessions::default() }
+        Self { worker, pool: pool::Pool::default(), http2: http2::Sessions::default(), draws: RefCell::default() }
+    }
+
+    /// A number by chance.
+    #[must_use]
+    pub fn draw(&self) -> u64 {
+        self.draws.borrow_mut().next()
     }
 
     /// Closes what nobody should use any more.

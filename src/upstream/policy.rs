@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
 
+use super::balance::{Balance, HashKey};
 use crate::model::instance::Health;
 
 /// What holds for every call to one service.
@@ -15,6 +16,12 @@ pub struct Policy {
     pub accept: Vec<Health>,
     /// Which connections are kept.
     pub pool: PoolRules,
+    /// How an instance is picked.
+    pub balance: Balance,
+    /// What `consistent_hash` goes by.
+    pub hash: HashKey,
+    /// How long an instance that comes takes to grow to its full weight.
+    pub slow_start: Duration,
 }
 
 /// How long a call waits.
@@ -58,6 +65,13 @@ impl Default for Policy {
             idle: Duration::from_mins(5),
         };
         let pool = PoolRules { max_idle: 100, idle_timeout: Duration::from_secs(90) };
-        Self { timeout, accept: vec![Health::Passing, Health::Warning], pool }
+        Self {
+            timeout,
+            accept: vec![Health::Passing, Health::Warning],
+            pool,
+            balance: Balance::P2cEwma,
+            hash: HashKey::Ip,
+            slow_start: Duration::ZERO,
+        }
     }
 }

@@ -4,7 +4,10 @@ use crate::support::{Gateway, Origin, PythonOrigin, clients::python};
 
 async fn before(addresses: &[String]) -> Gateway {
     let route = "[[routes]]\nmatch = { path = \"/test.Calls/{*rest}\" }\nservice = \"calls\"\n";
-    Gateway::fixed(&format!("[services.calls]\nprotocol = \"grpc\"\ninstances = {addresses:?}\n{route}")).await
+    Gateway::fixed(&format!(
+        "[services.calls]\nprotocol = \"grpc\"\nbalance = \"round_robin\"\ninstances = {addresses:?}\n{route}"
+    ))
+    .await
 }
 
 /// Plays these cases of `grpc_client.py` with one server.

@@ -10,7 +10,7 @@ async fn a_critical_instance_gets_nothing_and_a_warning_one_is_used() {
     let (a, b) = (Origin::start("a").await, Origin::start("b").await);
     consul.register_checked("web", "a", a.address).await;
     consul.register_checked("web", "b", b.address).await;
-    let gateway = Gateway::start(&consul, "").await;
+    let gateway = Gateway::start(&consul, "[defaults]\nbalance = \"round_robin\"\n").await;
     gateway.until_usable("web", 2).await;
 
     consul.check("a", "fail").await;

@@ -6,6 +6,7 @@
 mod support;
 
 mod admin;
+mod balance;
 mod churn;
 mod clients;
 mod clients_grpc;
@@ -27,6 +28,7 @@ mod routing;
 mod smuggle;
 mod spread;
 mod streams;
+mod switch;
 mod tls;
 mod turns;
 mod upgrade;

@@ -9,7 +9,7 @@ use crate::support::{Consul, Gateway, Origin, PATIENCE, now};
 async fn news_is_in_force_within_milliseconds() {
     let consul = Consul::start().await;
     let (a, b) = (Origin::start("a").await, Origin::start("b").await);
-    let gateway = Gateway::start(&consul, "").await;
+    let gateway = Gateway::start(&consul, "[defaults]\nbalance = \"round_robin\"\n").await;
     let (mut coming, mut leaving) = (Vec::new(), Vec::new());
     // In turns: a service that is there for the first time, and an instance of one that is known.
     for round in 0..40 {

@@ -7,6 +7,8 @@ use serde_json::json;
 
 use crate::support::{Consul, Gateway, Origin};
 
+const EXACT: &str = "[http]\nworkers = 2\n[defaults]\nbalance = \"round_robin\"\n";
+
 /// Each request on a connection of its own, so that all workers get some.
 async fn answers(gateway: &Gateway, count: usize) -> BTreeMap<String, usize> {
     let mut answers = BTreeMap::new();
@@ -24,7 +26,7 @@ async fn turns_are_exact_over_all_workers_and_a_third_instance_shares_at_once() 
     let (a, b, c) = (Origin::start("a").await, Origin::start("b").await, Origin::start("c").await);
     consul.register("web", "a", a.address).await;
     consul.register("web", "b", b.address).await;
-    let gateway = Gateway::start(&consul, "[http]\nworkers = 2\n").await;
+    let gateway = Gateway::start(&consul, EXACT).await;
     gateway.until_usable("web", 2).await;
     assert_eq!(answers(&gateway, 40).await, [("a".into(), 20), ("b".into(), 20)].into());
 
@@ -44,7 +46,7 @@ async fn weights_are_those_of_consul_in_the_health_of_the_moment() {
         });
         consul.put("/v1/agent/service/register", &registration).await;
     }
-    let gateway = Gateway::start(&consul, "[http]\nworkers = 2\n").await;
+    let gateway = Gateway::start(&consul, EXACT).await;
     gateway.until_usable("web", 2).await;
     assert_eq!(answers(&gateway, 40).await, [("a".into(), 30), ("b".into(), 10)].into());
 

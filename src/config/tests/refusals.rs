@@ -175,13 +175,17 @@ fn an_exposure_that_could_serve_nobody_is_refused() {
 #[test]
 fn rules_that_nothing_could_meet_are_refused() {
     refused(&[(
-        "[defaults]\ntimeout.total = '0s'\nbalance = 'p2c_ewma'\naccept = []\n[services.s]\naccept = ['warnin']",
+        "[defaults]\ntimeout.total = '0s'\nbalance = 'p2c'\naccept = []\nhash = 'cookie:'\n\
+         [services.s]\naccept = ['warnin']\nslow_start = '10'",
         &[
             "lictor.toml:2 defaults.timeout.total: `0s` leaves no time at all; give it some, such as `10s`, or leave it out",
-            "lictor.toml:3 defaults.balance: this version knows `round_robin`; got `p2c_ewma`",
+            "lictor.toml:3 defaults.balance: expected `consistent_hash`, `least_request`, `p2c_ewma`, `random` or \
+             `round_robin`; got `p2c`",
             "lictor.toml:4 defaults.accept: no instance could ever be picked; list at least `passing`",
-            "lictor.toml:6 services.s.accept[0]: expected `passing`, `warning`, `critical` or `maintenance`; got `warnin`; \
+            "lictor.toml:5 defaults.hash: expected `ip`, `path`, `header:NAME` or `cookie:NAME`; got `cookie:`",
+            "lictor.toml:7 services.s.accept[0]: expected `passing`, `warning`, `critical` or `maintenance`; got `warnin`; \
              did you mean `warning`?",
+            "lictor.toml:8 services.s.slow_start: `10` has no unit; try `10s`",
         ],
     )]);
 }

@@ -1,5 +1,113 @@
-//! Which member gets the next request. A policy is built with its cluster and holds no observations.
+//! Which member gets the next request. A policy is a file here and a line in the list below; it is built with its
+//! cluster and holds no observations: those are on the endpoints.
 
-mod round_robin;
+mod alias;
+mod key;
+mod view;
 
-pub use round_robin::RoundRobin;
+#[cfg(test)]
+mod stage;
+
+pub use key::HashKey;
+pub use view::{Ask, View};
+
+use super::cluster::Member;
+
+/// A way to choose.
+trait Policy: Sized {
+    /// Gets ready for these members. Those with a weight of 0 are never to be picked.
+    fn build(members: &[Member]) -> Self;
+
+    /// The member for this request; `None` where none may be picked.
+    fn pick(&self, view: &View<'_>) -> Option<usize>;
+}
+
+macro_rules! policies {
+    ($($(#[$doc:meta])* $word:ident: $name:ident,)*) => {
+        $(mod $word;)*
+
+        /// How an instance is picked.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Balance {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Balance {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The word for it in the configuration.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($word),)*
+                }
+            }
+        }
+
+        /// A policy, ready for the members of one cluster.
+        #[derive(Debug)]
+        pub enum Balancer {
+            $($(#[$doc])* $name($word::$name),)*
+        }
+
+        impl Balancer {
+            /// The policy of this name, made ready for these members.
+            #[must_use]
+            pub fn new(balance: Balance, members: &[Member]) -> Self {
+                match balance {
+                    $(Balance::$name => Self::$name(Policy::build(members)),)*
+                }
+            }
+
+            /// The member for this request; `None` where none may be picked.
+            #[inline]
+            #[must_use]
+            pub fn pick(&self, view: &View<'_>) -> Option<usize> {
+                match self {
+                    $(Self::$name(policy) => policy.pick(view),)*
+                }
+            }
+        }
+    };
+}
+
+policies! {
+    /// By a key of the request: the same key, the same instance.
+    consistent_hash: ConsistentHash,
+    /// The one with the fewest requests under way.
+    least_request: LeastRequest,
+    /// Of two, the one that is likely to answer sooner.
+    p2c_ewma: P2cEwma,
+    /// Any.
+    random: Random,
+    /// One after the other.
+    round_robin: RoundRobin,
+}
+
+/// A word that is no policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected `consistent_hash`, `least_request`, `p2c_ewma`, `random` or `round_robin`")]
+pub struct UnknownBalance;
+
+impl std::str::FromStr for Balance {
+    type Err = UnknownBalance;
+
+    fn from_str(word: &str) -> Result<Self, UnknownBalance> {
+        Self::ALL.iter().copied().find(|balance| balance.as_str() == word).ok_or(UnknownBalance)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_policy_is_read_as_it_is_written_and_named_where_another_is() {
+        for &balance in Balance::ALL {
+            assert_eq!(balance.as_str().parse(), Ok(balance));
+            assert!(UnknownBalance.to_string().contains(&format!("`{}`", balance.as_str())));
+        }
+        assert_eq!("p2c".parse::<Balance>(), Err(UnknownBalance));
+    }
+}

@@ -1,5 +1,8 @@
 //! Every member in turn, as often as its weight says, exact over all workers: they share one cursor.
 
+use super::{Policy, View};
+use crate::upstream::cluster::Member;
+
 /// The order of turns: places that index the members.
 #[derive(Debug, Default)]
 pub struct RoundRobin(Vec<u32>);
@@ -10,10 +13,36 @@ const PLACES: u64 = 1024;
 /// The golden ratio's fraction, in parts of 2^32.
 const GOLDEN: u32 = 0x9e37_79b9;
 
+/// Turns in a row that new members may leave out.
+const YIELDED: usize = 32;
+
+impl Policy for RoundRobin {
+    fn build(members: &[Member]) -> Self {
+        Self::new(&members.iter().map(|member| member.weight).collect::<Vec<_>>())
+    }
+
+    #[inline]
+    fn pick(&self, view: &View<'_>) -> Option<usize> {
+        if self.0.is_empty() {
+            return None;
+        }
+        if view.slow_start.is_some() {
+            let mut draws = view.draws();
+            // A turn that a new member leaves out is nobody's: given to who is next, it would be that one's gain.
+            for _ in 0..YIELDED {
+                let member = self.at(view.live.turn());
+                if view.is_usable(member) && !view.yields(member, draws.next()) {
+                    return Some(member);
+                }
+            }
+        }
+        self.pick_from(view.live.turn(), |member| view.is_usable(member))
+    }
+}
+
 impl RoundRobin {
     /// Lays out the turns of members with `weights`; a weight of 0 gets none.
-    #[must_use]
-    pub fn new(weights: &[u32]) -> Self {
+    fn new(weights: &[u32]) -> Self {
         let weights = scaled(weights);
         // Each member's turns lie evenly in the round. Where its first one lies steps by the golden ratio from
         // member to member, so that those with few turns do not stand together.
@@ -27,8 +56,14 @@ impl RoundRobin {
         Self(order)
     }
 
+    /// The member whose turn it is. There has to be one.
+    #[expect(clippy::cast_possible_truncation, reason = "a remainder of a length fits usize")]
+    fn at(&self, turn: u64) -> usize {
+        self.0[(turn % self.0.len() as u64) as usize] as usize
+    }
+
     /// The member whose turn it is, or the next in order that is `usable`.
-    pub fn pick(&self, turn: u64, usable: impl Fn(usize) -> bool) -> Option<usize> {
+    fn pick_from(&self, turn: u64, usable: impl Fn(usize) -> bool) -> Option<usize> {
         let places = self.0.len() as u64;
         let first = turn.checked_rem(places)?;
         #[expect(clippy::cast_possible_truncation, reason = "a remainder of a length fits usize")]
@@ -54,11 +89,14 @@ fn gcd(a: u32, b: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::upstream::balance::{Balance, stage::Stage};
 
     fn turns(weights: &[u32], n: u64) -> Vec<usize> {
         let order = RoundRobin::new(weights);
-        (0..n).filter_map(|turn| order.pick(turn, |_| true)).collect()
+        (0..n).filter_map(|turn| order.pick_from(turn, |_| true)).collect()
     }
 
     #[test]
@@ -105,8 +143,16 @@ mod tests {
     fn an_unusable_member_gives_its_turn_to_the_next() {
         let order = RoundRobin::new(&[1, 1, 1]);
         let (first, second) = (order.0[0] as usize, order.0[1] as usize);
-        assert_eq!(order.pick(0, |i| i != first), Some(second));
-        assert_eq!(order.pick(2, |i| i == first), Some(first));
-        assert_eq!(order.pick(0, |_| false), None);
+        assert_eq!(order.pick_from(0, |i| i != first), Some(second));
+        assert_eq!(order.pick_from(2, |i| i == first), Some(first));
+        assert_eq!(order.pick_from(0, |_| false), None);
+    }
+    #[test]
+    fn a_new_member_takes_from_all_others_alike() {
+        let mut stage = Stage::new(Balance::RoundRobin, &[1, 1, 1]);
+        stage.grow(2, Duration::from_secs(100), Duration::from_secs(50));
+        let [first, second, new] = stage.shares(30_000)[..] else { panic!("three members") };
+        // Half of its weight and a little: 0.55 of 2.55.
+        assert!((new - 0.2157).abs() < 0.01 && (first - second).abs() < 0.01, "{first} {second} {new}");
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     model::instance::{Address, Health, Instance},
     telemetry::metrics::Metrics,
     upstream::{
+        balance::Balance,
         cluster::Rules,
         endpoint::{Endpoint, EndpointKey, Transport},
         policy::Policy,
@@ -64,12 +65,12 @@ impl Stage {
                 datacenter: String::new(),
                 create_index: 0,
             };
-            members.push(Member::new(vec![instance], endpoint, &[Health::Passing]));
+            members.push(Member::new([instance].into(), endpoint, &[Health::Passing]));
             listeners.push(listener);
         }
         let rules = Rules {
             service: "s".into(),
-            policy: policy.into(),
+            policy: Policy { balance: Balance::RoundRobin, ..policy }.into(),
             host: None,
             barred: std::sync::Arc::default(),
             transport: Transport::default(),
@@ -78,11 +79,13 @@ impl Stage {
         let service = Service::new(metrics.service("s"));
         let cluster = Cluster::new(rules, members, Vec::new(), service.into());
         // Whose turn it is first is the order's business.
-        let first = cluster.pick(&[]).unwrap().endpoint.key.address.to_string();
+        let now = Instant::now();
+        let ask = Ask { worker: 0, now, draw: 0, key: None, tried: &[] };
+        let first = cluster.pick(&ask).unwrap().endpoint.key.address.to_string();
         let first = listeners.iter().position(|l| l.local_addr().unwrap().to_string() == first).unwrap();
         listeners.rotate_left(first);
         for _ in 1..instances {
-            cluster.pick(&[]).unwrap();
+            cluster.pick(&ask).unwrap();
         }
         Self { cluster, local: Rc::new(Local::new(0)), instances: listeners }
     }
@@ -99,6 +102,7 @@ impl Stage {
             headers: HeaderMap::new(),
             body,
             aside: Rc::default(),
+            key: None,
         };
         call(&self.cluster, &self.local, request).await
     }

@@ -26,8 +26,9 @@ use super::{
     cluster::{Cluster, Member},
     dial::DialError,
     endpoint::Permit,
-    exchange::{ExchangeError, Progress, judge},
+    exchange::{ExchangeError, judge},
     policy::Timeouts,
+    progress::Progress,
 };
 use crate::{body::Body, model::instance::Address, telemetry::cells::Outcome, wire::Timer};
 
@@ -43,8 +44,12 @@ pub(super) async fn attempt(
     local: &Rc<Local>,
     request: &mut Outbound,
     whole: Option<Instant>,
+    now: Instant,
 ) -> Result<Response<Body>, AttemptError> {
-    let permit = member.endpoint.admit(cluster.live(), local.worker);
+    let mut permit = member.endpoint.admit(cluster.live(), local.worker, now);
+    if whole.is_some() {
+        permit.asked(now);
+    }
     let mut goodbyes = 0;
     loop {
         let broken = match once(cluster, member, local, request, whole).await {
@@ -77,10 +82,11 @@ async fn once(
     let repeatable = request.body.is_empty() && request.method.is_idempotent();
     let place = Sessions::place(local, cluster, &member.endpoint, dial_limit(cluster, whole)).await;
     let (place, kept) = place.map_err(Broken::Dial)?;
-    let opened = Stream::open(place, request, cluster, &member.endpoint.key.address);
+    let started = Instant::now();
+    let opened = Stream::open(place, request, cluster, &member.endpoint.key.address, started);
     // Nothing was sent.
     let mut stream = opened.map_err(|e| Broken::Undone(failed(e)))?;
-    let error = match stream.head(Instant::now(), whole).await {
+    let error = match stream.head(started, whole).await {
         Ok(head) => return Ok((stream, head)),
         Err(Unheard::Stream(e)) => e,
         Err(Unheard::Exchange(e)) => return Err(Broken::Exchange(e)),
@@ -134,6 +140,8 @@ struct Stream {
     timer: Timer,
     is_grpc: bool,
     place: Place,
+    /// When the request last moved, once its answer has come.
+    uploaded: Instant,
 }
 
 /// Why there is no head.
@@ -144,19 +152,25 @@ enum Unheard {
 
 impl Stream {
     /// Sends the head of the request; takes its body only if that goes well.
-    fn open(mut place: Place, request: &mut Outbound, cluster: &Cluster, address: &Address) -> Result<Self, h2::Error> {
+    fn open(
+        mut place: Place,
+        request: &mut Outbound,
+        cluster: &Cluster,
+        address: &Address,
+        uploaded: Instant,
+    ) -> Result<Self, h2::Error> {
         let is_grpc = cluster.transport.protocol.is_grpc();
         let head = head(request, cluster, address, is_grpc);
         let bare = request.body.is_empty();
         let (response, stream) = place.sender.send_request(head, bare)?;
         let upload = Upload::new(stream, std::mem::take(&mut request.body), bare);
-        Ok(Self { response, upload, waits: waits(cluster), timer: Timer::default(), is_grpc, place })
+        Ok(Self { response, upload, waits: waits(cluster), timer: Timer::default(), is_grpc, place, uploaded })
     }
 
     /// Waits for the head of the answer, sending the body meanwhile.
     async fn head(&mut self, started: Instant, whole: Option<Instant>) -> Result<Response<RecvStream>, Unheard> {
         let mut progress = Progress::new(started, whole);
-        std::future::poll_fn(|cx| {
+        let head = std::future::poll_fn(|cx| {
             if let Poll::Ready(Err(e)) = self.upload.poll(cx) {
                 return Poll::Ready(Err(Unheard::Exchange(ExchangeError::Body(e))));
             }
@@ -167,11 +181,14 @@ impl Stream {
             let (deadline, error) = progress.deadline(self.upload.is_done(), &self.waits);
             self.timer.poll(cx, deadline).map(|()| Err(Unheard::Exchange(error)))
         })
-        .await
+        .await;
+        self.uploaded = progress.uploaded;
+        head
     }
 
     /// The answer with this head. Its body reports to the permit when it ends.
-    fn answer(self, head: Response<RecvStream>, permit: Permit) -> Response<Body> {
+    fn answer(self, head: Response<RecvStream>, mut permit: Permit) -> Response<Body> {
+        permit.asked(self.uploaded);
         let (mut head, stream) = head.into_parts();
         head.version = Version::HTTP_11; // what follows knows of no other
         let said = if self.is_grpc { grpc_outcome(&head.headers) } else { None };
@@ -184,6 +201,7 @@ impl Stream {
             permit.report(outcome);
             return Response::from_parts(head, Body::empty());
         }
+        permit.answered();
         let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let body = Body::stream(Answer {
             stream,

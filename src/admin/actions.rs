@@ -1,0 +1,45 @@
+//! What operators may change: an instance is taken out, or put back.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use super::{Admin, problem};
+use crate::control::{News, Switch};
+
+/// `POST /api/services/{service}/instances/{id}/drain`: it finishes what it has and gets nothing new.
+pub async fn drain(State(admin): State<Arc<Admin>>, Path((service, id)): Path<(String, String)>) -> Response {
+    switch(&admin, service, id, true).await
+}
+
+/// `POST /api/services/{service}/instances/{id}/restore`: it is as if nobody had taken it out.
+pub async fn restore(State(admin): State<Arc<Admin>>, Path((service, id)): Path<(String, String)>) -> Response {
+    switch(&admin, service, id, false).await
+}
+
+async fn switch(admin: &Admin, service: String, id: String, drain: bool) -> Response {
+    let (done, result) = oneshot::channel();
+    let shown = json!({ "service": service, "instance": id, "draining": drain });
+    let switch = Switch { service: service.into(), instance: id.into(), drain, done };
+    // Both fail only when the gateway ends.
+    let result = match admin.news.send(News::Switch(switch)).await {
+        Ok(()) => result.await.ok(),
+        Err(_) => None,
+    };
+    match result {
+        Some(Ok(in_flight)) => {
+            let mut shown = shown;
+            shown["in_flight"] = in_flight.into();
+            Json(shown).into_response()
+        }
+        Some(Err(unknown)) => problem(StatusCode::NOT_FOUND, &unknown.to_string()),
+        None => problem(StatusCode::SERVICE_UNAVAILABLE, "the gateway is about to end"),
+    }
+}

@@ -1,0 +1,218 @@
+//! The same key goes to the same member, as long as that one is there and not overloaded; when one of n members leaves
+//! or comes, about 1/n of the keys move, and no others.
+//!
+//! Members lie at many places of a ring each, and a key has the next one on it. One that has more than its part of all
+//! requests under way gives to who comes next.
+//! Sources: Karger, "Consistent Hashing and Random Trees"; Mirrokni, "Consistent Hashing with Bounded Loads".
+
+use super::{Policy, View, key::hash, view::requests};
+use crate::upstream::{
+    cluster::Member,
+    draws::{GOLDEN, mix, place},
+};
+
+/// The ring.
+#[derive(Debug)]
+pub struct ConsistentHash {
+    /// Places in order, each with its member.
+    points: Vec<(u64, u32)>,
+    /// For each part of the ring, the first of its places.
+    parts: Vec<u32>,
+    weight: f64,
+}
+
+/// Places of a member of usual weight, where there are not too many members for that.
+const PLACES: usize = 512;
+/// All places, beyond which members get fewer, …
+const ALL: usize = 65_536;
+/// … but not fewer than this.
+const FEWEST: usize = 16;
+/// The most that a member may have under way, in parts of what the weights would give it.
+const BOUND: f64 = 1.25;
+/// So few requests under way are never too many: else not even two with one key would go the same way.
+const FREE: f64 = 4.0;
+
+impl Policy for ConsistentHash {
+    fn build(members: &[Member]) -> Self {
+        let weighty: Vec<_> = (0_u32..).zip(members).filter(|(_, member)| member.weight > 0).collect();
+        let weight: u64 = weighty.iter().map(|(_, member)| u64::from(member.weight)).sum();
+        let count = weighty.len().max(1);
+        // Both in powers of two: one member more, or another weight, hardly ever changes the places of the others.
+        let places = (ALL / count.next_power_of_two()).clamp(FEWEST, PLACES) as u64;
+        let usual = weight.div_ceil(count as u64).next_power_of_two();
+        let mut points = Vec::with_capacity(count * usize::try_from(places).unwrap_or(FEWEST));
+        for (i, member) in weighty {
+            let start = hash(member.endpoint.key.address.to_string().as_bytes());
+            let mine = (u64::from(member.weight) * places / usual).max(1);
+            points.extend((0..mine).map(|k| (mix(start.wrapping_add(k.wrapping_mul(GOLDEN))), i)));
+        }
+        points.sort_unstable();
+        let mut parts = Vec::with_capacity(points.len());
+        for (at, &(point, _)) in (0_u32..).zip(&points) {
+            let reached = place(point, points.len());
+            parts.resize(parts.len().max(reached + 1), at);
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a sum of weights, for proportions")]
+        let weight = weight as f64;
+        Self { points, parts, weight }
+    }
+
+    #[inline]
+    fn pick(&self, view: &View<'_>) -> Option<usize> {
+        let key = view.ask.key.unwrap_or_else(|| view.draws().next());
+        let all = requests(view.live.cells.in_flight()) + 1.0;
+        let first = self.find(key);
+        let (early, late) = self.points.split_at(first);
+        let mut spare = None;
+        for &(_, member) in late.iter().chain(early) {
+            let member = member as usize;
+            if spare == Some(member) || !view.is_usable(member) {
+                continue;
+            }
+            // A new member takes its keys one by one, each once.
+            let yields = view.slow_start.is_some() && view.yields(member, mix(key));
+            if !yields && !self.is_full(view, member, all) {
+                return Some(member);
+            }
+            spare = spare.or(Some(member));
+        }
+        spare
+    }
+}
+
+impl ConsistentHash {
+    /// The first place at or after the key's. The part of the ring tells where to look.
+    #[inline]
+    fn find(&self, key: u64) -> usize {
+        let start = self.parts.get(place(key, self.points.len())).map_or(self.points.len(), |&at| at as usize);
+        let at = self.points[start..].iter().position(|&(point, _)| point >= key);
+        at.map_or(0, |at| start + at)
+    }
+
+    #[inline]
+    fn is_full(&self, view: &View<'_>, member: usize, all: f64) -> bool {
+        let under_way = requests(view.members[member].endpoint.cells().in_flight());
+        under_way >= FREE && under_way >= (BOUND * all * f64::from(view.members[member].weight) / self.weight).ceil()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::upstream::balance::{Balance, stage::Stage};
+
+    const KEYS: u64 = 20_000;
+
+    fn homes(stage: &Stage) -> Vec<String> {
+        (0..KEYS).map(|key| stage.address(stage.pick_key(hash(&key.to_be_bytes())).unwrap())).collect()
+    }
+
+    fn moved(before: &[String], after: &[String]) -> f64 {
+        let moved = before.iter().zip(after).filter(|(before, after)| before != after).count();
+        f64::from(u32::try_from(moved).unwrap()) / 20_000.0
+    }
+
+    #[test]
+    fn keys_are_shared_by_weight() {
+        for weights in [&[1, 1, 1][..], &[3, 1], &[100, 50, 50], &[1; 20]] {
+            let stage = Stage::new(Balance::ConsistentHash, weights);
+            let homes = homes(&stage);
+            let total: u32 = weights.iter().sum();
+            for (i, &weight) in weights.iter().enumerate() {
+                let share = moved(&homes, &vec![stage.address(i); homes.len()]);
+                let want = f64::from(weight) / f64::from(total);
+                assert!(((1.0 - share) / want - 1.0).abs() < 0.25, "{} instead of {want} of {weights:?}", 1.0 - share);
+            }
+        }
+    }
+
+    #[test]
+    fn when_one_of_n_leaves_its_keys_alone_move() {
+        for n in [2, 3, 10, 100] {
+            let all = Stage::new(Balance::ConsistentHash, &vec![1; n]);
+            let mut weights = vec![1; n];
+            weights[n / 2] = 0;
+            let rest = Stage::new(Balance::ConsistentHash, &weights);
+            let (before, after) = (homes(&all), homes(&rest));
+            let gone = all.address(n / 2);
+            assert!(before.iter().zip(&after).all(|(before, after)| before == after || *before == gone), "{n}");
+            let share = moved(&before, &after);
+            assert!(share * f64::from(u32::try_from(n).unwrap()) < 1.35, "{share} of {n}");
+            // The same, seen the other way: one that comes takes its part and moves nothing else.
+            assert!(share > 0.0);
+        }
+    }
+
+    #[test]
+    fn a_key_whose_member_cannot_be_had_goes_to_one_other_and_comes_back() {
+        let stage = Stage::new(Balance::ConsistentHash, &[1; 5]);
+        for key in 0..200 {
+            let key = mix(key);
+            let home = stage.pick_key(key).unwrap();
+            stage.drain(home);
+            let other = stage.pick_key(key).unwrap();
+            assert!(other != home && stage.pick_key(key) == Some(other));
+            stage.restore(home);
+            assert_eq!(stage.pick_key(key), Some(home));
+        }
+    }
+
+    #[test]
+    fn nobody_gets_far_more_than_its_part_of_what_is_under_way_even_with_one_key() {
+        for (weights, count) in [(&[1, 1, 1, 1][..], 100_u32), (&[3, 1], 80)] {
+            let stage = Stage::new(Balance::ConsistentHash, weights);
+            let total: u32 = weights.iter().sum();
+            let mut permits = Vec::new();
+            let mut under_way = vec![0_u32; weights.len()];
+            for _ in 0..count {
+                let member = stage.pick_key(42).unwrap();
+                permits.push(stage.admit(member, 0));
+                under_way[member] += 1;
+            }
+            for (&n, &weight) in under_way.iter().zip(weights) {
+                let most = 1.25 * f64::from(count) * f64::from(weight) / f64::from(total);
+                assert!(f64::from(n) <= most.ceil(), "{under_way:?} of {weights:?}");
+            }
+            drop(permits);
+            let home = stage.pick_key(42);
+            let _few: Vec<_> = (0..3).map(|_| stage.admit(home.unwrap(), 0)).collect();
+            assert_eq!(stage.pick_key(42), home);
+        }
+    }
+
+    #[test]
+    fn requests_without_a_key_go_anywhere() {
+        let stage = Stage::new(Balance::ConsistentHash, &[1, 1, 1]);
+        assert!(stage.shares(10_000).iter().all(|share| (share - 1.0 / 3.0).abs() < 0.1));
+    }
+
+    #[test]
+    fn a_new_member_takes_its_keys_one_by_one() {
+        let grown = Stage::new(Balance::ConsistentHash, &[1, 1, 1]);
+        let end = homes(&grown);
+        let mut last = 0.0;
+        let mut before: Option<Vec<String>> = None;
+        for percent in [0, 30, 60, 100] {
+            let mut stage = Stage::new(Balance::ConsistentHash, &[1, 1, 1]);
+            stage.grow(2, Duration::from_secs(100), Duration::from_secs(percent));
+            let now = homes(&stage);
+            let share = 1.0 - moved(&now, &vec![stage.address(2); now.len()]);
+            assert!(share > last, "{share} after {last}");
+            last = share;
+            // Who has moved to it stays with it.
+            let new = stage.address(2);
+            let back = |before: &Vec<String>| before.iter().zip(&now).any(|(was, is)| *was == new && *is != new);
+            assert!(!before.as_ref().is_some_and(back));
+            before = Some(now);
+        }
+        assert_eq!(before, Some(end));
+    }
+
+    #[test]
+    fn a_ring_without_members_gives_nobody() {
+        assert_eq!(Stage::new(Balance::ConsistentHash, &[]).pick_key(1), None);
+        assert_eq!(Stage::new(Balance::ConsistentHash, &[0]).pick_key(1), None);
+    }
+}

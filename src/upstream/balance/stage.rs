@@ -1,0 +1,158 @@
+//! Clusters for the tests of policies: members that nobody listens at, seeds that are always the same.
+
+use std::{cell::RefCell, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{Ask, Balance};
+use crate::{
+    model::instance::{Address, Health, Instance},
+    telemetry::{cells::Outcome, metrics::Metrics},
+    upstream::{
+        cluster::{Cluster, Member, Rules},
+        draws::Draws,
+        endpoint::{Endpoint, EndpointKey, Permit, Transport},
+        policy::Policy,
+        service::Service,
+    },
+};
+
+/// Members of these weights at `10.0.0.1` and on.
+pub fn members(weights: &[u32]) -> Vec<Member> {
+    let metrics = Metrics::new(2);
+    (1_u32..).zip(weights).map(|(n, &weight)| member(&metrics, n, weight)).collect()
+}
+
+fn member(metrics: &Metrics, n: u32, weight: u32) -> Member {
+    let ip = std::net::Ipv4Addr::from(0x0a00_0000 + n);
+    let address = Address::Ip((ip, 80).into());
+    let name = address.to_string();
+    let key = EndpointKey {
+        service: "s".into(),
+        id: name.as_str().into(),
+        address: address.clone(),
+        transport: Transport::default(),
+    };
+    let instance = Instance {
+        id: name.as_str().into(),
+        address,
+        health: Health::Passing,
+        weight,
+        tags: Vec::new(),
+        meta: std::collections::BTreeMap::new(),
+        datacenter: String::new(),
+        create_index: 0,
+    };
+    let endpoint = Arc::new(Endpoint::new(key, metrics.instance("s", &name)));
+    Member::new([instance].into(), endpoint, &[Health::Passing])
+}
+
+/// A cluster, and the requests that ask it.
+pub struct Stage {
+    cluster: Cluster,
+    balance: Balance,
+    now: Instant,
+    draws: RefCell<Draws>,
+}
+
+impl Stage {
+    /// A cluster of members with these weights.
+    pub fn new(balance: Balance, weights: &[u32]) -> Self {
+        let policy = Policy { balance, ..Policy::default() };
+        let cluster = cluster(policy, members(weights));
+        Self { cluster, balance, now: Instant::now(), draws: Draws::seeded(1).into() }
+    }
+
+    /// Makes a member new: it came `since` ago and takes `whole` to grow.
+    pub fn grow(&mut self, member: usize, whole: Duration, since: Duration) {
+        let mut members = self.cluster.members.clone();
+        members[member].came = Some(self.now);
+        let policy = Policy { balance: self.balance, slow_start: whole, ..Policy::default() };
+        self.cluster = cluster(policy, members);
+        self.now += since;
+    }
+
+    /// The member for one request that was not tried at these.
+    pub fn pick(&self, tried: &[u64]) -> Option<usize> {
+        self.ask(None, tried)
+    }
+
+    /// The member for a request with this key.
+    pub fn pick_key(&self, key: u64) -> Option<usize> {
+        self.ask(Some(key), &[])
+    }
+
+    fn ask(&self, key: Option<u64>, tried: &[u64]) -> Option<usize> {
+        let draw = self.draws.borrow_mut().next();
+        let now = self.now.max(Instant::now());
+        let picked = self.cluster.pick(&Ask { worker: 0, now, draw, key, tried })?;
+        self.cluster.members.iter().position(|member| member.endpoint.serial == picked.endpoint.serial)
+    }
+
+    /// The part of so many requests that each member gets, one after the other, to a hundredth.
+    pub fn shares(&self, count: u32) -> Vec<f64> {
+        let mut counts = vec![0_u32; self.cluster.members.len()];
+        for _ in 0..count {
+            if let Some(member) = self.pick(&[]) {
+                counts[member] += 1;
+            }
+        }
+        counts.into_iter().map(|n| (f64::from(n) / f64::from(count) * 100.0).round() / 100.0).collect()
+    }
+
+    /// How many of so many requests that do not end each member gets.
+    pub fn crowd(&self, count: usize) -> Vec<u32> {
+        let mut under_way = vec![0_u32; self.cluster.members.len()];
+        let mut permits = Vec::new();
+        for _ in 0..count {
+            let member = self.pick(&[]).unwrap();
+            under_way[member] += 1;
+            permits.push(self.admit(member, 0));
+        }
+        under_way
+    }
+
+    /// A request on its way to a member.
+    pub fn admit(&self, member: usize, worker: usize) -> Permit {
+        self.cluster.members[member].endpoint.admit(self.cluster.live(), worker, Instant::now())
+    }
+
+    /// A request to a member that ends so after so long, by the paused clock.
+    pub async fn answer(&self, member: usize, took: Duration, outcome: Outcome) {
+        let permit = self.admit(member, 0);
+        tokio::time::advance(took).await;
+        permit.report(outcome);
+    }
+
+    /// Takes a member out.
+    pub fn drain(&self, member: usize) {
+        self.cluster.members[member].endpoint.set_draining(true);
+    }
+
+    /// Puts it back.
+    pub fn restore(&self, member: usize) {
+        self.cluster.members[member].endpoint.set_draining(false);
+    }
+
+    /// Where a member is.
+    pub fn address(&self, member: usize) -> String {
+        self.cluster.members[member].endpoint.key.address.to_string()
+    }
+
+    /// The serial of a member's endpoint.
+    pub fn serial(&self, member: usize) -> u64 {
+        self.cluster.members[member].endpoint.serial
+    }
+}
+
+fn cluster(policy: Policy, members: Vec<Member>) -> Cluster {
+    let rules = Rules {
+        service: "s".into(),
+        policy: policy.into(),
+        host: None,
+        barred: Arc::default(),
+        transport: Transport::default(),
+        tls: None,
+    };
+    Cluster::new(rules, members, Vec::new(), Service::new(Metrics::new(2).service("s")).into())
+}

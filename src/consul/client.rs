@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use reqwest::{Certificate, Identity, RequestBuilder, Response, StatusCode, header::HeaderMap, redirect, retry};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
     Observe, cursor,
@@ -11,6 +11,7 @@ use super::{
     gate::{Agent, Gate, Probe},
     settings::{Consistency, Place, Settings},
     token::Token,
+    watch::Fresh,
     wire::Read,
 };
 
@@ -26,6 +27,17 @@ pub struct Client {
     token: Token,
     observe: Arc<dyn Observe>,
     gate: Gate,
+}
+
+/// How a question that is asked once stands to those that are asked without having heard news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// There is reason enough to ask.
+    Free,
+    /// It is asked now, and the others wait longer for it.
+    Charged,
+    /// It waits as they do.
+    Waits,
 }
 
 /// What is asked.
@@ -64,6 +76,38 @@ impl Client {
     /// Waits until the agent's trouble is another than `known`.
     pub async fn agent_changes(&self, known: &Agent) -> Agent {
         self.gate.change(known.trouble()).await
+    }
+
+    /// Asks once for what is known now. While the agent is away, this waits for its return.
+    ///
+    /// # Errors
+    /// No answer that could be understood, while the agent is well.
+    pub async fn read<R: Read>(&self, question: &Question, reader: &R, turn: Turn) -> Result<Fresh<R::Answer>, Error> {
+        loop {
+            let returns = self.gate.well(None, self).await;
+            match turn {
+                Turn::Free => {}
+                Turn::Charged => self.gate.budget.charge(),
+                Turn::Waits => self.gate.budget.wait(1).await,
+            }
+            let error = match self.ask(question, None, reader).await {
+                Ok((answer, index)) => return Ok(Fresh { answer, index }),
+                Err(error) => error,
+            };
+            if !error.casts_doubt() || self.gate.well(Some(Instant::now()), self).await == returns {
+                return Err(error);
+            }
+        }
+    }
+
+    /// How often the agent has returned.
+    pub fn returns(&self) -> u64 {
+        self.gate.returns()
+    }
+
+    /// Waits until the agent has returned more often than this.
+    pub async fn returned(&self, before: u64) {
+        self.gate.returned(before).await;
     }
 
     /// Asks once. With `index`, the agent answers when there is something newer, or the wait is over.

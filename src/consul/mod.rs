@@ -2,6 +2,7 @@
 //!
 //! - `client` asks one question and reads one answer;
 //! - `watch` asks the same question again and again, by the rules of blocking queries (`cursor`);
+//! - `wire` reads the answers: whole lists of one service, and marks that tell whose lists have changed;
 //! - `pace` and `gate` keep all watches together from hurting an agent that is in trouble.
 
 mod client;
@@ -21,7 +22,8 @@ mod token;
 mod watch;
 pub mod wire;
 
-pub use client::{Client, Question};
+pub use client::{Client, Question, Turn};
+pub use cursor::Cursor;
 pub use error::Error;
 pub use gate::Agent;
 pub use settings::{Consistency, Settings};

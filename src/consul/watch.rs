@@ -24,6 +24,11 @@ pub struct Watch<R: Read> {
     reader: R,
     cursor: Cursor,
     last: Option<R::Answer>,
+    /// The index of the last answer, and the one that it was asked with.
+    index: u64,
+    asked: u64,
+    /// Whether another index is worth telling with the same answer.
+    wakes: bool,
     reason: Reason,
     /// What its last answer was, if it was none.
     failed: Option<Kind>,
@@ -73,12 +78,29 @@ impl<R: Read> Watch<R> {
             reader,
             cursor: Cursor::default(),
             last: None,
+            index: 0,
+            asked: 0,
+            wakes: false,
             reason: Reason::Free,
             failed: None,
             told: None,
             news: Pace::new(NEWS_AT_ONCE, NEWS_INTERVAL),
             idle: Pace::new(IDLE_AT_ONCE, IDLE_INTERVAL),
         }
+    }
+
+    /// The same for what many rely on to hear that something has changed: not more than four times a second. With
+    /// `wakes`, an answer of which only the index is another is told too.
+    #[must_use]
+    pub fn for_many(mut self, wakes: bool) -> Self {
+        self.wakes = wakes;
+        self.news = Pace::new(1, MANY_INTERVAL);
+        self
+    }
+
+    /// Says that the last answer, of which only the index was another, was told for nothing.
+    pub fn vain(&mut self) {
+        self.reason = Reason::Nothing(self.asked);
     }
 
     /// The next answer that says something new. An answer with an error in it leaves the last one in force.
@@ -98,10 +120,16 @@ impl<R: Read> Watch<R> {
                     if self.failed.take().is_some() {
                         self.client.gate().recovers();
                     }
+                    let moved = std::mem::replace(&mut self.index, index) != index;
+                    self.asked = block.unwrap_or(0);
                     if self.last.as_ref() != Some(&answer) {
                         self.last = Some(answer.clone());
                         self.reason = Reason::News;
                         self.client.gate().hears(index);
+                        return Ok(Fresh { answer, index });
+                    }
+                    if self.wakes && moved {
+                        self.reason = Reason::News;
                         return Ok(Fresh { answer, index });
                     }
                     let kept = block.is_some() && began.elapsed() >= self.client.wait();
@@ -202,6 +230,7 @@ impl<R: Read> Drop for Watch<R> {
 /// 50 a second at most: 10 at once, and 40 more in the second after.
 const NEWS_AT_ONCE: u32 = 10;
 const NEWS_INTERVAL: Duration = Duration::from_millis(25);
+const MANY_INTERVAL: Duration = Duration::from_millis(250);
 const IDLE_AT_ONCE: u32 = 2;
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 const SPREAD: Duration = Duration::from_millis(500);

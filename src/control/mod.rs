@@ -103,6 +103,7 @@ pub fn wanted(config: &Config) -> Wanted {
         expose_tag: config.expose.as_ref().map(|expose| expose.tag.clone()),
         taken: config.services.keys().cloned().collect(),
         deny: config.consul.as_ref().map(|consul| consul.deny.clone()).unwrap_or_default(),
+        max_watches: config.consul.as_ref().map_or(0, |consul| consul.max_watches),
     }
 }
 
@@ -241,25 +242,22 @@ impl Control {
     /// What was told stays. An answer, if only an error, is enough not to wait for a better one at the start.
     fn failed(&mut self, part: Part, error: &consul::Error) {
         let event = Event::new("consul_failed", error.causes());
+        self.events.publish(if let Part::Service(service) = &part { event.service(service) } else { event });
+        if !error.reachable() {
+            return;
+        }
         match part {
+            // While it has no leader nothing else is asked, so this is the answer to all.
             Part::Agent => {
-                self.events.publish(event);
-                // While it has no leader nothing else is asked, so this is the answer to all.
-                if error.reachable() {
-                    self.catalog_answered = true;
-                    self.answered.extend(self.config.services.keys().cloned());
-                }
+                self.catalog_answered = true;
+                self.answered.extend(self.config.services.keys().cloned());
             }
-            Part::Catalog => {
-                self.catalog_answered |= error.reachable();
-                self.events.publish(event);
+            Part::Catalog => self.catalog_answered = true,
+            Part::Checks => {}
+            Part::Shared => {
+                self.answered.extend(self.config.services.keys().cloned().chain(self.exposures.services()));
             }
-            Part::Service(service) => {
-                self.events.publish(event.service(&service));
-                if error.reachable() {
-                    self.answered.insert(service);
-                }
-            }
+            Part::Service(service) => drop(self.answered.insert(service)),
         }
     }
 

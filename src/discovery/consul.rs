@@ -14,12 +14,13 @@ use tokio::{
 
 use super::{
     Change, Part, Query, Unreadable, Wanted, health,
-    plan::{Cause, Plan},
+    plan::{Cause, Plan, Watched},
+    sharing::{self, Heard, Order},
 };
 use crate::{
     consul::{
         Agent, Client, Error, Fresh, Watch,
-        wire::{Catalog, Health, Instances, Read},
+        wire::{Catalog, Health, Instances, Read, Services},
     },
     model::name::ServiceName,
 };
@@ -46,6 +47,7 @@ pub async fn run(client: Arc<Client>, mut wanted: watch::Receiver<Wanted>, told:
                 let now = wanted.borrow_and_update().clone();
                 watching.want(now).await
             }
+            Some(heard) = hear(&mut watching.sharing) => watching.hear(heard).await,
             Some(step) = watching.steps.join_next() => match step {
                 Ok(step) => watching.take(step).await,
                 Err(error) if error.is_cancelled() => Ok(()),
@@ -67,7 +69,13 @@ struct Watching {
     /// Which services carry the tag, and Consul's index of it; `None`: not known yet.
     carriers: Option<Fresh<BTreeSet<String>>>,
     catalog: Option<Live>,
+    /// What the catalog last said.
+    listed: Option<Fresh<Services>>,
     services: BTreeMap<ServiceName, Service>,
+    /// All services that have no watch of their own.
+    sharing: Option<Sharing>,
+    /// Entries that could not be read, by service.
+    unreadable: BTreeMap<ServiceName, Vec<Unreadable>>,
     /// Each watch has one step under way: it ends with an answer, which is told before the next step begins.
     steps: JoinSet<Step>,
     /// Tells a watch from one that had its place before.
@@ -95,13 +103,32 @@ struct Service {
     live: Live,
     query: Query,
     cause: Cause,
-    unreadable: Vec<Unreadable>,
+}
+
+/// Those that share.
+struct Sharing {
+    services: Watched,
+    orders: mpsc::UnboundedSender<Order>,
+    heard: mpsc::Receiver<Heard>,
+    /// Whether the catalog's index rises for a reason, so far as is known.
+    trusted: bool,
+    _live: Live,
+}
+
+/// What is heard of those that share. No end, for that is told as the end of its step.
+async fn hear(sharing: &mut Option<Sharing>) -> Option<Heard> {
+    match sharing {
+        Some(sharing) => sharing.heard.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// What a step came to.
 enum Step {
     Catalog(Told<Catalog>),
     Service(ServiceName, Told<Health>),
+    /// Nobody listens to those that share any more.
+    Sharing,
 }
 
 struct Told<R: Read> {
@@ -112,8 +139,19 @@ struct Told<R: Read> {
 
 impl Watching {
     fn new(client: Arc<Client>, told: mpsc::Sender<Change>, wanted: Wanted) -> Self {
-        let (services, steps) = (BTreeMap::new(), JoinSet::new());
-        Self { client, told, wanted, carriers: None, catalog: None, services, steps, begun: 0 }
+        Self {
+            client,
+            told,
+            wanted,
+            carriers: None,
+            catalog: None,
+            listed: None,
+            services: BTreeMap::new(),
+            sharing: None,
+            unreadable: BTreeMap::new(),
+            steps: JoinSet::new(),
+            begun: 0,
+        }
     }
 
     /// Takes in what is wanted from now on.
@@ -133,28 +171,35 @@ impl Watching {
     /// Ends all watches.
     fn forget(&mut self) {
         self.services.clear();
+        self.sharing = None;
         self.catalog = None;
+        self.unreadable.clear();
     }
 
     /// Starts and ends watches as the plan has it, and tells what is exposed.
     async fn follow(&mut self) -> Result<(), Deaf> {
-        if self.wanted.expose_tag.is_some() && self.catalog.is_none() {
-            let watch = Watch::new(self.client.clone(), Catalog::question(), Catalog);
-            let number = self.number();
-            self.catalog = Some(self.step(number, watch, Step::Catalog));
-        }
         let nobody = BTreeSet::new();
-        let plan = Plan::new(&self.wanted, self.carriers.as_ref().map_or(&nobody, |fresh| &fresh.answer));
+        let mut plan = Plan::new(&self.wanted, self.carriers.as_ref().map_or(&nobody, |fresh| &fresh.answer));
+        let exposes = self.wanted.expose_tag.is_some();
+        let shared = plan.share(self.wanted.max_watches, exposes, |name| self.services.contains_key(name));
         self.services.retain(|name, service| {
             plan.watched.get(name).is_some_and(|(query, cause)| (query, cause) == (&service.query, &service.cause))
         });
+        self.unreadable.retain(|name, _| plan.watched.contains_key(name) || shared.contains_key(name));
+        self.share(shared);
+        if (exposes || self.sharing.is_some()) && self.catalog.is_none() {
+            let watch = Watch::new(self.client.clone(), Catalog::question(), Catalog);
+            let watch = if self.sharing.is_some() { watch.for_many(true) } else { watch };
+            let number = self.number();
+            self.catalog = Some(self.step(number, watch, Step::Catalog));
+        }
         for (name, (query, cause)) in plan.watched {
             if !self.services.contains_key(&name) {
                 let question = Health::question(&query.consul, query.tag.as_deref());
                 let watch = Watch::new(self.client.clone(), question, Health);
                 let (number, ours) = (self.number(), name.clone());
                 let live = self.step(number, watch, |told| Step::Service(ours, told));
-                self.services.insert(name, Service { live, query, cause, unreadable: Vec::new() });
+                self.services.insert(name, Service { live, query, cause });
             }
         }
         match &self.carriers {
@@ -166,22 +211,77 @@ impl Watching {
         }
     }
 
+    /// Has these share.
+    fn share(&mut self, services: Watched) {
+        if services.is_empty() != self.sharing.is_none() {
+            self.sharing = None;
+            self.catalog = None; // what it has to tell is another from now on
+        }
+        if services.is_empty() {
+            return;
+        }
+        if self.sharing.is_none() {
+            let (orders, ordered) = mpsc::unbounded_channel();
+            let (telling, heard) = mpsc::channel(HEARD);
+            let run = sharing::run(self.client.clone(), ordered, telling);
+            let step = self.steps.spawn(async move {
+                run.await;
+                Step::Sharing
+            });
+            let live = Live { number: self.number(), step };
+            self.sharing = Some(Sharing { services: Watched::new(), orders, heard, trusted: true, _live: live });
+        }
+        let Some(sharing) = &mut self.sharing else { return };
+        if sharing.services != services {
+            sharing.services.clone_from(&services);
+            // An error means that it has ended, which is told as the end of its step.
+            let _ = sharing.orders.send(Order::Share(services));
+        }
+    }
+
+    fn order(&self, order: Order) {
+        if let Some(sharing) = &self.sharing {
+            let _ = sharing.orders.send(order); // see above
+        }
+    }
+
+    /// Takes in what is heard of those that share.
+    async fn hear(&mut self, heard: Heard) -> Result<(), Deaf> {
+        match heard {
+            Heard::List(name, fresh) => self.list(name, fresh).await,
+            Heard::Failed(part, error) => self.tell(Change::Failed { part, error }).await,
+            Heard::Trusted(trusted) => {
+                if let Some(sharing) = &mut self.sharing {
+                    sharing.trusted = trusted;
+                }
+                Ok(())
+            }
+        }
+    }
+
     /// Takes in what a watch came to, and has it go on.
     async fn take(&mut self, step: Step) -> Result<(), Deaf> {
         match step {
             Step::Catalog(told) => self.catalog(told).await,
             Step::Service(name, told) => self.service(name, told).await,
+            Step::Sharing => Ok(()),
         }
     }
 
     async fn catalog(&mut self, told: Told<Catalog>) -> Result<(), Deaf> {
-        let Told { number, watch, outcome } = told;
+        let Told { number, mut watch, outcome } = told;
         if self.catalog.as_ref().is_none_or(|live| live.number != number) {
             return Ok(());
+        }
+        let same = outcome.as_ref().is_ok_and(|now| self.listed.as_ref().is_some_and(|was| was.answer == now.answer));
+        if same && self.sharing.as_ref().is_some_and(|sharing| !sharing.trusted) {
+            watch.vain();
         }
         self.catalog = Some(self.step(number, watch, Step::Catalog));
         match outcome {
             Ok(Fresh { answer, index }) => {
+                self.wake(&answer, index);
+                self.listed = Some(Fresh { answer: answer.clone(), index });
                 let Some(tag) = &self.wanted.expose_tag else { return Ok(()) };
                 let carriers =
                     answer.into_iter().filter(|(_, tags)| tags.contains(tag)).map(|(name, _)| name).collect();
@@ -189,8 +289,23 @@ impl Watching {
                 self.carriers = Some(Fresh { answer: carriers, index });
                 if known { Ok(()) } else { self.follow().await }
             }
-            Err(error) => self.tell(Change::Failed { part: Part::Catalog, error }).await,
+            Err(error) => {
+                self.order(Order::Blind);
+                self.tell(Change::Failed { part: Part::Catalog, error }).await
+            }
         }
+    }
+
+    /// Tells those that share that something has changed.
+    fn wake(&self, now: &Services, index: u64) {
+        if self.sharing.is_none() {
+            return;
+        }
+        let nothing = Services::new();
+        let (was, anew) = self.listed.as_ref().map_or((&nothing, false), |was| (&was.answer, index < was.index));
+        let other = |name: &&String| was.get(*name) != now.get(*name);
+        let names: BTreeSet<_> = was.keys().chain(now.keys()).filter(other).cloned().collect();
+        self.order(Order::Woke { names: names.into_iter().collect(), anew });
     }
 
     async fn service(&mut self, name: ServiceName, told: Told<Health>) -> Result<(), Deaf> {
@@ -203,19 +318,25 @@ impl Watching {
         let Some(service) = self.services.get_mut(&name) else { return Ok(()) };
         service.live = live;
         match outcome {
-            Ok(Fresh { answer, index }) => {
-                let update = health::update(&name, &answer, &self.wanted.deny);
-                let Instances { unreadable, .. } = answer;
-                let worth_telling = service.unreadable != unreadable && !unreadable.is_empty();
-                service.unreadable.clone_from(&unreadable);
-                self.tell(Change::Instances { update, index }).await?;
-                if worth_telling {
-                    self.tell(Change::Unreadable { service: name, entries: unreadable }).await?;
-                }
-                Ok(())
-            }
+            Ok(fresh) => self.list(name, fresh).await,
             Err(error) => self.tell(Change::Failed { part: Part::Service(name), error }).await,
         }
+    }
+
+    /// Tells one service's list.
+    async fn list(&mut self, name: ServiceName, fresh: Fresh<Instances>) -> Result<(), Deaf> {
+        let Fresh { answer, index } = fresh;
+        let update = health::update(&name, &answer, &self.wanted.deny);
+        self.tell(Change::Instances { update, index }).await?;
+        let entries = answer.unreadable;
+        if entries.is_empty() {
+            self.unreadable.remove(&name);
+            return Ok(());
+        }
+        if self.unreadable.insert(name.clone(), entries.clone()).as_ref() == Some(&entries) {
+            return Ok(());
+        }
+        self.tell(Change::Unreadable { service: name, entries }).await
     }
 
     fn number(&mut self) -> u64 {
@@ -244,3 +365,6 @@ impl Watching {
         self.told.send(change).await.map_err(|_| Deaf)
     }
 }
+
+/// What may be heard and not yet told.
+const HEARD: usize = 64;

@@ -78,6 +78,7 @@ fn wanted(services: &[&str]) -> Wanted {
         taken: services.iter().map(|&s| s.into()).collect(),
         expose_tag: Some("lictor".into()),
         deny: Vec::new(),
+        max_watches: 64,
     }
 }
 

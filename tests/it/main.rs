@@ -20,6 +20,7 @@ mod http2;
 mod http2_hostile;
 mod identity;
 mod leaving;
+mod many;
 mod message;
 mod news;
 mod reload;

@@ -139,6 +139,34 @@ impl Consul {
         self.put(&format!("/v1/agent/check/{state}/service:{id}"), &Value::Null).await;
     }
 
+    /// Registers many instances at once, by service and id, on a node that has no agent and no checks.
+    pub async fn register_many(&self, node: &str, instances: &[(String, String, SocketAddr)]) {
+        let at = json!({ "Verb": "set", "Node": { "Node": node, "Address": "127.0.0.1" } });
+        let mut operations = vec![json!({ "Node": at })];
+        operations.extend(instances.iter().map(|(service, id, address)| {
+            let service = json!({
+                "ID": id, "Service": service, "Address": address.ip(), "Port": address.port(), "Tags": ["lictor"],
+            });
+            json!({ "Service": { "Verb": "set", "Node": node, "Service": service } })
+        }));
+        // The most that one transaction may have.
+        for some in operations.chunks(64) {
+            self.put("/v1/txn", &some.into()).await;
+        }
+    }
+
+    /// Sets a check of an instance of such a node, or of the node itself: `passing`, `warning` or `critical`.
+    pub async fn check_on(&self, node: &str, id: &str, status: &str) {
+        let check = json!({ "CheckID": format!("c:{id}"), "Name": "c", "ServiceID": id, "Status": status });
+        let body = json!({ "Node": node, "Address": "127.0.0.1", "SkipNodeUpdate": true, "Check": check });
+        self.put("/v1/catalog/register", &body).await;
+    }
+
+    /// Takes an instance of such a node away.
+    pub async fn deregister_on(&self, node: &str, id: &str) {
+        self.put("/v1/catalog/deregister", &json!({ "Node": node, "ServiceID": id })).await;
+    }
+
     /// Takes an instance away.
     pub async fn deregister(&self, id: &str) {
         self.put(&format!("/v1/agent/service/deregister/{id}"), &Value::Null).await;

@@ -3,12 +3,17 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use reqwest::{Certificate, Identity, RequestBuilder, Response, StatusCode, header::HeaderMap, redirect, retry};
-use tokio::time::{Instant, timeout};
+use serde::Serialize;
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    time::{Instant, timeout},
+};
 
 use super::{
     Observe, cursor,
-    error::Error,
+    error::{Error, Kind},
     gate::{Agent, Gate, Probe},
+    room::Room,
     settings::{Consistency, Place, Settings},
     token::Token,
     watch::Fresh,
@@ -27,6 +32,7 @@ pub struct Client {
     token: Token,
     observe: Arc<dyn Observe>,
     gate: Gate,
+    room: Room,
 }
 
 /// How a question that is asked once stands to those that are asked without having heard news.
@@ -70,6 +76,7 @@ impl Client {
             token: Token::new(settings.token.as_deref(), settings.token_file)?,
             observe,
             gate: Gate::default(),
+            room: Room::default(),
         })
     }
 
@@ -90,14 +97,35 @@ impl Client {
                 Turn::Charged => self.gate.budget.charge(),
                 Turn::Waits => self.gate.budget.wait(1).await,
             }
-            let error = match self.ask(question, None, reader).await {
+            let permit = self.permit().await;
+            let told = self.ask(question, None, reader).await;
+            drop(permit);
+            let error = match told {
                 Ok((answer, index)) => return Ok(Fresh { answer, index }),
                 Err(error) => error,
             };
+            if self.is_short(&error).await {
+                continue;
+            }
             if !error.casts_doubt() || self.gate.well(Some(Instant::now()), self).await == returns {
                 return Err(error);
             }
         }
+    }
+
+    /// Whether this error came because the agent allows fewer connections than there were. Then fewer are made.
+    pub(super) async fn is_short(&self, error: &Error) -> bool {
+        matches!(error.kind(), Kind::Broken | Kind::Status(429)) && self.room.is_short(Instant::now()).await
+    }
+
+    /// How many blocking queries the agent has room for, and changes of it.
+    pub fn room(&self) -> watch::Receiver<usize> {
+        self.room.most()
+    }
+
+    /// Believes that there is as much room as is needed.
+    pub fn forget_room(&self) {
+        self.room.forget();
     }
 
     /// How often the agent has returned.
@@ -120,7 +148,7 @@ impl Client {
         index: Option<u64>,
         reader: &R,
     ) -> Result<(R::Answer, u64), Error> {
-        let _held = index.map(|_| Held::new(&self.observe));
+        let _held = index.map(|_| (Held::new(&self.observe), self.room.hold()));
         let understand = |(head, body): (HeaderMap, Vec<u8>)| {
             let answer = reader.read(&body).map_err(|error| Error::Body(error.into()))?;
             let index = cursor::index(head.get("x-consul-index").map(reqwest::header::HeaderValue::as_bytes))?;
@@ -169,6 +197,22 @@ impl Client {
         self.exchange(request, deadline).await
     }
 
+    /// Sends a document once.
+    pub(super) async fn post(&self, path: &str, document: &impl Serialize) -> Result<Vec<u8>, Error> {
+        let request = self.http.post(format!("{}{path}", self.base)).query(&self.fixed).json(document);
+        Ok(self.exchange(request, MARGIN).await?.1)
+    }
+
+    /// Waits for a connection for something that is asked once.
+    pub(super) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        self.room.read().await
+    }
+
+    /// Says that a request has ended.
+    pub(super) fn observed(&self, endpoint: &'static str, ok: bool) {
+        self.observe.request(endpoint, ok);
+    }
+
     /// Sends a request and reads its answer, both within the deadline.
     async fn exchange(&self, mut request: RequestBuilder, deadline: Duration) -> Result<(HeaderMap, Vec<u8>), Error> {
         if let Some(token) = self.token.current().await {
@@ -199,6 +243,8 @@ impl Probe for Client {
                 self.observe.request("status_leader", false);
                 return Ok(());
             }
+            // It goes on with the queries that it holds, only this one was too many.
+            Err(error) if self.is_short(&error).await => Ok(()),
             Err(error) => Err(error),
         };
         self.observe.request("status_leader", told.is_ok());

@@ -56,6 +56,8 @@ enum Reason {
     Free,
     /// The last answer brought news.
     News,
+    /// The last answer brought another index alone, and that is worth something.
+    Moved,
     /// The last answer came early and brought none. Asked with this index.
     Nothing(u64),
     /// After a failure of its own.
@@ -121,7 +123,7 @@ impl<R: Read> Watch<R> {
                         self.client.gate().recovers();
                     }
                     let moved = std::mem::replace(&mut self.index, index) != index;
-                    self.asked = block.unwrap_or(0);
+                    self.asked = block.unwrap_or(index);
                     if self.last.as_ref() != Some(&answer) {
                         self.last = Some(answer.clone());
                         self.reason = Reason::News;
@@ -129,13 +131,13 @@ impl<R: Read> Watch<R> {
                         return Ok(Fresh { answer, index });
                     }
                     if self.wakes && moved {
-                        self.reason = Reason::News;
+                        self.reason = Reason::Moved;
                         return Ok(Fresh { answer, index });
                     }
                     let kept = block.is_some() && began.elapsed() >= self.client.wait();
                     // Without an index, to be answered at once is no fault, if there was reason to ask so.
                     let renewed = block.is_none() && self.reason == Reason::Free;
-                    self.reason = if kept || renewed { Reason::Free } else { Reason::Nothing(block.unwrap_or(0)) };
+                    self.reason = if kept || renewed { Reason::Free } else { Reason::Nothing(block.unwrap_or(index)) };
                 }
                 Err(error) => {
                     if self.fails(&error, recovery).await {
@@ -148,8 +150,12 @@ impl<R: Read> Watch<R> {
 
     /// Takes a failure; true if it is its own and to be told.
     async fn fails(&mut self, error: &Error, recovery: Option<Instant>) -> bool {
-        let backoff = self.cursor.fail(jitter::share());
+        let backoff = self.cursor.back_off();
         let gate = self.client.gate();
+        if self.client.is_short(error).await {
+            self.reason = Reason::Failed { backoff, recovery };
+            return false;
+        }
         if error.casts_doubt() {
             let returns = gate.well(Some(Instant::now()), &*self.client).await;
             if returns != self.returns {
@@ -183,7 +189,7 @@ impl<R: Read> Watch<R> {
         let (pause, at_once, recovery) = match self.reason {
             Reason::Free => (Duration::ZERO, None, None),
             Reason::Nothing(since) if gate.has_heard(since) => (self.news.turn(now), None, None),
-            Reason::News => (self.news.turn(now), None, None),
+            Reason::News | Reason::Moved => (self.news.turn(now), None, None),
             Reason::Nothing(_) => (self.idle.turn(now), Some(IDLE_AT_ONCE), None),
             Reason::Failed { backoff, recovery } => (self.idle.turn(now).max(backoff), Some(1), Some(recovery)),
         };
@@ -203,6 +209,10 @@ impl<R: Read> Watch<R> {
             () = patience => false,
             () = gate.heard(since), if at_once == Some(IDLE_AT_ONCE) => false,
         };
+        if self.reason == Reason::Moved {
+            // It may move for nothing, and then the others are to wait for it.
+            gate.budget.charge();
+        }
         if renewed {
             self.reason = Reason::Free;
             sleep(jitter::up_to(SPREAD)).await;

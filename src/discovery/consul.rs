@@ -1,6 +1,9 @@
 //! Watches Consul: which services carry the tag, and the instances of each service that is wanted. Tells whole lists.
 //! What to watch is decided by `plan`, what an answer means by `health`.
 
+mod lists;
+mod sharers;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -10,24 +13,28 @@ use tokio::{
     select,
     sync::{mpsc, watch},
     task::{AbortHandle, JoinSet},
+    time::{Duration, Instant, sleep_until},
 };
 
 use super::{
-    Change, Part, Query, Unreadable, Wanted, health,
-    plan::{Cause, Plan, Watched},
-    sharing::{self, Heard, Order},
+    Change, Part, Query, Unreadable, Wanted,
+    plan::{Cause, Plan},
+    sharing::Order,
 };
 use crate::{
     consul::{
-        Agent, Client, Error, Fresh, Watch,
-        wire::{Catalog, Health, Instances, Read, Services},
+        Agent, Client, Error, Fresh, Right, Watch,
+        wire::{Catalog, Health, Read, Services},
     },
     model::name::ServiceName,
 };
+use lists::Doubtful;
+use sharers::{Sharing, hear};
 
 /// Watches what is wanted until nobody listens.
 pub async fn run(client: Arc<Client>, mut wanted: watch::Receiver<Wanted>, told: mpsc::Sender<Change>) {
     let mut known = Agent::Unknown;
+    let (mut room, mut believed) = (client.room(), Instant::now());
     let mut watching = Watching::new(client.clone(), told, wanted.borrow_and_update().clone());
     // Ends with an error when nobody listens.
     let mut heard = watching.follow().await;
@@ -42,6 +49,15 @@ pub async fn run(client: Arc<Client>, mut wanted: watch::Receiver<Wanted>, told:
                 };
                 known = agent;
                 watching.tell(change).await
+            }
+            Ok(()) = room.changed() => {
+                watching.room = *room.borrow_and_update();
+                believed = Instant::now() + ROOM_LASTS;
+                watching.follow().await
+            }
+            () = sleep_until(believed), if watching.room < usize::MAX => {
+                client.forget_room();
+                Ok(())
             }
             Ok(()) = wanted.changed() => {
                 let now = wanted.borrow_and_update().clone();
@@ -66,16 +82,24 @@ struct Watching {
     client: Arc<Client>,
     told: mpsc::Sender<Change>,
     wanted: Wanted,
+    /// How many blocking queries the agent has room for.
+    room: usize,
     /// Which services carry the tag, and Consul's index of it; `None`: not known yet.
     carriers: Option<Fresh<BTreeSet<String>>>,
     catalog: Option<Live>,
     /// What the catalog last said.
-    listed: Option<Fresh<Services>>,
+    listed: Option<Services>,
     services: BTreeMap<ServiceName, Service>,
     /// All services that have no watch of their own.
     sharing: Option<Sharing>,
     /// Entries that could not be read, by service.
     unreadable: BTreeMap<ServiceName, Vec<Unreadable>>,
+    /// A node that each service has instances on.
+    nodes: BTreeMap<ServiceName, String>,
+    /// What may be less than there is: the list of a service, or `None`, which services there are.
+    doubts: BTreeMap<Option<ServiceName>, Live>,
+    /// Names that carry the tag, so far as is known, and that the token may not read any more.
+    hidden: BTreeSet<String>,
     /// Each watch has one step under way: it ends with an answer, which is told before the next step begins.
     steps: JoinSet<Step>,
     /// Tells a watch from one that had its place before.
@@ -105,28 +129,12 @@ struct Service {
     cause: Cause,
 }
 
-/// Those that share.
-struct Sharing {
-    services: Watched,
-    orders: mpsc::UnboundedSender<Order>,
-    heard: mpsc::Receiver<Heard>,
-    /// Whether the catalog's index rises for a reason, so far as is known.
-    trusted: bool,
-    _live: Live,
-}
-
-/// What is heard of those that share. No end, for that is told as the end of its step.
-async fn hear(sharing: &mut Option<Sharing>) -> Option<Heard> {
-    match sharing {
-        Some(sharing) => sharing.heard.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
 /// What a step came to.
 enum Step {
     Catalog(Told<Catalog>),
     Service(ServiceName, Told<Health>),
+    /// Whether an answer is less than there is, because the token may not read it.
+    Decided(u64, Option<ServiceName>, Doubtful, Vec<Right>),
     /// Nobody listens to those that share any more.
     Sharing,
 }
@@ -143,12 +151,16 @@ impl Watching {
             client,
             told,
             wanted,
+            room: usize::MAX,
             carriers: None,
             catalog: None,
             listed: None,
             services: BTreeMap::new(),
             sharing: None,
             unreadable: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            doubts: BTreeMap::new(),
+            hidden: BTreeSet::new(),
             steps: JoinSet::new(),
             begun: 0,
         }
@@ -164,6 +176,7 @@ impl Watching {
         if before.expose_tag != self.wanted.expose_tag {
             self.catalog = None;
             self.carriers = None;
+            self.doubts.remove(&None);
         }
         self.follow().await
     }
@@ -174,6 +187,7 @@ impl Watching {
         self.sharing = None;
         self.catalog = None;
         self.unreadable.clear();
+        self.doubts.clear();
     }
 
     /// Starts and ends watches as the plan has it, and tells what is exposed.
@@ -181,11 +195,15 @@ impl Watching {
         let nobody = BTreeSet::new();
         let mut plan = Plan::new(&self.wanted, self.carriers.as_ref().map_or(&nobody, |fresh| &fresh.answer));
         let exposes = self.wanted.expose_tag.is_some();
-        let shared = plan.share(self.wanted.max_watches, exposes, |name| self.services.contains_key(name));
+        let shared =
+            plan.share(self.wanted.max_watches.min(self.room), exposes, |name| self.services.contains_key(name));
         self.services.retain(|name, service| {
             plan.watched.get(name).is_some_and(|(query, cause)| (query, cause) == (&service.query, &service.cause))
         });
-        self.unreadable.retain(|name, _| plan.watched.contains_key(name) || shared.contains_key(name));
+        let wants = |name: &ServiceName| plan.watched.contains_key(name) || shared.contains_key(name);
+        self.unreadable.retain(|name, _| wants(name));
+        self.nodes.retain(|name, _| wants(name));
+        self.doubts.retain(|name, _| name.as_ref().is_none_or(wants));
         self.share(shared);
         if (exposes || self.sharing.is_some()) && self.catalog.is_none() {
             let watch = Watch::new(self.client.clone(), Catalog::question(), Catalog);
@@ -211,59 +229,18 @@ impl Watching {
         }
     }
 
-    /// Has these share.
-    fn share(&mut self, services: Watched) {
-        if services.is_empty() != self.sharing.is_none() {
-            self.sharing = None;
-            self.catalog = None; // what it has to tell is another from now on
-        }
-        if services.is_empty() {
-            return;
-        }
-        if self.sharing.is_none() {
-            let (orders, ordered) = mpsc::unbounded_channel();
-            let (telling, heard) = mpsc::channel(HEARD);
-            let run = sharing::run(self.client.clone(), ordered, telling);
-            let step = self.steps.spawn(async move {
-                run.await;
-                Step::Sharing
-            });
-            let live = Live { number: self.number(), step };
-            self.sharing = Some(Sharing { services: Watched::new(), orders, heard, trusted: true, _live: live });
-        }
-        let Some(sharing) = &mut self.sharing else { return };
-        if sharing.services != services {
-            sharing.services.clone_from(&services);
-            // An error means that it has ended, which is told as the end of its step.
-            let _ = sharing.orders.send(Order::Share(services));
-        }
-    }
-
-    fn order(&self, order: Order) {
-        if let Some(sharing) = &self.sharing {
-            let _ = sharing.orders.send(order); // see above
-        }
-    }
-
-    /// Takes in what is heard of those that share.
-    async fn hear(&mut self, heard: Heard) -> Result<(), Deaf> {
-        match heard {
-            Heard::List(name, fresh) => self.list(name, fresh).await,
-            Heard::Failed(part, error) => self.tell(Change::Failed { part, error }).await,
-            Heard::Trusted(trusted) => {
-                if let Some(sharing) = &mut self.sharing {
-                    sharing.trusted = trusted;
-                }
-                Ok(())
-            }
-        }
-    }
-
     /// Takes in what a watch came to, and has it go on.
     async fn take(&mut self, step: Step) -> Result<(), Deaf> {
         match step {
             Step::Catalog(told) => self.catalog(told).await,
             Step::Service(name, told) => self.service(name, told).await,
+            Step::Decided(number, whose, what, denied) => {
+                if self.doubts.get(&whose).is_none_or(|live| live.number != number) {
+                    return Ok(());
+                }
+                self.doubts.remove(&whose);
+                self.decide(what, denied).await
+            }
             Step::Sharing => Ok(()),
         }
     }
@@ -273,39 +250,22 @@ impl Watching {
         if self.catalog.as_ref().is_none_or(|live| live.number != number) {
             return Ok(());
         }
-        let same = outcome.as_ref().is_ok_and(|now| self.listed.as_ref().is_some_and(|was| was.answer == now.answer));
+        let same = outcome.as_ref().is_ok_and(|now| self.listed.as_ref().is_some_and(|was| *was == now.answer));
         if same && self.sharing.as_ref().is_some_and(|sharing| !sharing.trusted) {
             watch.vain();
         }
         self.catalog = Some(self.step(number, watch, Step::Catalog));
         match outcome {
             Ok(Fresh { answer, index }) => {
-                self.wake(&answer, index);
-                self.listed = Some(Fresh { answer: answer.clone(), index });
-                let Some(tag) = &self.wanted.expose_tag else { return Ok(()) };
-                let carriers =
-                    answer.into_iter().filter(|(_, tags)| tags.contains(tag)).map(|(name, _)| name).collect();
-                let known = self.carriers.as_ref().is_some_and(|known| known.answer == carriers);
-                self.carriers = Some(Fresh { answer: carriers, index });
-                if known { Ok(()) } else { self.follow().await }
+                self.wake(&answer);
+                self.listed = Some(answer.clone());
+                self.names(answer, index).await
             }
             Err(error) => {
                 self.order(Order::Blind);
                 self.tell(Change::Failed { part: Part::Catalog, error }).await
             }
         }
-    }
-
-    /// Tells those that share that something has changed.
-    fn wake(&self, now: &Services, index: u64) {
-        if self.sharing.is_none() {
-            return;
-        }
-        let nothing = Services::new();
-        let (was, anew) = self.listed.as_ref().map_or((&nothing, false), |was| (&was.answer, index < was.index));
-        let other = |name: &&String| was.get(*name) != now.get(*name);
-        let names: BTreeSet<_> = was.keys().chain(now.keys()).filter(other).cloned().collect();
-        self.order(Order::Woke { names: names.into_iter().collect(), anew });
     }
 
     async fn service(&mut self, name: ServiceName, told: Told<Health>) -> Result<(), Deaf> {
@@ -323,20 +283,11 @@ impl Watching {
         }
     }
 
-    /// Tells one service's list.
-    async fn list(&mut self, name: ServiceName, fresh: Fresh<Instances>) -> Result<(), Deaf> {
-        let Fresh { answer, index } = fresh;
-        let update = health::update(&name, &answer, &self.wanted.deny);
-        self.tell(Change::Instances { update, index }).await?;
-        let entries = answer.unreadable;
-        if entries.is_empty() {
-            self.unreadable.remove(&name);
-            return Ok(());
-        }
-        if self.unreadable.insert(name.clone(), entries.clone()).as_ref() == Some(&entries) {
-            return Ok(());
-        }
-        self.tell(Change::Unreadable { service: name, entries }).await
+    /// What is asked about a service, and why.
+    fn query(&self, name: &ServiceName) -> Option<(&Query, Cause)> {
+        let own = self.services.get(name).map(|service| (&service.query, service.cause));
+        let shared = || self.sharing.as_ref()?.services.get(name).map(|(query, cause)| (query, *cause));
+        own.or_else(shared)
     }
 
     fn number(&mut self) -> u64 {
@@ -366,5 +317,5 @@ impl Watching {
     }
 }
 
-/// What may be heard and not yet told.
-const HEARD: usize = 64;
+/// What the agent's room was found to be may have been an accident.
+const ROOM_LASTS: Duration = Duration::from_mins(10);

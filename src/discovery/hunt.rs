@@ -24,6 +24,8 @@ pub struct Hunt {
     /// Before this it does not begin.
     not_before: Option<Instant>,
     found: bool,
+    /// One has come to its end.
+    ended: bool,
     /// When one last found nothing. For some time the next ones wait their turn, for an index may rise for nothing.
     vain: Option<Instant>,
 }
@@ -50,7 +52,15 @@ pub enum Ask {
 impl Hunt {
     /// Nothing is known, and nothing looked for.
     pub fn new() -> Self {
-        Self { nodes: BTreeMap::new(), stage: Stage::Idle, again: false, not_before: None, found: false, vain: None }
+        Self {
+            nodes: BTreeMap::new(),
+            stage: Stage::Idle,
+            again: false,
+            not_before: None,
+            found: false,
+            ended: false,
+            vain: None,
+        }
     }
 
     /// Something has changed.
@@ -62,9 +72,9 @@ impl Hunt {
         }
     }
 
-    /// Whether none is under way.
-    pub fn is_over(&self) -> bool {
-        matches!(self.stage, Stage::Idle)
+    /// Whether one has come to its end, so that what changes from now on is found.
+    pub fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// Whether a sign that names nobody may be believed at once: none was in vain of late.
@@ -142,6 +152,7 @@ impl Hunt {
     }
 
     fn end(&mut self) {
+        self.ended = true;
         self.stage = if std::mem::take(&mut self.again) { Stage::Listing { asked: false } } else { Stage::Idle };
     }
 }
@@ -163,6 +174,10 @@ mod tests {
         nodes.map(str::to_owned).into()
     }
 
+    fn later(now: Instant) -> Instant {
+        now + INTERVAL
+    }
+
     fn node(name: &str) -> Ask {
         Ask::Node(name.into())
     }
@@ -178,12 +193,13 @@ mod tests {
         assert_eq!(hunt.next(now), Ok((node("a"), Turn::Charged)));
         assert_eq!(hunt.next(now), Ok((node("b"), Turn::Charged)));
         assert_eq!(hunt.take_node("b".into(), marks(&[("web", 1)]), now), ["web"]);
-        assert!(!hunt.is_over());
+        assert!(!hunt.has_ended());
         hunt.take_node("a".into(), marks(&[("web", 2), ("shop", 3)]), now);
-        assert!(hunt.is_over());
+        assert!(hunt.has_ended());
+        assert_eq!(hunt.next(later(now)), Err(None));
 
         hunt.begin();
-        let later = now + INTERVAL;
+        let later = later(now);
         assert_eq!(hunt.next(now), Err(Some(later)), "four times a second at most");
         assert!(hunt.next(later).is_ok());
         // `b` is gone, and so is what was on it: a check of its services or their own lists say so.
@@ -191,7 +207,8 @@ mod tests {
         hunt.next(later).unwrap();
         hunt.begin();
         assert_eq!(hunt.take_node("a".into(), marks(&[("web", 9)]), later), ["web", "shop"]);
-        assert!(!hunt.is_over(), "what changed meanwhile is looked for again");
+        let after = later + INTERVAL;
+        assert_eq!(hunt.next(after), Ok((Ask::Nodes, Turn::Charged)), "what changed meanwhile is looked for again");
     }
 
     #[tokio::test(start_paused = true)]
@@ -221,10 +238,10 @@ mod tests {
         hunt.begin();
         hunt.next(now).unwrap();
         assert!(hunt.take_nodes((0..=MAX_NODES).map(|n| n.to_string()).collect(), now));
-        assert!(hunt.is_over());
+        assert_eq!(hunt.next(later(now)), Err(None));
         hunt.begin();
-        hunt.next(now + INTERVAL).unwrap();
+        hunt.next(later(now)).unwrap();
         hunt.fail();
-        assert!(hunt.is_over());
+        assert_eq!(hunt.next(later(later(now))), Err(None));
     }
 }

@@ -37,12 +37,8 @@ pub enum Order {
     /// These are to be read from now on.
     Share(BTreeMap<ServiceName, (Query, Cause)>),
     /// Consul's index of all instances is another.
-    Woke {
-        /// Those of which the catalog itself says something else, by their names in Consul.
-        names: Vec<String>,
-        /// The index is lower than before, so Consul's state is another.
-        anew: bool,
-    },
+    /// Of these, by their names in Consul, the catalog itself says something else.
+    Woke(Vec<String>),
     /// The catalog cannot be read.
     Blind,
 }
@@ -143,8 +139,7 @@ impl Sharing {
         let now = Instant::now();
         match order {
             Order::Share(queries) => self.shared.set(queries, now),
-            Order::Woke { anew: true, .. } => self.begin_anew(),
-            Order::Woke { names, anew: false } => {
+            Order::Woke(names) => {
                 for name in &names {
                     self.shared.touch(name, now);
                 }
@@ -249,10 +244,7 @@ impl Sharing {
                 self.shared.sweep(now);
             }
         }
-        if !self.hunt.is_over() {
-            return Ok(());
-        }
-        self.listens.nodes = true;
+        self.listens.nodes = self.hunt.has_ended();
         let trusted = self.hunt.is_trusted(now);
         if std::mem::replace(&mut self.trusted, trusted) == trusted {
             return Ok(());

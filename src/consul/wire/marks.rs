@@ -132,6 +132,10 @@ struct Instance<'a> {
     id: Cow<'a, str>,
     #[serde(borrow)]
     service: Cow<'a, str>,
+    #[serde(borrow, default)]
+    address: Cow<'a, str>,
+    #[serde(default)]
+    port: i64,
     #[serde(default)]
     modify_index: u64,
 }
@@ -155,7 +159,9 @@ impl Read for OnNode {
                 Some(mark) => mark,
                 None => all.entry(instance.service.clone().into_owned()).or_default(),
             };
-            mark.add((&instance.id, instance.modify_index), instance.modify_index);
+            // The address too: a Consul that began anew may come to the same index with another.
+            let Instance { id, address, port, modify_index, .. } = &instance;
+            mark.add((id, address, port, modify_index), *modify_index);
         }
         Ok(all)
     }

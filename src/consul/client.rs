@@ -22,7 +22,10 @@ use super::{
 
 /// The client. All watches of one client share its gate.
 pub struct Client {
+    /// For blocking queries.
     http: reqwest::Client,
+    /// For all else, so that no blocking query takes its connections away: a new one might be refused.
+    reads: reqwest::Client,
     base: String,
     /// Asked with every question about services.
     fixed: Vec<(&'static str, String)>,
@@ -64,10 +67,11 @@ impl Client {
     /// Settings that cannot be used.
     pub fn new(settings: Settings, observe: Arc<dyn Observe>) -> Result<Self, Error> {
         let place = Place::parse(&settings.address)?;
-        let http = http(&settings, &place)?;
+        let (http, reads) = (http(&settings, &place)?, http(&settings, &place)?);
         let fixed = [("dc", settings.datacenter), ("ns", settings.namespace)];
         Ok(Self {
             http,
+            reads,
             base: place.base,
             fixed: fixed.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
             consistency: settings.consistency,
@@ -97,10 +101,7 @@ impl Client {
                 Turn::Charged => self.gate.budget.charge(),
                 Turn::Waits => self.gate.budget.wait(1).await,
             }
-            let permit = self.permit().await;
-            let told = self.ask(question, None, reader).await;
-            drop(permit);
-            let error = match told {
+            let error = match self.ask(question, None, reader).await {
                 Ok((answer, index)) => return Ok(Fresh { answer, index }),
                 Err(error) => error,
             };
@@ -155,6 +156,7 @@ impl Client {
             let stale = self.consistency == Consistency::Stale && last_contact(&head) > self.max_stale;
             Ok((answer, index, stale))
         };
+        let _permit = if index.is_none() { self.permit().await } else { None };
         let mut told = self.get(question, index, self.consistency).await.and_then(understand);
         self.observe.request(question.endpoint, told.is_ok());
         if matches!(told, Ok((_, _, true))) {
@@ -183,7 +185,8 @@ impl Client {
         index: Option<u64>,
         consistency: Consistency,
     ) -> Result<(HeaderMap, Vec<u8>), Error> {
-        let mut request = self.http.get(format!("{}{}", self.base, question.path));
+        let http = if index.is_some() { &self.http } else { &self.reads };
+        let mut request = http.get(format!("{}{}", self.base, question.path));
         request = request.query(&self.fixed).query(&question.query);
         if let Some(parameter) = consistency.parameter() {
             request = request.query(&[(parameter, "")]);
@@ -199,7 +202,7 @@ impl Client {
 
     /// Sends a document once.
     pub(super) async fn post(&self, path: &str, document: &impl Serialize) -> Result<Vec<u8>, Error> {
-        let request = self.http.post(format!("{}{path}", self.base)).query(&self.fixed).json(document);
+        let request = self.reads.post(format!("{}{path}", self.base)).query(&self.fixed).json(document);
         Ok(self.exchange(request, MARGIN).await?.1)
     }
 
@@ -230,7 +233,7 @@ impl Client {
 
 impl Probe for Client {
     async fn leader(&self) -> Result<(), Error> {
-        let request = self.http.get(format!("{}/v1/status/leader", self.base));
+        let request = self.reads.get(format!("{}/v1/status/leader", self.base));
         let answer = self.exchange(request, PROBE_DEADLINE).await;
         let told = match answer {
             Ok((_, body)) => match serde_json::from_slice::<String>(&body) {
@@ -281,6 +284,7 @@ fn http(settings: &Settings, place: &Place) -> Result<reqwest::Client, Error> {
         .tcp_keepalive_interval(KEEPALIVE)
         .tcp_keepalive_retries(3)
         // Each blocking query has a connection; none is to be made anew for the next.
+        .pool_idle_timeout(None)
         .pool_max_idle_per_host(usize::MAX);
     if let Some(socket) = &place.socket {
         builder = builder.unix_socket(socket.as_path());

@@ -17,23 +17,27 @@ use tokio::{
 pub struct Room {
     held: Lock<BTreeMap<u64, Instant>>,
     state: Lock<State>,
+    /// For what is asked once.
+    reading: Arc<Semaphore>,
     /// How many blocking queries may be held.
     most: watch::Sender<usize>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     begun: u64,
     /// Before this, failures say nothing new.
     learned: Option<Instant>,
-    /// For what is asked once.
-    reading: Arc<Semaphore>,
 }
 
 impl Default for Room {
     fn default() -> Self {
-        let state = State { begun: 0, learned: None, reading: Arc::new(Semaphore::new(READS)) };
-        Self { held: Lock::default(), state: Lock::new(state), most: watch::Sender::new(usize::MAX) }
+        Self {
+            held: Lock::default(),
+            state: Lock::default(),
+            reading: Arc::new(Semaphore::new(READS)),
+            most: watch::Sender::new(usize::MAX),
+        }
     }
 }
 
@@ -50,9 +54,8 @@ impl Room {
 
     /// Waits for a connection for something that is asked once.
     pub async fn read(&self) -> Option<OwnedSemaphorePermit> {
-        let reading = self.state().reading.clone();
         // It is never closed.
-        reading.acquire_owned().await.ok()
+        self.reading.clone().acquire_owned().await.ok()
     }
 
     /// Whether a connection that broke at this time was one too many. Then fewer are made from now on.
@@ -64,14 +67,11 @@ impl Room {
         if state.learned.is_some_and(|learned| broke < learned) {
             return true;
         }
-        let most = (held / 2).max(LEAST);
-        if held < LEAST || held <= most || most >= *self.most.borrow() {
+        if held < LEAST || held >= *self.most.borrow() {
             return false;
         }
         state.learned = Some(Instant::now());
-        // The rest is for what is asked once, the question for the leader among it.
-        state.reading = Arc::new(Semaphore::new((held - most).saturating_sub(1).clamp(1, READS)));
-        self.most.send_replace(most);
+        self.most.send_replace(held);
         true
     }
 
@@ -82,9 +82,7 @@ impl Room {
 
     /// Another agent may have more room.
     pub fn forget(&self) {
-        let mut state = self.state();
-        state.learned = None;
-        state.reading = Arc::new(Semaphore::new(READS));
+        self.state().learned = None;
         self.most.send_replace(usize::MAX);
     }
 
@@ -111,7 +109,7 @@ impl Drop for Place<'_> {
 }
 
 /// Few, for connections are what is scarce.
-const READS: usize = 8;
+const READS: usize = 4;
 /// Two that all can share.
 const LEAST: usize = 2;
 const A_MOMENT: Duration = Duration::from_millis(300);
@@ -128,25 +126,31 @@ mod tests {
         sleep(Duration::from_millis(1)).await;
         let broke = Instant::now();
         assert!(room.is_short(broke).await);
-        assert_eq!(*most.borrow_and_update(), 4);
-        // Others that broke at the same time say the same.
-        assert!(room.is_short(broke).await);
-        assert_eq!(*most.borrow_and_update(), 4);
-        let _three: Vec<_> = [room.read().await, room.read().await, room.read().await].into();
-        assert!(tokio::time::timeout(A_MOMENT, room.read()).await.is_err(), "a place is left for the probe");
-
-        // It was all of four, and one breaks again.
+        assert_eq!(*most.borrow_and_update(), 8);
+        // One that is held no more is one more that is free, and it breaks again.
         drop(held);
-        let held: Vec<_> = (0..4).map(|_| room.hold()).collect();
+        let held: Vec<_> = (0..3).map(|_| room.hold()).collect();
         sleep(Duration::from_millis(1)).await;
+        assert!(room.is_short(broke).await, "one that broke at the same time says the same");
+        assert_eq!(*most.borrow_and_update(), 8);
         assert!(room.is_short(Instant::now()).await);
-        assert_eq!(*most.borrow_and_update(), 2);
+        assert_eq!(*most.borrow_and_update(), 3);
+        assert!(!room.is_short(Instant::now()).await, "with so many it went on, so something else is wrong");
         drop(held);
-        let _two = (room.hold(), room.hold());
-        sleep(Duration::from_millis(1)).await;
-        assert!(!room.is_short(Instant::now()).await, "with less it cannot go on, so something else is wrong");
         room.forget();
         assert_eq!(*most.borrow_and_update(), usize::MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn few_connections_are_for_what_is_asked_once() {
+        let room = Room::default();
+        let mut asked = Vec::new();
+        for _ in 0..READS {
+            asked.push(room.read().await);
+        }
+        assert!(tokio::time::timeout(A_MOMENT, room.read()).await.is_err());
+        asked.pop();
+        assert!(room.read().await.is_some());
     }
 
     #[tokio::test(start_paused = true)]

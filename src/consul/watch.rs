@@ -1,7 +1,13 @@
 //! One question, asked again and again: gives each answer that says something new. When to ask is decided here, by the
 //! rules of `cursor`, `pace` and `gate`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tokio::{
     select,
@@ -27,8 +33,8 @@ pub struct Watch<R: Read> {
     /// The index of the last answer, and the one that it was asked with.
     index: u64,
     asked: u64,
-    /// Whether another index is worth telling with the same answer.
-    wakes: bool,
+    /// Whether many rely on it, and another index is worth telling with the same answer.
+    wakes: Arc<AtomicBool>,
     reason: Reason,
     /// What its last answer was, if it was none.
     failed: Option<Kind>,
@@ -37,6 +43,7 @@ pub struct Watch<R: Read> {
     /// The agent's returns that this watch has heard of.
     returns: u64,
     news: Pace,
+    waking: Pace,
     idle: Pace,
 }
 
@@ -82,21 +89,27 @@ impl<R: Read> Watch<R> {
             last: None,
             index: 0,
             asked: 0,
-            wakes: false,
+            wakes: Arc::default(),
             reason: Reason::Free,
             failed: None,
             told: None,
             news: Pace::new(NEWS_AT_ONCE, NEWS_INTERVAL),
+            waking: Pace::new(1, MANY_INTERVAL),
             idle: Pace::new(IDLE_AT_ONCE, IDLE_INTERVAL),
         }
     }
 
-    /// The same for what many rely on to hear that something has changed: not more than four times a second. With
-    /// `wakes`, an answer of which only the index is another is told too.
+    /// The same for what many rely on to hear that something has changed: not more than four times a second.
     #[must_use]
-    pub fn for_many(mut self, wakes: bool) -> Self {
-        self.wakes = wakes;
+    pub fn for_many(mut self) -> Self {
         self.news = Pace::new(1, MANY_INTERVAL);
+        self
+    }
+
+    /// The same, but only while this is true; then an answer of which only the index is another is told too.
+    #[must_use]
+    pub fn waking(mut self, wakes: Arc<AtomicBool>) -> Self {
+        self.wakes = wakes;
         self
     }
 
@@ -130,7 +143,7 @@ impl<R: Read> Watch<R> {
                         self.client.gate().hears(index);
                         return Ok(Fresh { answer, index });
                     }
-                    if self.wakes && moved {
+                    if moved && self.wakes.load(Relaxed) {
                         self.reason = Reason::Moved;
                         return Ok(Fresh { answer, index });
                     }
@@ -153,7 +166,8 @@ impl<R: Read> Watch<R> {
         let backoff = self.cursor.back_off();
         let gate = self.client.gate();
         if self.client.is_short(error).await {
-            self.reason = Reason::Failed { backoff, recovery };
+            // A place is free as soon as the agent has ended what was taken back.
+            self.reason = Reason::Failed { backoff: backoff.min(IDLE_INTERVAL), recovery };
             return false;
         }
         if error.casts_doubt() {
@@ -189,7 +203,10 @@ impl<R: Read> Watch<R> {
         let (pause, at_once, recovery) = match self.reason {
             Reason::Free => (Duration::ZERO, None, None),
             Reason::Nothing(since) if gate.has_heard(since) => (self.news.turn(now), None, None),
-            Reason::News | Reason::Moved => (self.news.turn(now), None, None),
+            Reason::News | Reason::Moved => {
+                let pace = if self.wakes.load(Relaxed) { &mut self.waking } else { &mut self.news };
+                (pace.turn(now), None, None)
+            }
             Reason::Nothing(_) => (self.idle.turn(now), Some(IDLE_AT_ONCE), None),
             Reason::Failed { backoff, recovery } => (self.idle.turn(now).max(backoff), Some(1), Some(recovery)),
         };

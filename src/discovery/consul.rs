@@ -6,7 +6,7 @@ mod sharers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use tokio::{
@@ -87,6 +87,8 @@ struct Watching {
     /// Which services carry the tag, and Consul's index of it; `None`: not known yet.
     carriers: Option<Fresh<BTreeSet<String>>>,
     catalog: Option<Live>,
+    /// Whether any share, so that the catalog's index alone is worth hearing of.
+    wakes: Arc<AtomicBool>,
     /// What the catalog last said.
     listed: Option<Services>,
     services: BTreeMap<ServiceName, Service>,
@@ -154,6 +156,7 @@ impl Watching {
             room: usize::MAX,
             carriers: None,
             catalog: None,
+            wakes: Arc::default(),
             listed: None,
             services: BTreeMap::new(),
             sharing: None,
@@ -186,6 +189,7 @@ impl Watching {
         self.services.clear();
         self.sharing = None;
         self.catalog = None;
+        self.listed = None;
         self.unreadable.clear();
         self.doubts.clear();
     }
@@ -207,8 +211,7 @@ impl Watching {
         self.share(shared);
         if (exposes || self.sharing.is_some()) && self.catalog.is_none() {
             let watch = Watch::new(self.client.clone(), Catalog::question(), Catalog);
-            let watch = if self.sharing.is_some() { watch.for_many(true) } else { watch };
-            let number = self.number();
+            let (number, watch) = (self.number(), watch.waking(self.wakes.clone()));
             self.catalog = Some(self.step(number, watch, Step::Catalog));
         }
         for (name, (query, cause)) in plan.watched {

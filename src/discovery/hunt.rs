@@ -129,16 +129,23 @@ impl Hunt {
         self.found |= !names.is_empty();
         self.nodes.insert(node, services);
         if let Stage::Reading { under_way, .. } = &mut self.stage {
-            *under_way -= 1;
+            // One of a round that was given up may come late.
+            *under_way = under_way.saturating_sub(1);
         }
         self.settle(now);
         names
     }
 
-    /// Takes in that something could not be read.
-    pub fn fail(&mut self) {
-        // What was found before is compared again by the next.
+    /// Ends it without a result.
+    pub fn give_up(&mut self) {
         self.end();
+    }
+
+    /// Takes in that something could not be read. What was found before is compared again by the next, which waits.
+    pub fn retry(&mut self, now: Instant) {
+        self.again = true;
+        self.end();
+        (self.vain, self.not_before) = (Some(now), Some(now + RETRY));
     }
 
     /// Ends it when all is read.
@@ -160,6 +167,7 @@ impl Hunt {
 /// Beyond so many, reading them all costs more than a sweep of the services.
 pub const MAX_NODES: usize = 50;
 const INTERVAL: Duration = Duration::from_millis(250);
+const RETRY: Duration = Duration::from_secs(1);
 const DISTRUST: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -241,7 +249,17 @@ mod tests {
         assert_eq!(hunt.next(later(now)), Err(None));
         hunt.begin();
         hunt.next(later(now)).unwrap();
-        hunt.fail();
+        hunt.give_up();
         assert_eq!(hunt.next(later(later(now))), Err(None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_read_is_looked_for_again_but_not_at_once() {
+        let (mut hunt, now) = (Hunt::new(), Instant::now());
+        hunt.begin();
+        hunt.next(now).unwrap();
+        hunt.retry(now);
+        assert_eq!(hunt.next(now), Err(Some(now + RETRY)));
+        assert_eq!(hunt.next(now + RETRY), Ok((Ask::Nodes, Turn::Waits)));
     }
 }

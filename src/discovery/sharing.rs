@@ -107,7 +107,7 @@ struct Listens {
 struct Deaf;
 
 enum Step {
-    States(Watch<States>, Result<Fresh<BTreeMap<Whose, Mark>>, Error>),
+    States(Box<Watch<States>>, Result<Fresh<BTreeMap<Whose, Mark>>, Error>),
     Hunt(Ask, Result<Found, Error>),
     Read(Job, Result<Fresh<Instances>, Error>),
 }
@@ -120,7 +120,7 @@ enum Found {
 impl Sharing {
     fn new(client: Arc<Client>, heard: mpsc::Sender<Heard>) -> Self {
         let listens = Listens { catalog: false, nodes: false, checks: false, patience: Instant::now() + PATIENCE };
-        let states = Watch::new(client.clone(), States::question(), States).for_many(false);
+        let states = Watch::new(client.clone(), States::question(), States).for_many();
         let mut sharing = Self {
             client,
             heard,
@@ -205,7 +205,7 @@ impl Sharing {
         let now = Instant::now();
         match step {
             Step::States(watch, told) => {
-                self.watch(watch);
+                self.watch(*watch);
                 self.listens.checks = true;
                 match told {
                     Ok(fresh) => {
@@ -238,11 +238,12 @@ impl Sharing {
                     self.shared.touch(&name, now);
                 }
             }
-            // The catalog's own watch fails too, or some right is missing; the lists can be read all the same.
-            (_, Err(_) | Ok(_)) => {
-                self.hunt.fail();
+            // Consul had no such question before 1.7.
+            (_, Err(Error::Status { code: 404, .. })) => {
+                self.hunt.give_up();
                 self.shared.sweep(now);
             }
+            (_, Err(_) | Ok(_)) => self.hunt.retry(now),
         }
         self.listens.nodes = self.hunt.has_ended();
         let trusted = self.hunt.is_trusted(now);
@@ -269,7 +270,7 @@ impl Sharing {
     fn watch(&mut self, mut watch: Watch<States>) {
         self.steps.spawn(async move {
             let told = watch.next().await;
-            Step::States(watch, told)
+            Step::States(Box::new(watch), told)
         });
     }
 

@@ -215,6 +215,7 @@ async fn suffers(fault: Fault, leader: bool, max_watches: usize) {
 
     let asked: Vec<_> = consul.asked().into_iter().filter(|(at, _)| *at >= began).collect();
     let asked: Vec<_> = asked.iter().map(|(at, _)| *at - began).collect();
+    println!("{name}: {:.1} requests a second", f64::from(u32::try_from(asked.len()).unwrap()) / 3.0);
     let within = |from: Duration| asked.iter().filter(|at| (from..from + SECOND).contains(*at)).count();
     // Those that share look once for what an index that rises is about; only then it is known to rise for nothing.
     let looks = max_watches < 64 && matches!(fault, Fault::Rising | Fault::Jumping);

@@ -66,34 +66,20 @@ async fn a_thousand_services_are_served_and_followed_by_a_stock_agent() {
     assert!(asked <= 20.0 * idle.elapsed().as_secs_f64(), "{asked} requests in {:?}", idle.elapsed());
 
     // An instance leaves a service and comes again; one gets a check; a service is new, another is gone.
-    let mut times = Vec::new();
-    for service in ["s1", "s500", "s999"] {
-        let changed = now();
+    for service in ["s1", "s999"] {
         consul.deregister_on("n0", &format!("{service}-0")).await;
         gateway.until_usable(service, 4).await;
-        times.push(("left", changed.elapsed()));
-        let changed = now();
         consul.register_many("n0", &[(service.to_owned(), format!("{service}-0"), addresses[0])]).await;
         gateway.until_usable(service, 5).await;
-        times.push(("came", changed.elapsed()));
-        let changed = now();
         consul.check_on("n0", &format!("{service}-1"), "critical").await;
         gateway.until_usable(service, 4).await;
-        times.push(("critical", changed.elapsed()));
-        let changed = now();
         consul.check_on("n0", &format!("{service}-1"), "passing").await;
         gateway.until_usable(service, 5).await;
-        times.push(("passing", changed.elapsed()));
     }
-    let changed = now();
     consul.register("new", "new-1", addresses[0]).await;
     gateway.until_status("/api/v1/new/", 200).await;
-    times.push(("new", changed.elapsed()));
-    let changed = now();
     consul.deregister("new-1").await;
     gateway.until_status("/api/v1/new/", 404).await;
-    times.push(("gone", changed.elapsed()));
-    println!("news: {times:?}");
     expect_no_errors(&gateway).await;
 }
 
@@ -174,4 +160,81 @@ async fn on_many_nodes_changes_are_found_by_a_sweep() {
         println!("on 60 nodes: after {:?}", changed.elapsed());
     }
     expect_no_errors(&gateway).await;
+}
+
+#[tokio::test]
+#[ignore = "prints figures: `LICTOR_BIN=target/release/lictor cargo test --test it the_figures -- --ignored --nocapture`"]
+async fn the_figures_of_discovery() {
+    let mut consul = Consul::start().await;
+    let mut origins = Vec::new();
+    for name in ["a", "b", "c", "d", "e"] {
+        origins.push(Origin::start(name).await);
+    }
+    let addresses: Vec<_> = origins.iter().map(|origin| origin.address).collect();
+    let at = addresses[0];
+    register(&consul, 1000, &addresses, 1).await;
+    let single: Vec<_> = (0..10).map(|n| (format!("z{n}"), format!("z{n}"), at)).collect();
+    consul.register_many("n0", &single).await;
+    let started = now();
+    let gateway = Gateway::start(&consul, "").await;
+    println!("topology: 1,010 services with 5,010 instances are known after {:?}", started.elapsed());
+
+    let (used, idle) = (gateway.metric("process_cpu_seconds_total").await.unwrap(), now());
+    println!("idle: {:.1} requests a second to Consul", rate(&gateway, 20).await);
+    let used = gateway.metric("process_cpu_seconds_total").await.unwrap() - used;
+    println!("idle: {:.2} % of a core", 100.0 * used / idle.elapsed().as_secs_f64());
+    let memory = gateway.metric("process_resident_memory_bytes").await.unwrap();
+    println!("memory: {:.1} MiB resident", memory / f64::from(1 << 20));
+
+    let (mut instances, mut checks) = (Vec::new(), Vec::new());
+    for (_, id, _) in single.iter().cycle().take(30) {
+        let path = format!("/api/v1/{id}/");
+        let until_status = async |status: u16, times: &mut Vec<Duration>| {
+            let acknowledged = now();
+            gateway.until_status(&path, status).await;
+            times.push(acknowledged.elapsed());
+            tokio::time::sleep(Duration::from_millis(400)).await;
+        };
+        consul.deregister_on("n0", id).await;
+        until_status(404, &mut instances).await;
+        consul.register_many("n0", &[(id.clone(), id.clone(), at)]).await;
+        until_status(200, &mut instances).await;
+        consul.check_on("n0", id, "critical").await;
+        until_status(503, &mut checks).await;
+        consul.check_on("n0", id, "passing").await;
+        until_status(200, &mut checks).await;
+    }
+    for (what, mut times) in [("instances", instances), ("checks", checks)] {
+        times.sort();
+        println!(
+            "news of {what}: p50 {:?}, worst of {} {:?}",
+            times[times.len() / 2],
+            times.len(),
+            times[times.len() - 1]
+        );
+    }
+
+    consul.stop();
+    println!("hung: {:.1} requests a second to Consul", rate(&gateway, 10).await);
+    consul.resume();
+    consul.kill().await;
+    gateway.until_event("consul_failed").await;
+    println!("gone: {:.1} requests a second to Consul", rate(&gateway, 10).await);
+    consul.restart().await;
+    consul.register_many("n0", &single).await;
+    let back = now();
+    gateway.until_status("/api/v1/z9/", 200).await;
+    gateway.until_status("/api/v1/s9/", 404).await;
+    println!("return: in force after {:?}", back.elapsed());
+    let memory = gateway.metric("process_resident_memory_bytes").await.unwrap();
+    println!("memory: {:.1} MiB resident at the end", memory / f64::from(1 << 20));
+}
+
+/// How many requests a second Consul gets.
+async fn rate(gateway: &Gateway, seconds: u64) -> f64 {
+    let before = gateway.metric_sum("lictor_consul_request_total", "").await;
+    let began = now();
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let asked = gateway.metric_sum("lictor_consul_request_total", "").await - before;
+    asked / began.elapsed().as_secs_f64()
 }

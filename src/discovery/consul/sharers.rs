@@ -1,6 +1,6 @@
 //! Starts and ends the reading of the services that share queries, tells it what the catalog says, and hears what it finds.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::atomic::Ordering::Relaxed};
 
 use tokio::sync::mpsc;
 
@@ -37,7 +37,7 @@ impl Watching {
     pub(super) fn share(&mut self, services: Watched) {
         if services.is_empty() != self.sharing.is_none() {
             self.sharing = None;
-            self.catalog = None; // what it has to tell is another from now on
+            self.wakes.store(!services.is_empty(), Relaxed);
         }
         if services.is_empty() {
             return;
@@ -51,6 +51,10 @@ impl Watching {
                 Step::Sharing
             });
             let live = Live { number: self.number(), step };
+            if self.listed.is_some() {
+                // The catalog is listened to already.
+                let _ = orders.send(Order::Woke(Vec::new()));
+            }
             self.sharing = Some(Sharing { services: Watched::new(), orders, heard, trusted: true, _live: live });
         }
         let Some(sharing) = &mut self.sharing else { return };

@@ -20,7 +20,7 @@ use crate::model::{
 };
 
 /// All clusters of one snapshot, by service.
-pub type Clusters = HashMap<ServiceName, Arc<Cluster>>;
+pub type Clusters = HashMap<ServiceName, Arc<Cluster>, foldhash::fast::RandomState>;
 
 /// One service as requests see it.
 #[derive(Debug)]

@@ -52,7 +52,7 @@ impl Trail {
     /// Puts the request's id on its answer.
     #[must_use]
     pub fn mark(&self, mut response: Response<Body>) -> Response<Body> {
-        response.headers_mut().insert(X_REQUEST_ID, self.request_id.clone());
+        response.headers_mut().insert(X_REQUEST_ID, unique(self.request_id.clone()));
         response
     }
 }
@@ -105,7 +105,13 @@ const ID: usize = 16;
 const CONTEXT: usize = 55;
 
 fn value(hex: Bytes) -> HeaderValue {
-    HeaderValue::from_maybe_shared(hex).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    unique(HeaderValue::from_maybe_shared(hex).unwrap_or_else(|_| HeaderValue::from_static("0")))
+}
+
+/// A value that will not come again: HTTP/2 is not to keep it in its table of those that do. Source: RFC 7541 §6.2.3.
+fn unique(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
 }
 
 /// `N` random hexadecimal digits, never all zero. Ids only: unique, not secret.

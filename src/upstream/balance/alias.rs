@@ -1,9 +1,9 @@
 //! Draws members as often as their weights say, whatever their number. Source: Walker's alias method as Vose builds it.
 
 use super::view::View;
-use crate::upstream::{
-    cluster::Member,
-    draws::{Draws, place},
+use crate::{
+    model::random::{Draws, place},
+    upstream::cluster::Member,
 };
 
 /// Members to draw from; those with a weight of 0 are not among them.

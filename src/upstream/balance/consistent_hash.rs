@@ -6,9 +6,9 @@
 //! Sources: Karger, "Consistent Hashing and Random Trees"; Mirrokni, "Consistent Hashing with Bounded Loads".
 
 use super::{Policy, View, key::hash, view::requests};
-use crate::upstream::{
-    cluster::Member,
-    draws::{GOLDEN, mix, place},
+use crate::{
+    model::random::{GOLDEN, mix, place},
+    upstream::cluster::Member,
 };
 
 /// The ring.

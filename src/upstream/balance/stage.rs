@@ -6,11 +6,13 @@ use tokio::time::Instant;
 
 use super::{Ask, Balance};
 use crate::{
-    model::instance::{Address, Health, Instance},
+    model::{
+        instance::{Address, Health, Instance},
+        random::Draws,
+    },
     telemetry::{cells::Outcome, metrics::Metrics},
     upstream::{
         cluster::{Cluster, Member, Rules},
-        draws::Draws,
         endpoint::{Endpoint, EndpointKey, Permit, Transport},
         policy::Policy,
         service::Service,

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::upstream::{cluster::Member, draws::Draws, service::Service};
+use crate::{
+    model::random::{Draws, place},
+    upstream::{cluster::Member, service::Service},
+};
 
 /// A request that wants a member.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +89,7 @@ impl View<'_> {
     #[must_use]
     pub fn any(&self, draw: u64) -> Option<usize> {
         let count = self.members.len();
-        let start = crate::upstream::draws::place(draw, count);
+        let start = place(draw, count);
         let all = || (start..count).chain(0..start).filter(|&member| self.is_usable(member));
         let old = |&member: &usize| self.slow_start.is_none_or(|whole| self.share(member, whole) == FULL);
         all().find(old).or_else(|| all().next())

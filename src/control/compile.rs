@@ -113,10 +113,11 @@ pub fn cluster(
         };
         let endpoint = same.map_or_else(make, |former| former.endpoint.clone());
         let told = former.map(|former| &former.instances).filter(|known| ***known == *instances);
-        let member = Member::new(told.cloned().unwrap_or_else(|| instances.into()), endpoint, accept);
+        let mut member = Member::new(told.cloned().unwrap_or_else(|| instances.into()), endpoint, accept);
         let useful = former.filter(|former| former.weight > 0);
         established |= useful.is_some() && member.weight > 0;
-        Member { came: useful.map_or(Some(now), |former| former.came), ..member }
+        member.came = useful.map_or(Some(now), |former| former.came);
+        member
     });
     let mut members: Vec<Member> = members.collect();
     if !established {

@@ -12,11 +12,14 @@ use super::{
     service::Service,
     tls::Tls,
 };
-use crate::model::{
-    barred::Barred,
-    instance::{Health, Instance},
-    name::ServiceName,
-    topology::Rejected,
+use crate::{
+    model::{
+        barred::Barred,
+        instance::{Health, Instance},
+        name::ServiceName,
+        topology::Rejected,
+    },
+    telemetry::instance::Loads,
 };
 
 /// All clusters of one snapshot, by service.
@@ -75,6 +78,8 @@ pub struct Member {
     pub weight: u32,
     /// When it came to be of use beside others that were; `None`: it was there as soon as any.
     pub came: Option<Instant>,
+    /// The endpoint's, at hand: picks look at few things of many members, so the fewer steps the better.
+    loads: Loads,
 }
 
 impl Member {
@@ -84,7 +89,15 @@ impl Member {
     pub fn new(instances: Arc<[Instance]>, endpoint: Arc<Endpoint>, accept: &[Health]) -> Self {
         let usable = instances.iter().filter(|i| accept.contains(&i.health) && !endpoint.is_draining());
         let weight = usable.map(|i| i.weight).max().unwrap_or(0);
-        Self { instances, endpoint, weight, came: None }
+        let loads = endpoint.cells().loads().clone();
+        Self { instances, endpoint, weight, came: None, loads }
+    }
+
+    /// What is under way to it, and how long it lets wait.
+    #[inline]
+    #[must_use]
+    pub fn loads(&self) -> &Loads {
+        &self.loads
     }
 }
 
@@ -94,7 +107,8 @@ impl Cluster {
     pub fn new(rules: Rules, members: Vec<Member>, rejected: Vec<Rejected>, live: Arc<Service>) -> Self {
         let Rules { service, policy, host, barred, transport, tls } = rules;
         let balancer = Balancer::new(policy.balance, &members);
-        let last = members.iter().filter_map(|member| member.came).max().filter(|_| !policy.slow_start.is_zero());
+        let usable = members.iter().filter(|member| member.weight > 0);
+        let last = usable.filter_map(|member| member.came).max().filter(|_| !policy.slow_start.is_zero());
         let grown = last.map(|came| came + policy.slow_start);
         Self { service, policy, host, barred, transport, tls, members, rejected, live, balancer, grown }
     }
@@ -118,6 +132,7 @@ impl Cluster {
     }
 
     /// The member for a request.
+    #[inline]
     #[must_use]
     pub fn pick(&self, ask: &Ask<'_>) -> Option<&Member> {
         let slow_start = self.grown.filter(|&grown| ask.now < grown).map(|_| self.policy.slow_start);

@@ -5,7 +5,7 @@
 use super::{
     Policy, View,
     alias::Alias,
-    view::{is_lighter, requests},
+    view::is_lighter,
 };
 use crate::upstream::cluster::Member;
 
@@ -21,19 +21,18 @@ impl Policy for LeastRequest {
         Self(Alias::new(members))
     }
 
+    #[inline]
     fn pick(&self, view: &View<'_>) -> Option<usize> {
         let mut draws = view.draws();
         let first = self.0.first(view, &mut draws)?;
-        let load = |member: usize| {
-            let under_way = view.members[member].endpoint.cells().in_flight();
-            (requests(under_way), view.weight(member))
-        };
+        let load = |member: usize| (view.members[member].loads().in_flight(), view.weight(member));
         if self.0.members().len() > FEW {
             let lighter = |&other: &usize| is_lighter(load(other), load(first));
             return self.0.second(first, view, &mut draws).filter(lighter).or(Some(first));
         }
-        let others = self.0.members().filter(|&other| other != first && view.is_usable(other));
-        let least = others.fold((first, load(first)), |least, other| {
+        // The first one is among them, but it is not lighter than itself.
+        let all = self.0.members().filter(|&member| view.is_usable(member));
+        let least = all.fold((first, load(first)), |least, other| {
             let load = load(other);
             if is_lighter(load, least.1) { (other, load) } else { least }
         });

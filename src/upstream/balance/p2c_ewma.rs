@@ -8,9 +8,9 @@
 use super::{
     Policy, View,
     alias::Alias,
-    view::{is_lighter, requests},
+    view::{is_lighter, times},
 };
-use crate::upstream::cluster::Member;
+use crate::{telemetry::instance::time, upstream::cluster::Member};
 
 /// Draws one by weight, and moves on to who would answer sooner.
 #[derive(Debug)]
@@ -19,19 +19,21 @@ pub struct P2cEwma(Alias);
 /// What a member is likely to cost.
 #[derive(Clone, Copy, Debug)]
 struct Cost {
-    /// Nanoseconds.
-    wait: f64,
-    requests: f64,
-    weight: f64,
+    /// Nanoseconds, an hour and little more at most.
+    wait: u64,
+    requests: u64,
+    weight: u64,
 }
 
 /// Added to all waits: differences below some milliseconds are the network's and the scheduler's, not the instance's.
-const NOISE: f64 = 5e6;
+const NOISE: u64 = 5_000_000;
 /// A wait that is longer by this factor is clearly longer.
-const CLEAR: f64 = 2.0;
+const CLEAR: u64 = 2;
 /// What one that has never answered is taken for while it has a request: until it answers it gets no second one, unless
 /// all the others are slow or as new.
-const UNKNOWN: f64 = 1e9;
+const UNKNOWN: u64 = 1_000_000_000;
+/// More requests under way than this are as many, so that their products with waits are numbers.
+const MANY: u64 = 1 << 20;
 
 impl Policy for P2cEwma {
     fn build(members: &[Member]) -> Self {
@@ -42,27 +44,31 @@ impl Policy for P2cEwma {
     fn pick(&self, view: &View<'_>) -> Option<usize> {
         let mut draws = view.draws();
         let first = self.0.first(view, &mut draws)?;
-        let sooner = |&other: &usize| cost(view, other).is_below(&cost(view, first));
-        self.0.second(first, view, &mut draws).filter(sooner).or(Some(first))
+        let Some(second) = self.0.second(first, view, &mut draws) else { return Some(first) };
+        let now = time(view.ask.now);
+        let sooner = cost(view, second, now).is_below(&cost(view, first, now));
+        Some(if sooner { second } else { first })
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "an estimate")]
-fn cost(view: &View<'_>, member: usize) -> Cost {
-    let load = view.members[member].endpoint.cells().load(view.ask.worker, view.ask.now);
-    let unknown = if load.in_flight == 0 { 0.0 } else { UNKNOWN };
+#[inline]
+fn cost(view: &View<'_>, member: usize, now: u64) -> Cost {
+    let load = view.members[member].loads().known(view.ask.worker, now);
+    let unknown = if load.in_flight == 0 { 0 } else { UNKNOWN };
     Cost {
-        wait: load.wait.map_or(unknown, |nanos| nanos as f64) + NOISE,
-        requests: requests(load.in_flight),
+        wait: load.wait.unwrap_or(unknown) + NOISE,
+        requests: load.in_flight.min(MANY),
         weight: view.weight(member),
     }
 }
 
 impl Cost {
+    #[inline]
     fn is_below(&self, other: &Self) -> bool {
         let clear = self.wait * CLEAR < other.wait || other.wait * CLEAR < self.wait;
         if clear {
-            self.wait * (self.requests + 1.0) * other.weight < other.wait * (other.requests + 1.0) * self.weight
+            let (mine, its) = (self.wait * (self.requests + 1), other.wait * (other.requests + 1));
+            times(mine, other.weight) < times(its, self.weight)
         } else {
             is_lighter((self.requests, self.weight), (other.requests, other.weight))
         }

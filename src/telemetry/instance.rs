@@ -121,6 +121,14 @@ impl Loads {
         Load { in_flight: cell.in_flight.load(Relaxed), wait: cell.peak.read(now) }
     }
 
+    /// This worker's tries under way, and the wait in nanoseconds as it was when the last one ended.
+    #[inline]
+    #[must_use]
+    pub fn last_known(&self, worker: usize) -> (u64, Option<u64>) {
+        let cell = self.of(worker);
+        (cell.in_flight.load(Relaxed), cell.peak.last())
+    }
+
     /// Tries under way, over all workers.
     #[inline]
     #[must_use]

@@ -46,6 +46,12 @@ impl Peak {
         }
     }
 
+    /// The estimate in nanoseconds as of the last answer.
+    #[inline]
+    pub fn last(&self) -> Option<u64> {
+        Some(self.nanos.load(Relaxed)).filter(|&nanos| nanos > 0)
+    }
+
     /// The estimate in nanoseconds, less the longer nothing was heard nor asked; `None` before the first answer.
     #[inline]
     pub fn read(&self, now: u64) -> Option<u64> {

@@ -40,8 +40,8 @@ pub struct Cluster {
     pub transport: Transport,
     /// Their side of TLS, where that is spoken.
     pub tls: Option<Arc<Tls>>,
-    /// By address.
-    pub members: Vec<Member>,
+    /// By address. Those that a change leaves as they are go over to the next snapshot as they are.
+    pub members: Vec<Arc<Member>>,
     /// Instances of no use, for the admin side to tell.
     pub rejected: Vec<Rejected>,
     live: Arc<Service>,
@@ -93,6 +93,12 @@ impl Member {
         Self { instances, endpoint, weight, came: None, loads }
     }
 
+    /// Whether a cluster of the same rules has use for this very member, told of these instances.
+    #[must_use]
+    pub fn stays(&self, instances: &Arc<[Instance]>) -> bool {
+        self.weight > 0 && Arc::ptr_eq(&self.instances, instances) && !self.endpoint.is_draining()
+    }
+
     /// What is under way to it, and how long it lets wait.
     #[inline]
     #[must_use]
@@ -104,7 +110,11 @@ impl Member {
 impl Cluster {
     /// Makes the policy ready for the members.
     #[must_use]
-    pub fn new(rules: Rules, members: Vec<Member>, rejected: Vec<Rejected>, live: Arc<Service>) -> Self {
+    pub fn new<M>(rules: Rules, members: Vec<M>, rejected: Vec<Rejected>, live: Arc<Service>) -> Self
+    where
+        M: Into<Arc<Member>>,
+    {
+        let members: Vec<Arc<Member>> = members.into_iter().map(Into::into).collect();
         let Rules { service, policy, host, barred, transport, tls } = rules;
         let balancer = Balancer::new(policy.balance, &members);
         let usable = members.iter().filter(|member| member.weight > 0);
@@ -137,6 +147,6 @@ impl Cluster {
     pub fn pick(&self, ask: &Ask<'_>) -> Option<&Member> {
         let slow_start = self.grown.filter(|&grown| ask.now < grown).map(|_| self.policy.slow_start);
         let view = View { ask, members: &self.members, live: &self.live, slow_start };
-        self.balancer.pick(&view).map(|member| &self.members[member])
+        self.balancer.pick(&view).map(|member| &*self.members[member])
     }
 }

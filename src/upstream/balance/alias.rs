@@ -1,5 +1,7 @@
 //! Draws members as often as their weights say, whatever their number. Source: Walker's alias method as Vose builds it.
 
+use std::sync::Arc;
+
 use super::view::View;
 use crate::{
     model::random::{Draws, place},
@@ -24,7 +26,7 @@ const DRAWS: usize = 8;
 impl Alias {
     /// Puts the members together.
     #[must_use]
-    pub fn new(members: &[Member]) -> Self {
+    pub fn new(members: &[Arc<Member>]) -> Self {
         let listed = (0_u32..).zip(members).filter(|(_, member)| member.weight > 0);
         let (own, weights): (Vec<u32>, Vec<u64>) = listed.map(|(i, member)| (i, u64::from(member.weight))).unzip();
         let (count, total) = (weights.len() as u64, weights.iter().sum::<u64>());
@@ -80,10 +82,11 @@ impl Alias {
             return None;
         }
         let last = self.0.len() - 1;
+        let stand_in = self.0[last].own as usize;
         for _ in 0..DRAWS {
             // Among all but the last, which stands in for the first one where that is drawn: so all others are as likely.
             let other = self.0[place(draws.next(), last)].own as usize;
-            let other = if other == first { self.0[last].own as usize } else { other };
+            let other = if other == first { stand_in } else { other };
             if view.is_usable(other) && (view.slow_start.is_none() || !view.yields(other, draws.next())) {
                 return Some(other);
             }

@@ -5,6 +5,8 @@
 //! requests under way gives to who comes next.
 //! Sources: Karger, "Consistent Hashing and Random Trees"; Mirrokni, "Consistent Hashing with Bounded Loads".
 
+use std::sync::Arc;
+
 use super::{Policy, View, key::hash};
 use crate::{
     model::random::{GOLDEN, mix, place},
@@ -37,7 +39,7 @@ const BOUND: u128 = 5;
 const FREE: u64 = 4;
 
 impl Policy for ConsistentHash {
-    fn build(members: &[Member]) -> Self {
+    fn build(members: &[Arc<Member>]) -> Self {
         let weighty: Vec<_> = (0_u32..).zip(members).filter(|(_, member)| member.weight > 0).collect();
         let weight: u64 = weighty.iter().map(|(_, member)| u64::from(member.weight)).sum();
         let count = weighty.len().max(1);

@@ -2,11 +2,9 @@
 //! of many the lesser of two.
 //! Source of the choice of two: Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing".
 
-use super::{
-    Policy, View,
-    alias::Alias,
-    view::is_lighter,
-};
+use std::sync::Arc;
+
+use super::{Policy, View, alias::Alias, view::is_lighter};
 use crate::upstream::cluster::Member;
 
 /// Draws one by weight, and moves on to who has less to do.
@@ -17,7 +15,7 @@ pub struct LeastRequest(Alias);
 const FEW: usize = 4;
 
 impl Policy for LeastRequest {
-    fn build(members: &[Member]) -> Self {
+    fn build(members: &[Arc<Member>]) -> Self {
         Self(Alias::new(members))
     }
 

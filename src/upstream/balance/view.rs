@@ -1,6 +1,6 @@
 //! What a policy sees: the request that wants a member, the members, and how each of them is now.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -30,7 +30,7 @@ pub struct View<'a> {
     /// The request.
     pub ask: &'a Ask<'a>,
     /// The members.
-    pub members: &'a [Member],
+    pub members: &'a [Arc<Member>],
     /// The live side of the service.
     pub live: &'a Service,
     /// How long new members take to grow; `None`: none is new.
@@ -52,7 +52,7 @@ impl View<'_> {
     #[inline]
     #[must_use]
     pub fn is_usable(&self, member: usize) -> bool {
-        let Member { endpoint, weight, .. } = &self.members[member];
+        let Member { endpoint, weight, .. } = &*self.members[member];
         *weight > 0 && !endpoint.is_draining() && !self.ask.tried.contains(&endpoint.serial)
     }
 

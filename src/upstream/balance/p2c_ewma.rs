@@ -47,7 +47,7 @@ impl Policy for P2cEwma {
         let mut draws = view.draws();
         let first = self.0.first(view, &mut draws)?;
         let Some(second) = self.0.second(first, view, &mut draws) else { return Some(first) };
-        if let (Some(one), Some(other)) = (raw(view, second), raw(view, first)) {
+        if let (Some(one), Some(other)) = (quick(view, second), quick(view, first)) {
             return Some(if is_lighter(one, other) { second } else { first });
         }
         let now = time(view.ask.now);
@@ -60,10 +60,10 @@ impl Policy for P2cEwma {
 /// was last heard of is not clearly slower than anything, however long ago that was. Most instances are like that, and a
 /// pick between two of them needs neither the time nor what fades with it.
 #[inline]
-fn raw(view: &View<'_>, member: usize) -> Option<(u64, u64)> {
+fn quick(view: &View<'_>, member: usize) -> Option<(u64, u64)> {
     let (requests, wait) = view.members[member].loads().last_known(view.ask.worker);
-    let quick = wait.map_or(requests == 0, |nanos| nanos <= NOISE * (CLEAR - 1));
-    quick.then(|| (requests.min(MANY), view.weight(member)))
+    let is_quick = wait.map_or(requests == 0, |nanos| nanos <= NOISE * (CLEAR - 1));
+    is_quick.then(|| (requests.min(MANY), view.weight(member)))
 }
 
 #[inline]
@@ -92,12 +92,29 @@ mod tests {
 
     use tokio::time::advance;
 
+    use super::*;
     use crate::{
         telemetry::cells::Outcome,
         upstream::balance::{Balance, stage::Stage},
     };
 
     const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn between_two_quick_ones_the_wait_decides_nothing_however_much_of_it_has_faded() {
+        let waits = [0, 1, NOISE / 2, NOISE * (CLEAR - 1)].map(|wait| wait + NOISE);
+        let costs = waits.into_iter().flat_map(|wait| {
+            let of = move |(requests, weight)| Cost { wait, requests, weight };
+            [(0, 1), (1, 1), (1, 3), (7, 3), (MANY, 2)].map(of)
+        });
+        let costs: Vec<_> = costs.collect();
+        for one in &costs {
+            for other in &costs {
+                let lighter = is_lighter((one.requests, one.weight), (other.requests, other.weight));
+                assert_eq!(one.is_below(other), lighter, "{one:?} {other:?}");
+            }
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn where_all_are_as_fast_they_get_their_share() {

@@ -23,7 +23,7 @@ use crate::{
     discovery::{Change, Part, Query, Wanted, fixed},
     model::{
         name::ServiceName,
-        topology::{Difference, Kind, Rejected, Topology, Update},
+        topology::{Difference, Kind, Members, Rejected, Topology, Update},
     },
     route::RouteTable,
     state::{Snapshot, Writer},
@@ -213,7 +213,7 @@ impl Control {
     fn derive(&mut self, service: &ServiceName) -> bool {
         let Some(expose) = &self.config.expose else { return false };
         let Some(members) = self.topology.members(service) else { return false };
-        self.exposures.derive(service, &members.instances, expose, &self.events)
+        self.exposures.derive(service, members, expose, &self.events)
     }
 
     /// Takes in which services expose themselves.
@@ -328,12 +328,12 @@ impl Control {
             routes: self.routes.clone(),
             clusters: self.clusters.clone(),
         });
-        self.rosters.forget_dead();
     }
 
     fn build_clusters(&mut self, services: &BTreeSet<ServiceName>) {
         let mut clusters = Clusters::clone(&self.clusters);
         let now = Instant::now();
+        let nobody = Members::default();
         for service in services {
             let before = clusters.remove(service);
             if !self.is_known(service) {
@@ -343,9 +343,9 @@ impl Control {
                 self.metrics.forget_service(service);
                 continue;
             }
-            let told = self.topology.members(service).cloned().unwrap_or_default();
+            let told = self.topology.members(service).unwrap_or(&nobody);
             let rules = compile::rules(&self.config, service, self.exposures.protocol(service), before.as_deref());
-            let cluster = compile::cluster(rules, &told, before.as_deref(), &mut self.rosters, &self.metrics, now);
+            let cluster = compile::cluster(rules, told, before.as_deref(), &mut self.rosters, &self.metrics, now);
             for (state, n) in compile::census(&cluster) {
                 self.metrics.instances(service, state, n);
             }

@@ -1,6 +1,6 @@
 //! How a request is told from others on its way: `x-request-id`, and the W3C trace context in `traceparent`.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 
 use bytes::Bytes;
 use http::{
@@ -8,7 +8,7 @@ use http::{
     header::{CONTENT_TYPE, Entry},
 };
 
-use crate::body::Body;
+use crate::{body::Body, model::random::Draws};
 
 /// The marks of one request.
 #[derive(Debug)]
@@ -127,17 +127,12 @@ fn hex<const N: usize>() -> [u8; N] {
     digits
 }
 
-/// `SplitMix64`, seeded by the standard library's hash keys, which the system's randomness gives to each thread.
+/// Drawn from a row of each thread's own.
 fn random() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
     thread_local! {
-        static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0));
+        static DRAWS: RefCell<Draws> = RefCell::new(Draws::new());
     }
-    let state = STATE.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-    STATE.set(state);
-    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+    DRAWS.with_borrow_mut(Draws::next)
 }
 
 #[cfg(test)]

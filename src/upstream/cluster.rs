@@ -12,11 +12,14 @@ use super::{
     service::Service,
     tls::Tls,
 };
-use crate::model::{
-    barred::Barred,
-    instance::{Health, Instance},
-    name::ServiceName,
-    topology::Rejected,
+use crate::{
+    model::{
+        barred::Barred,
+        instance::{Health, Instance},
+        name::ServiceName,
+        topology::Rejected,
+    },
+    telemetry::instance::Loads,
 };
 
 /// All clusters of one snapshot, by service.
@@ -37,8 +40,8 @@ pub struct Cluster {
     pub transport: Transport,
     /// Their side of TLS, where that is spoken.
     pub tls: Option<Arc<Tls>>,
-    /// By address.
-    pub members: Vec<Member>,
+    /// By address. Those that a change leaves as they are go over to the next snapshot as they are.
+    pub members: Vec<Arc<Member>>,
     /// Instances of no use, for the admin side to tell.
     pub rejected: Vec<Rejected>,
     live: Arc<Service>,
@@ -75,6 +78,8 @@ pub struct Member {
     pub weight: u32,
     /// When it came to be of use beside others that were; `None`: it was there as soon as any.
     pub came: Option<Instant>,
+    /// The endpoint's, at hand: picks look at few things of many members, so the fewer steps the better.
+    loads: Loads,
 }
 
 impl Member {
@@ -84,17 +89,36 @@ impl Member {
     pub fn new(instances: Arc<[Instance]>, endpoint: Arc<Endpoint>, accept: &[Health]) -> Self {
         let usable = instances.iter().filter(|i| accept.contains(&i.health) && !endpoint.is_draining());
         let weight = usable.map(|i| i.weight).max().unwrap_or(0);
-        Self { instances, endpoint, weight, came: None }
+        let loads = endpoint.cells().loads().clone();
+        Self { instances, endpoint, weight, came: None, loads }
+    }
+
+    /// Whether a cluster of the same rules has use for this very member, told of these instances.
+    #[must_use]
+    pub fn stays(&self, instances: &Arc<[Instance]>) -> bool {
+        self.weight > 0 && Arc::ptr_eq(&self.instances, instances) && !self.endpoint.is_draining()
+    }
+
+    /// What is under way to it, and how long it lets wait.
+    #[inline]
+    #[must_use]
+    pub fn loads(&self) -> &Loads {
+        &self.loads
     }
 }
 
 impl Cluster {
     /// Makes the policy ready for the members.
     #[must_use]
-    pub fn new(rules: Rules, members: Vec<Member>, rejected: Vec<Rejected>, live: Arc<Service>) -> Self {
+    pub fn new<M>(rules: Rules, members: Vec<M>, rejected: Vec<Rejected>, live: Arc<Service>) -> Self
+    where
+        M: Into<Arc<Member>>,
+    {
+        let members: Vec<Arc<Member>> = members.into_iter().map(Into::into).collect();
         let Rules { service, policy, host, barred, transport, tls } = rules;
         let balancer = Balancer::new(policy.balance, &members);
-        let last = members.iter().filter_map(|member| member.came).max().filter(|_| !policy.slow_start.is_zero());
+        let usable = members.iter().filter(|member| member.weight > 0);
+        let last = usable.filter_map(|member| member.came).max().filter(|_| !policy.slow_start.is_zero());
         let grown = last.map(|came| came + policy.slow_start);
         Self { service, policy, host, barred, transport, tls, members, rejected, live, balancer, grown }
     }
@@ -118,10 +142,11 @@ impl Cluster {
     }
 
     /// The member for a request.
+    #[inline]
     #[must_use]
     pub fn pick(&self, ask: &Ask<'_>) -> Option<&Member> {
         let slow_start = self.grown.filter(|&grown| ask.now < grown).map(|_| self.policy.slow_start);
         let view = View { ask, members: &self.members, live: &self.live, slow_start };
-        self.balancer.pick(&view).map(|member| &self.members[member])
+        self.balancer.pick(&view).map(|member| &*self.members[member])
     }
 }

@@ -8,7 +8,6 @@ pub mod balance;
 pub mod call;
 pub mod cluster;
 pub mod dial;
-pub mod draws;
 pub mod endpoint;
 mod exchange;
 mod http2;
@@ -20,6 +19,8 @@ pub mod tls;
 
 pub use exchange::ExchangeError;
 
+use crate::model::random::Draws;
+
 /// What one worker has of its own towards upstream.
 #[derive(Debug)]
 pub struct Local {
@@ -29,7 +30,7 @@ pub struct Local {
     pub pool: pool::Pool,
     /// Its HTTP/2 connections.
     http2: http2::Sessions,
-    draws: RefCell<draws::Draws>,
+    draws: RefCell<Draws>,
 }
 
 impl Local {

@@ -56,9 +56,9 @@ impl Server {
     /// Serves a connection to its end. `idle` tells, at any moment, that no request is under way.
     pub async fn serve(&self, io: Io, client: Client, idle: &Cell<bool>) {
         let connection = Rc::new(Downstream::new(io));
-        let mut fresh = true;
+        let (mut fresh, mut since) = (true, None);
         loop {
-            let next = self.head(&connection, fresh, idle).await;
+            let next = self.head(&connection, fresh, since, idle).await;
             idle.set(false);
             fresh = false;
             let ended = match next {
@@ -66,11 +66,7 @@ impl Server {
                 Next::Refused(refusal) => {
                     let answer = self.proxy.refuse(&refusal, &unknown_method());
                     let asked = Asked { head_only: false, http10: false, keep_alive: false };
-                    Ended {
-                        written: self.answer(&connection, answer, &asked).await.is_some(),
-                        keep: false,
-                        last: false,
-                    }
+                    Ended { written: self.answer(&connection, answer, &asked).await.is_some(), ..Ended::default() }
                 }
                 Next::Http2 => {
                     let Some(Downstream { io, input, .. }) = Rc::into_inner(connection) else { return };
@@ -87,19 +83,19 @@ impl Server {
                 }
                 return;
             }
+            since = ended.at;
         }
     }
 
-    /// Waits for the head of the next request; `idle` as long as nothing of it has come.
-    async fn head(&self, connection: &Downstream, fresh: bool, idle: &Cell<bool>) -> Next {
+    /// Waits for the head of the next request, `since` the last answer; `idle` as long as nothing of it has come.
+    async fn head(&self, connection: &Downstream, fresh: bool, since: Option<Instant>, idle: &Cell<bool>) -> Next {
         let world = self.proxy.world();
         let rules = &world.config.http;
         let limits = Limits { max_head: rules.max_header_size, ..Limits::default() };
         let (header_timeout, keep_alive) = (rules.header_timeout, rules.keep_alive);
         drop(world); // an idle connection holds no snapshot
         let mut reader = RequestReader::new(limits);
-        let mut since = None;
-        let mut begun = false;
+        let (mut since, mut begun) = (since, false);
         poll_fn(|cx| {
             let input = &mut *connection.input.borrow_mut();
             loop {
@@ -159,7 +155,7 @@ impl Server {
                 });
                 match answer.await {
                     Some(answer) => answer,
-                    None => return Ended { written: false, keep: false, last: false },
+                    None => return Ended::default(),
                 }
             }
             Err(refusal) => {
@@ -169,20 +165,21 @@ impl Server {
         };
         if let Some(switched) = connection.aside.switched() {
             switch(connection, answer, switched).await;
-            return Ended { written: false, keep: false, last: false };
+            return Ended::default();
         }
         // What is left of the body has no taker when the answer is ours or has ended already.
         let abandoned = !connection.is_body_done() && answer.response.body().length().is_some();
         asked.keep_alive &= !abandoned && !self.phase.is_leaving();
         let written = self.answer(connection, answer, &asked).await;
-        let keep = written.is_some_and(|mode| mode != Mode::UntilClose);
+        let keep = written.is_some_and(|(mode, _)| mode != Mode::UntilClose);
         let whole = connection.is_body_done();
         let last = says_close && whole && written.is_some() && connection.input.borrow().is_empty();
-        Ended { written: written.is_some(), keep: keep && asked.keep_alive && whole, last }
+        let at = written.map(|(_, ended)| ended);
+        Ended { written: at.is_some(), keep: keep && asked.keep_alive && whole, last, at }
     }
 
-    /// Writes an answer and tells how its body was sent; `None` when it broke off.
-    async fn answer(&self, connection: &Downstream, answer: Answer, asked: &Asked) -> Option<Mode> {
+    /// Writes an answer and tells how its body was sent, and when it ended; `None` when it broke off.
+    async fn answer(&self, connection: &Downstream, answer: Answer, asked: &Asked) -> Option<(Mode, Instant)> {
         let Answer { response, mut account } = answer;
         let ahead = connection.answer();
         let (mut whole, mut mode) = sender(ahead.clone(), response, asked);
@@ -192,12 +189,12 @@ impl Server {
             (whole, mode) = sender(ahead, account.instead(), asked);
             sent = send(connection, &mut whole).await;
         }
-        drop(account); // the last byte is written, or never will be
+        let ended = account.end();
         if sent.is_err() {
             // A client that reads until the end must not take this for one.
             connection.io.abort();
         }
-        sent.ok().map(|()| mode)
+        sent.ok().map(|()| (mode, ended))
     }
 }
 
@@ -216,6 +213,7 @@ enum Next {
 }
 
 /// How a request was served.
+#[derive(Default)]
 struct Ended {
     /// The whole answer was written.
     written: bool,
@@ -223,6 +221,8 @@ struct Ended {
     keep: bool,
     /// The client said itself that nothing follows, and nothing did.
     last: bool,
+    /// When the answer ended.
+    at: Option<Instant>,
 }
 
 /// What the client's request says about how to answer it.

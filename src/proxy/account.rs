@@ -22,6 +22,7 @@ pub struct Account {
     started: Instant,
     status: Option<StatusCode>,
     request_id: Option<HeaderValue>,
+    ended: Option<Instant>,
 }
 
 /// What a request counts as whose client went away before there was an answer: nginx's code for it.
@@ -31,7 +32,7 @@ impl Account {
     /// A request that came at `started`.
     #[must_use]
     pub fn open(cells: Arc<RouteCells>, worker: usize, method: Method, started: Instant) -> Self {
-        Self { cells, worker, method, started, status: None, request_id: None }
+        Self { cells, worker, method, started, status: None, request_id: None, ended: None }
     }
 
     /// The answer is decided; what remains is to write it.
@@ -43,6 +44,11 @@ impl Account {
         // Source: RFC 9110 §6.6.1, also for answers of others that have none.
         response.headers_mut().entry(header::DATE).or_insert_with(date::now);
         Answer { response, account: self }
+    }
+
+    /// The last byte is written, or never will be; gives the time.
+    pub fn end(mut self) -> Instant {
+        *self.ended.insert(Instant::now())
     }
 
     /// The body broke off before a byte of the answer was written: what to write instead.
@@ -59,6 +65,7 @@ impl Drop for Account {
     fn drop(&mut self) {
         let left = || StatusCode::from_u16(CLIENT_LEFT).unwrap_or(StatusCode::BAD_REQUEST);
         let status = self.status.unwrap_or_else(left);
-        self.cells.count(self.worker, &self.method, status, self.started.elapsed());
+        let ended = self.ended.unwrap_or_else(Instant::now);
+        self.cells.count(self.worker, &self.method, status, ended.saturating_duration_since(self.started));
     }
 }

@@ -117,6 +117,7 @@ impl Endpoint {
             asked: None,
             answered: false,
             outcome: Outcome::Cancelled,
+            ended: None,
         }
     }
 }
@@ -132,6 +133,8 @@ pub struct Permit {
     asked: Option<Instant>,
     answered: bool,
     outcome: Outcome,
+    /// When it ended, where that was asked already.
+    ended: Option<Instant>,
 }
 
 impl Permit {
@@ -171,6 +174,12 @@ impl Permit {
         self.outcome = outcome;
     }
 
+    /// The same, of one that ends at this very moment.
+    pub fn report_at(mut self, now: Instant, outcome: Outcome) {
+        self.outcome = outcome;
+        self.ended = Some(now);
+    }
+
     fn end(&self, now: Instant) {
         let cells = &self.endpoint.cells;
         let wait = now.saturating_duration_since(self.asked.unwrap_or(self.started));
@@ -190,7 +199,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let now = Instant::now();
+        let now = self.ended.unwrap_or_else(Instant::now);
         self.end(now);
         let took = now.saturating_duration_since(self.started);
         self.endpoint.cells.leave(self.worker);

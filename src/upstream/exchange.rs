@@ -249,11 +249,12 @@ impl Answer {
     /// All has been read: the connection is free, and the request is over.
     fn end(&mut self) {
         let (Some(connection), Some(permit)) = (self.connection.take(), self.permit.take()) else { return };
+        let now = Instant::now();
         if self.keep && self.sender.as_ref().is_none_or(Sender::is_done) {
-            self.local.pool.keep(permit.endpoint(), connection, &self.policy.pool);
+            self.local.pool.keep(permit.endpoint(), connection, &self.policy.pool, now);
         }
         self.sender = None;
-        permit.report(self.outcome);
+        permit.report_at(now, self.outcome);
     }
 
     /// The answer broke off: what came of it cannot be trusted to be all.

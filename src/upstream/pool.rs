@@ -52,8 +52,8 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection whose answer has ended, as far as the rules let it.
-    pub fn keep(&self, endpoint: &Arc<Endpoint>, mut connection: Connection, rules: &PoolRules) {
+    /// Keeps a connection whose answer has ended now, as far as the rules let it.
+    pub fn keep(&self, endpoint: &Arc<Endpoint>, mut connection: Connection, rules: &PoolRules, now: Instant) {
         if rules.max_idle == 0 || !endpoint.is_listed() || !connection.input.is_empty() {
             return;
         }
@@ -69,7 +69,7 @@ impl Pool {
         if here.idle.len() >= rules.max_idle {
             here.idle.pop_front();
         }
-        here.idle.push_back((connection, Instant::now()));
+        here.idle.push_back((connection, now));
     }
 
     /// Closes what nobody should use any more: connections to instances that left, too old ones, and those that the

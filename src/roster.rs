@@ -28,6 +28,13 @@ impl<K: Eq + Hash, V> Roster<K, V> {
         fresh
     }
 
+    /// Puts an object under `key`, whatever lives there.
+    pub fn replace(&mut self, key: K, fresh: V) -> Arc<V> {
+        let fresh = Arc::new(fresh);
+        self.0.insert(key, Arc::downgrade(&fresh));
+        fresh
+    }
+
     /// Every key whose object lives, with the object.
     pub fn living(&self) -> impl Iterator<Item = (&K, Arc<V>)> {
         self.0.iter().filter_map(|(k, v)| Some((k, v.upgrade()?)))

@@ -35,6 +35,7 @@ use crate::{
     upstream::policy::Policy,
 };
 
+mod breaker;
 mod check;
 mod consul;
 mod environment;

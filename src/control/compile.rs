@@ -23,8 +23,9 @@ use crate::{
     },
     roster::Roster,
     route::{Route, Target},
-    telemetry::metrics::Metrics,
+    telemetry::{events::Events, metrics::Metrics},
     upstream::{
+        circuit::Circuit,
         cluster::{Cluster, Member, Rules},
         endpoint::{Endpoint, EndpointKey, Transport},
         service::Service,
@@ -81,11 +82,11 @@ pub fn cluster(
     told: &Members,
     before: Option<&Cluster>,
     rosters: &mut Rosters,
-    metrics: &Metrics,
+    (metrics, events): (&Arc<Metrics>, &Arc<Events>),
     now: Instant,
 ) -> Cluster {
     let service = rules.service.clone();
-    let live = rosters.services.adopt(service.clone(), || Service::new(metrics.service(service.as_str())));
+    let live = rosters.services.adopt(service.clone(), || Service::new(service.clone(), metrics, events));
     let accept = &rules.policy.accept;
     let mut former = Former(before.map(|cluster| cluster.members.as_slice()).unwrap_or_default());
     let mut established = false;
@@ -104,8 +105,14 @@ pub fn cluster(
                 transport: rules.transport.clone(),
             };
             rosters.endpoints.adopt(key.clone(), || {
-                let cells = metrics.instance(service.as_str(), &first.address.to_string());
-                let endpoint = Endpoint::new(key, cells);
+                let address = first.address.to_string();
+                let cells = metrics.instance(service.as_str(), &address);
+                // What was seen of an instance is of it, not of one way of speaking to it.
+                let known = |former: &&Member| former.instances.iter().any(|i| instances.iter().any(|j| i.id == j.id));
+                let circuit = former.filter(known).map(|former| former.endpoint.circuit().clone());
+                let circuit =
+                    circuit.unwrap_or_else(|| Circuit::new(metrics.circuit(service.as_str(), &address)).into());
+                let endpoint = Endpoint::new(key, cells, circuit);
                 // Who took the instance out did not mean one way of speaking to it.
                 endpoint.set_draining(former.is_some_and(|former| former.endpoint.is_draining()));
                 endpoint
@@ -158,6 +165,7 @@ fn relist(before: Option<&Cluster>, members: &[Member]) {
 /// Says that a service is gone as a whole.
 pub fn dissolve(cluster: &Cluster) {
     relist(Some(cluster), &[]);
+    cluster.live().enlist(Vec::new());
 }
 
 /// Instances at one address are one member. They come sorted by address, then id.
@@ -253,13 +261,13 @@ pub fn routes(
     (all, conflicts)
 }
 
-/// The number of a service's instances in each state, as `lictor_instances` has them.
-pub fn census(cluster: &Cluster) -> [(&'static str, usize); 4] {
+/// The number of a service's instances in the states of `lictor_instances` that only a new list changes; of the others
+/// the service itself keeps count, as circuits open and close.
+pub fn census(cluster: &Cluster) -> [(&'static str, usize); 3] {
     let count = |of: fn(&Member) -> bool| cluster.members.iter().filter(|member| of(member)).count();
-    let (available, draining) = (count(|member| member.weight > 0), count(|member| member.endpoint.is_draining()));
-    let unhealthy = cluster.members.len().saturating_sub(available + draining);
-    let rejected = cluster.rejected.len();
-    [("available", available), ("draining", draining), ("unhealthy", unhealthy), ("rejected", rejected)]
+    let (usable, draining) = (count(|member| member.weight > 0), count(|member| member.endpoint.is_draining()));
+    let unhealthy = cluster.members.len().saturating_sub(usable + draining);
+    [("draining", draining), ("unhealthy", unhealthy), ("rejected", cluster.rejected.len())]
 }
 
 #[cfg(test)]
@@ -273,6 +281,7 @@ mod tests {
         config: Config,
         rosters: Rosters,
         metrics: Arc<Metrics>,
+        events: Arc<Events>,
         before: Option<Cluster>,
         start: Instant,
     }
@@ -282,7 +291,7 @@ mod tests {
             let sources = Sources { files: Vec::new(), sets: vec!["services.s.consul=s".into()] };
             let config = config::load_from(&sources, &BTreeMap::new()).unwrap();
             let (rosters, metrics) = (Rosters::default(), Metrics::new(1));
-            Self { config, rosters, metrics, before: None, start: Instant::now() }
+            Self { config, rosters, metrics, events: Events::new(), before: None, start: Instant::now() }
         }
 
         /// Tells of instances by their last octet, and which of them are critical. Answers since which second each of
@@ -298,7 +307,7 @@ mod tests {
             let before = self.before.take();
             let rules = rules(&self.config, &service, None, before.as_ref());
             let now = self.start + Duration::from_secs(second);
-            let built = cluster(rules, &told, before.as_ref(), &mut self.rosters, &self.metrics, now);
+            let built = cluster(rules, &told, before.as_ref(), &mut self.rosters, (&self.metrics, &self.events), now);
             let since = |came: Instant| came.duration_since(self.start).as_secs();
             let came = built.members.iter().map(|member| member.came.map(since)).collect();
             self.before = Some(built);
@@ -332,12 +341,15 @@ mod tests {
         let after = endpoints(&stage);
         assert!(Arc::ptr_eq(&before[0].0, &after[0].0) && Arc::ptr_eq(&before[1].0, &after[1].0));
         assert_eq!(after.iter().map(|(_, weight)| *weight).collect::<Vec<_>>(), [0, 1, 1]);
-        assert_eq!(census(stage.before.as_ref().unwrap())[..2], [("available", 2), ("draining", 1)]);
+        assert_eq!(census(stage.before.as_ref().unwrap())[..2], [("draining", 1), ("unhealthy", 0)]);
+        let text = stage.metrics.render();
+        assert!(text.contains("lictor_instances{service=\"s\",state=\"available\"} 2"), "{text}");
 
         let sets = ["services.s.consul=s", "services.s.protocol=h2c"].map(String::from).into();
         stage.config = config::load_from(&Sources { files: Vec::new(), sets }, &BTreeMap::new()).unwrap();
         stage.tell(3, &[1, 2, 3], &[]);
         let other = endpoints(&stage);
+        assert!((0..3).all(|n| Arc::ptr_eq(after[n].0.circuit(), other[n].0.circuit())));
         assert!(!Arc::ptr_eq(&after[0].0, &other[0].0) && other[0].0.is_draining() && !other[1].0.is_draining());
     }
 }

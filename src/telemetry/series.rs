@@ -3,7 +3,7 @@
 
 use std::{
     hash::Hash,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::{
     cells::{Gauge, RouteCells, ServiceCells},
+    circuit::CircuitCells,
     histogram::Sum,
     instance::InstanceCells,
     metrics::{self, Declared},
@@ -28,6 +29,7 @@ pub struct Series {
     routes: Living<(String, String), RouteCells>,
     services: Living<String, ServiceCells>,
     instances: Living<(String, String), InstanceCells>,
+    circuits: Living<(String, String), CircuitCells>,
     listeners: Living<String, Gauge>,
     pub(super) age: Age,
     descs: Vec<Desc>,
@@ -40,6 +42,7 @@ impl Series {
             routes: Living::default(),
             services: Living::default(),
             instances: Living::default(),
+            circuits: Living::default(),
             listeners: Living::default(),
             age: Age::new(),
             descs: READ_HERE.iter().map(Declared::desc).collect(),
@@ -56,6 +59,10 @@ impl Series {
 
     pub(super) fn instance(&self, service: &str, address: &str) -> Arc<InstanceCells> {
         self.instances.adopt((service.into(), address.into()), || InstanceCells::new(self.workers))
+    }
+
+    pub(super) fn circuit(&self, service: &str, address: &str) -> Arc<CircuitCells> {
+        self.circuits.replace((service.into(), address.into()), CircuitCells::new(self.workers))
     }
 
     pub(super) fn listener(&self, name: &str) -> Arc<Gauge> {
@@ -96,6 +103,10 @@ impl Series {
                 outcomes.counter(&[&service, &address, outcome.as_str()], count);
             }
         }
+        let mut circuits = Family::new(&metrics::CIRCUIT_STATE);
+        for ((service, address), cells) in self.circuits.all() {
+            circuits.gauge(&[&service, &address], float(cells.shown()));
+        }
         let mut connections = Family::new(&metrics::CONNECTIONS);
         for (listener, gauge) in self.listeners.all() {
             connections.gauge(&[&listener], float(gauge.value()));
@@ -104,12 +115,13 @@ impl Series {
         if let Some(seconds) = self.age.read() {
             age.gauge(&[], seconds.as_secs_f64());
         }
-        [requests, durations, in_flight, took, outcomes, connections, age].map(|f| f.0).into()
+        [circuits, requests, durations, in_flight, took, outcomes, connections, age].map(|f| f.0).into()
     }
 }
 
 /// What `collect` tells of.
-const READ_HERE: [Declared; 7] = [
+const READ_HERE: [Declared; 8] = [
+    metrics::CIRCUIT_STATE,
     metrics::CONNECTIONS,
     metrics::IN_FLIGHT,
     metrics::REQUEST,
@@ -132,13 +144,21 @@ struct Swept<K, V> {
 
 impl<K: Clone + Eq + Hash, V> Living<K, V> {
     fn adopt(&self, key: K, make: impl FnOnce() -> V) -> Arc<V> {
+        self.swept().roster.adopt(key, make)
+    }
+
+    fn replace(&self, key: K, cells: V) -> Arc<V> {
+        self.swept().roster.replace(key, cells)
+    }
+
+    fn swept(&self) -> MutexGuard<'_, Swept<K, V>> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.patience == 0 {
             all.roster.forget_dead();
             all.patience = all.roster.living().count().max(LEAST_PATIENCE);
         }
         all.patience -= 1;
-        all.roster.adopt(key, make)
+        all
     }
 
     fn all(&self) -> Vec<(K, Arc<V>)> {

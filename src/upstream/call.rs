@@ -11,6 +11,7 @@ use super::{
     balance::Ask,
     cluster::{Cluster, Member},
     dial::{DialError, dial},
+    endpoint::Permit,
     exchange::{Exchange, ExchangeError},
     http2,
     pool::Connection,
@@ -76,6 +77,9 @@ pub enum CallError {
     /// No instance that may be picked.
     #[error("no instance of `{0}` can be used")]
     NoInstance(crate::model::name::ServiceName),
+    /// There are some, but their circuits are open. The first lets a request through after that time.
+    #[error("all circuits of `{0}` are open for {1:?}")]
+    Open(crate::model::name::ServiceName, Duration),
     /// No connection to any instance that was tried.
     #[error("no connection")]
     Dial(#[source] DialError),
@@ -113,8 +117,11 @@ pub async fn call(cluster: &Cluster, local: &Rc<Local>, mut request: Outbound) -
             tried.push(member.endpoint.serial); // it has left since the request came
             continue;
         }
+        let Some(permit) = member.endpoint.admit(cluster.live(), &cluster.policy, local.worker, now) else {
+            continue; // its circuit has changed since it was picked
+        };
         left -= 1;
-        match attempt(cluster, member, local, &mut request, whole, kept, now).await {
+        match attempt(cluster, member, local, &mut request, whole, kept, permit).await {
             Ok(response) => return Ok(response),
             Err(AttemptError::Dial(e)) => failed = Some(CallError::Dial(e)),
             Err(AttemptError::Stale(e)) => {
@@ -133,7 +140,10 @@ pub async fn call(cluster: &Cluster, local: &Rc<Local>, mut request: Outbound) -
         }
         tried.push(member.endpoint.serial);
     }
-    Err(failed.unwrap_or_else(|| CallError::NoInstance(cluster.service.clone())))
+    Err(failed.unwrap_or_else(|| match cluster.until_probe(now) {
+        Some(wait) => CallError::Open(cluster.service.clone(), wait),
+        None => CallError::NoInstance(cluster.service.clone()),
+    }))
 }
 
 /// Why one try gave no answer.
@@ -153,12 +163,11 @@ async fn attempt(
     request: &mut Outbound,
     whole: Option<Instant>,
     kept: bool,
-    now: Instant,
+    mut permit: Permit,
 ) -> Result<Response<Body>, AttemptError> {
     if cluster.transport.protocol.is_http2() {
-        return http2::attempt(cluster, member, local, request, whole, now).await;
+        return http2::attempt(cluster, member, local, request, whole, permit).await;
     }
-    let mut permit = member.endpoint.admit(cluster.live(), local.worker, now);
     let started = permit.started();
     let repeatable = request.body.is_empty() && request.method.is_idempotent();
     let found = if kept { local.pool.take(&member.endpoint, started, (!repeatable).then_some(FRESH)) } else { None };
@@ -181,11 +190,10 @@ async fn attempt(
         connection,
         sender: sender(request, member),
         method: request.method.clone(),
-        policy: cluster.policy.clone(),
         aside: request.aside.clone(),
         uploaded: started,
     };
-    match exchange.head(started, whole).await {
+    match exchange.head(started, whole, &cluster.policy.timeout).await {
         Ok(head) => {
             let body = exchange.body(&head, permit, local).map_err(AttemptError::Exchange)?;
             let mut response = Response::new(body);

@@ -1,15 +1,16 @@
 //! A service's members, its policy and the order of their turns: a rule, built anew when any of it changes.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::{
     balance::{Ask, Balance, Balancer, View},
+    breaker::State,
     endpoint::{Endpoint, Transport},
     policy::Policy,
-    service::Service,
+    service::{Seat, Service},
     tls::Tls,
 };
 use crate::model::{
@@ -86,16 +87,26 @@ impl Member {
         let weight = usable.map(|i| i.weight).max().unwrap_or(0);
         Self { instances, endpoint, weight, came: None }
     }
+
+    fn seat(&self, accept: &[Health]) -> Seat {
+        Seat {
+            instance: self.endpoint.key.id.clone(),
+            circuit: self.endpoint.circuit().clone(),
+            accepted: self.instances.iter().any(|instance| accept.contains(&instance.health)),
+            usable: self.weight > 0,
+        }
+    }
 }
 
 impl Cluster {
-    /// Makes the policy ready for the members.
+    /// Makes the policy ready for the members, and says who they are to those that share their circuits.
     #[must_use]
     pub fn new(rules: Rules, members: Vec<Member>, rejected: Vec<Rejected>, live: Arc<Service>) -> Self {
         let Rules { service, policy, host, barred, transport, tls } = rules;
         let balancer = Balancer::new(policy.balance, &members);
         let last = members.iter().filter_map(|member| member.came).max().filter(|_| !policy.slow_start.is_zero());
         let grown = last.map(|came| came + policy.slow_start);
+        live.enlist(members.iter().map(|member| member.seat(&policy.accept)).collect());
         Self { service, policy, host, barred, transport, tls, members, rejected, live, balancer, grown }
     }
 
@@ -107,8 +118,23 @@ impl Cluster {
 
     /// True when a request could be sent somewhere.
     #[must_use]
-    pub fn is_usable(&self) -> bool {
-        self.members.iter().any(|m| m.weight > 0)
+    pub fn is_usable(&self, now: Instant) -> bool {
+        self.members.iter().any(|m| {
+            let circuit = m.endpoint.circuit();
+            m.weight > 0 && (circuit.is_closed() || circuit.is_due(now))
+        })
+    }
+
+    /// Where all circuits of members that could be picked refuse: how long until the first lets a request through.
+    /// One that has let one through already may close any moment.
+    #[must_use]
+    pub fn until_probe(&self, now: Instant) -> Option<Duration> {
+        let usable = self.members.iter().filter(|m| m.weight > 0 && !m.endpoint.is_draining());
+        let wait = |member: &Member| match member.endpoint.circuit().state() {
+            State::Open(until) => until.saturating_duration_since(now),
+            State::HalfOpen | State::Closed => Duration::ZERO,
+        };
+        usable.map(wait).min()
     }
 
     /// What `consistent_hash` goes by in a request from `address` for `path`; nothing where the policy is another.
@@ -117,11 +143,26 @@ impl Cluster {
         if self.policy.balance == Balance::ConsistentHash { self.policy.hash.of(address, path, headers) } else { None }
     }
 
-    /// The member for a request.
+    /// The member for a request: one whose circuit waits for a request to decide, else the policy's choice.
     #[must_use]
     pub fn pick(&self, ask: &Ask<'_>) -> Option<&Member> {
+        if self.live.is_probe_due(ask.now)
+            && let Some(member) = self.due(ask)
+        {
+            return Some(member);
+        }
         let slow_start = self.grown.filter(|&grown| ask.now < grown).map(|_| self.policy.slow_start);
         let view = View { ask, members: &self.members, live: &self.live, slow_start };
         self.balancer.pick(&view).map(|member| &self.members[member])
+    }
+
+    #[cold]
+    fn due(&self, ask: &Ask<'_>) -> Option<&Member> {
+        self.members.iter().find(|Member { endpoint, weight, .. }| {
+            *weight > 0
+                && !endpoint.is_draining()
+                && endpoint.circuit().is_due(ask.now)
+                && !ask.tried.contains(&endpoint.serial)
+        })
     }
 }

@@ -5,7 +5,9 @@ use std::cell::RefCell;
 
 pub mod aside;
 pub mod balance;
+pub mod breaker;
 pub mod call;
+pub mod circuit;
 pub mod cluster;
 pub mod dial;
 pub mod draws;

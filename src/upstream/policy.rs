@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
 
-use super::balance::{Balance, HashKey};
+use super::{
+    balance::{Balance, HashKey},
+    breaker::BreakerRules,
+};
 use crate::model::instance::Health;
 
 /// What holds for every call to one service.
@@ -12,6 +15,8 @@ use crate::model::instance::Health;
 pub struct Policy {
     /// How long to wait for what.
     pub timeout: Timeouts,
+    /// When an instance gets nothing for a while.
+    pub breaker: BreakerRules,
     /// Health in which an instance may be picked.
     pub accept: Vec<Health>,
     /// Which connections are kept.
@@ -67,6 +72,7 @@ impl Default for Policy {
         let pool = PoolRules { max_idle: 100, idle_timeout: Duration::from_secs(90) };
         Self {
             timeout,
+            breaker: BreakerRules::default(),
             accept: vec![Health::Passing, Health::Warning],
             pool,
             balance: Balance::P2cEwma,

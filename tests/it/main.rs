@@ -8,6 +8,7 @@ mod support;
 mod admin;
 mod balance;
 mod churn;
+mod circuit;
 mod clients;
 mod clients_grpc;
 mod commands;

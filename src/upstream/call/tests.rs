@@ -18,9 +18,10 @@ use super::*;
 use crate::{
     body::BodyError,
     model::instance::{Address, Health, Instance},
-    telemetry::metrics::Metrics,
+    telemetry::{events::Events, metrics::Metrics},
     upstream::{
         balance::Balance,
+        circuit::Circuit,
         cluster::Rules,
         endpoint::{Endpoint, EndpointKey, Transport},
         policy::Policy,
@@ -54,7 +55,8 @@ impl Stage {
                 address: address.clone(),
                 transport: Transport::default(),
             };
-            let endpoint = std::sync::Arc::new(Endpoint::new(key, metrics.instance("s", &name)));
+            let circuit = Circuit::new(metrics.circuit("s", &name));
+            let endpoint = std::sync::Arc::new(Endpoint::new(key, metrics.instance("s", &name), circuit.into()));
             let instance = Instance {
                 id: name.as_str().into(),
                 address,
@@ -76,7 +78,7 @@ impl Stage {
             transport: Transport::default(),
             tls: None,
         };
-        let service = Service::new(metrics.service("s"));
+        let service = Service::new("s".into(), &metrics, &Events::new());
         let cluster = Cluster::new(rules, members, Vec::new(), service.into());
         // Whose turn it is first is the order's business.
         let now = Instant::now();

@@ -26,7 +26,7 @@ use super::{
     cluster::{Cluster, Member},
     dial::DialError,
     endpoint::Permit,
-    exchange::{ExchangeError, judge},
+    exchange::ExchangeError,
     policy::Timeouts,
     progress::Progress,
 };
@@ -44,11 +44,10 @@ pub(super) async fn attempt(
     local: &Rc<Local>,
     request: &mut Outbound,
     whole: Option<Instant>,
-    now: Instant,
+    mut permit: Permit,
 ) -> Result<Response<Body>, AttemptError> {
-    let mut permit = member.endpoint.admit(cluster.live(), local.worker, now);
     if whole.is_some() {
-        permit.asked(now);
+        permit.asked(permit.started());
     }
     let mut goodbyes = 0;
     loop {
@@ -192,7 +191,7 @@ impl Stream {
         let (mut head, stream) = head.into_parts();
         head.version = Version::HTTP_11; // what follows knows of no other
         let said = if self.is_grpc { grpc_outcome(&head.headers) } else { None };
-        let outcome = match judge(head.status) {
+        let outcome = match permit.policy().breaker.judge(head.status) {
             // What its trailers do not say later counts as said badly.
             Outcome::Success if self.is_grpc => said.unwrap_or(Outcome::Failure),
             judged => judged,
@@ -202,6 +201,10 @@ impl Stream {
             return Response::from_parts(head, Body::empty());
         }
         permit.answered();
+        // What a call of gRPC comes to is said at its end, but what it answers before shows enough.
+        if outcome == Outcome::Success && !self.is_grpc {
+            permit.proven();
+        }
         let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let body = Body::stream(Answer {
             stream,

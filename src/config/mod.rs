@@ -49,6 +49,7 @@ mod listen;
 pub mod pem;
 mod place;
 mod policy;
+mod retry;
 mod routes;
 mod schema;
 mod services;

@@ -96,6 +96,8 @@ pub struct Share(u32);
 impl Share {
     /// Nothing.
     pub const NONE: Self = Self(0);
+    /// A fifth.
+    pub const FIFTH: Self = Self(200_000);
     /// A half.
     pub const HALF: Self = Self(500_000);
 
@@ -116,6 +118,12 @@ impl Share {
     #[must_use]
     pub fn as_part(self) -> f64 {
         f64::from(self.0) / f64::from(MILLION)
+    }
+
+    /// In millionths.
+    #[must_use]
+    pub fn millionths(self) -> u128 {
+        self.0.into()
     }
 
     /// So many of `whole`, rounded down.

@@ -10,6 +10,7 @@ use super::{
     circuit::CircuitCells,
     instance::InstanceCells,
     series::{Series, Shared},
+    window::WindowCells,
 };
 use crate::model::name::ServiceName;
 
@@ -68,6 +69,8 @@ metrics! {
     REQUEST: COUNTER[service, route, method, status] = "lictor_request_total";
     /// Seconds from the first byte of a request to the last byte of its answer, or its abort.
     REQUEST_DURATION: HISTOGRAM[service, route] = "lictor_request_duration_seconds";
+    /// Tries of requests beyond the first, by what the one before came to.
+    RETRY: COUNTER[service, reason] = "lictor_retry_total";
     /// Seconds since Consul last answered.
     TOPOLOGY_AGE: GAUGE[] = "lictor_topology_age_seconds";
     /// Changes of a service's instances.
@@ -89,6 +92,7 @@ pub struct Metrics {
     instances: IntGaugeVec,
     reload: IntCounterVec,
     reload_success: IntGauge,
+    retry: IntCounterVec,
     topology_update: IntCounterVec,
 }
 
@@ -115,6 +119,7 @@ impl Metrics {
             reload: counters(&registry, &CONFIG_RELOAD, IntCounterVec::new),
             reload_success: counters(&registry, &CONFIG_RELOAD_SUCCESS, IntGaugeVec::new)
                 .with_label_values::<&str>(&[]),
+            retry: counters(&registry, &RETRY, IntCounterVec::new),
             topology_update: counters(&registry, &TOPOLOGY_UPDATE, IntCounterVec::new),
             series,
             registry,
@@ -165,6 +170,18 @@ impl Metrics {
     pub fn circuit_transition(&self, service: &ServiceName, to: &str) {
         debug_assert!(CIRCUITS.contains(&to), "{to}");
         self.circuit_transition.with_label_values(&[service.as_str(), to]).inc();
+    }
+
+    /// Counts of the last minute, for whoever decides by them.
+    #[must_use]
+    pub fn window(&self) -> WindowCells {
+        self.series.window()
+    }
+
+    /// Counts one more try of a request, for one of [`RETRIES`].
+    pub fn retry(&self, service: &ServiceName, reason: &str) {
+        debug_assert!(RETRIES.contains(&reason), "{reason}");
+        self.retry.with_label_values(&[service.as_str(), reason]).inc();
     }
 
     /// The open connections of a listener.
@@ -221,6 +238,9 @@ impl Metrics {
         for to in CIRCUITS {
             _ = self.circuit_transition.remove_label_values(&[service.as_str(), to]);
         }
+        for reason in RETRIES {
+            _ = self.retry.remove_label_values(&[service.as_str(), reason]);
+        }
         for kind in UPDATES {
             _ = self.topology_update.remove_label_values(&[service.as_str(), kind]);
         }
@@ -238,6 +258,9 @@ pub const STATES: [&str; 5] = ["available", "unhealthy", "ejected", "draining", 
 
 /// How a circuit may be.
 pub const CIRCUITS: [&str; 3] = ["closed", "half_open", "open"];
+
+/// What a request may be tried again after.
+pub const RETRIES: [&str; 5] = ["connect", "reset", "refused_stream", "timeout", "status"];
 
 /// What may happen to the instances of a service.
 pub const UPDATES: [&str; 3] = ["joined", "left", "changed"];

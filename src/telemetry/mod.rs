@@ -10,3 +10,4 @@ pub mod metrics;
 mod peak;
 mod series;
 mod tally;
+pub mod window;

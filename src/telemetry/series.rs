@@ -19,6 +19,7 @@ use super::{
     histogram::Sum,
     instance::InstanceCells,
     metrics::{self, Declared},
+    window::WindowCells,
 };
 use crate::roster::Roster;
 
@@ -63,6 +64,10 @@ impl Series {
 
     pub(super) fn circuit(&self, service: &str, address: &str) -> Arc<CircuitCells> {
         self.circuits.replace((service.into(), address.into()), CircuitCells::new(self.workers))
+    }
+
+    pub(super) fn window(&self) -> WindowCells {
+        WindowCells::new(self.workers)
     }
 
     pub(super) fn listener(&self, name: &str) -> Arc<Gauge> {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     model::units::Share,
-    telemetry::{cells::Outcome, circuit::Counts},
+    telemetry::{cells::Outcome, window::Counts},
 };
 
 /// When a circuit opens and for how long.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{
     balance::{Ask, Balance, Balancer, View},
     breaker::State,
+    call::CallError,
     endpoint::{Endpoint, Transport},
     policy::Policy,
     service::{Seat, Service},
@@ -125,10 +126,16 @@ impl Cluster {
         })
     }
 
+    /// Why none may be picked.
+    #[must_use]
+    pub fn nobody(&self, now: Instant) -> CallError {
+        let service = self.service.clone();
+        self.until_probe(now).map_or(CallError::NoInstance(service.clone()), |wait| CallError::Open(service, wait))
+    }
+
     /// Where all circuits of members that could be picked refuse: how long until the first lets a request through.
     /// One that has let one through already may close any moment.
-    #[must_use]
-    pub fn until_probe(&self, now: Instant) -> Option<Duration> {
+    fn until_probe(&self, now: Instant) -> Option<Duration> {
         let usable = self.members.iter().filter(|m| m.weight > 0 && !m.endpoint.is_draining());
         let wait = |member: &Member| match member.endpoint.circuit().state() {
             State::Open(until) => until.saturating_duration_since(now),

@@ -191,8 +191,10 @@ impl Exchange {
             Ok(None) => {
                 if let Some(permit) = &mut answer.permit {
                     permit.answered();
-                    if outcome == Outcome::Success {
-                        permit.proven();
+                    match outcome {
+                        Outcome::Success => permit.proven(),
+                        // Whatever becomes of the rest, and whoever waits for it.
+                        failed => permit.settle(failed),
                     }
                 }
                 Ok(Body::duplex(answer))

@@ -17,8 +17,11 @@ mod http2;
 pub mod policy;
 pub mod pool;
 mod progress;
+mod replay;
+pub mod retry;
 pub mod service;
 pub mod tls;
+mod tries;
 
 pub use exchange::ExchangeError;
 

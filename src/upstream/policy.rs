@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, header};
 use super::{
     balance::{Balance, HashKey},
     breaker::BreakerRules,
+    retry::RetryRules,
 };
 use crate::model::instance::Health;
 
@@ -17,6 +18,8 @@ pub struct Policy {
     pub timeout: Timeouts,
     /// When an instance gets nothing for a while.
     pub breaker: BreakerRules,
+    /// When a request is tried again.
+    pub retry: RetryRules,
     /// Health in which an instance may be picked.
     pub accept: Vec<Health>,
     /// Which connections are kept.
@@ -73,6 +76,7 @@ impl Default for Policy {
         Self {
             timeout,
             breaker: BreakerRules::default(),
+            retry: RetryRules::default(),
             accept: vec![Health::Passing, Health::Warning],
             pool,
             balance: Balance::P2cEwma,

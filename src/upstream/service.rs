@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::{
     breaker::{BreakerRules, Cause, State},
     circuit::Circuit,
+    retry::{Reason, RetryRules},
 };
 use crate::{
     model::name::{InstanceId, ServiceName},
@@ -21,6 +22,7 @@ use crate::{
         cells::ServiceCells,
         events::{Event, Events},
         metrics::Metrics,
+        window::{Counts, WindowCells},
     },
 };
 
@@ -31,6 +33,8 @@ pub struct Service {
     pub cells: Arc<ServiceCells>,
     cursor: Cursor,
     seats: Mutex<Vec<Seat>>,
+    /// Requests, and tries beyond their first.
+    tries: WindowCells,
     /// In nanoseconds since `born`, when the first open circuit lets a request through; the greatest number: none.
     due: AtomicU64,
     born: Instant,
@@ -67,6 +71,7 @@ impl Service {
             cells: metrics.service(name.as_str()),
             cursor: Cursor::default(),
             seats: Mutex::default(),
+            tries: metrics.window(),
             due: AtomicU64::new(NEVER),
             born: Instant::now(),
             name,
@@ -79,6 +84,29 @@ impl Service {
     #[must_use]
     pub fn turn(&self) -> u64 {
         self.cursor.0.fetch_add(1, Relaxed)
+    }
+
+    /// A request is to be sent.
+    #[inline]
+    pub fn asked(&self, worker: usize, now: Instant) {
+        self.tries.count(worker, self.age(now), Counts { requests: 1, failures: 0 });
+    }
+
+    /// Whether a request is tried again, for the budget lets it or the try is `free`; counted if so.
+    pub fn retries(&self, rules: &RetryRules, worker: usize, now: Instant, reason: Reason, free: bool) -> bool {
+        if !free {
+            let lately = |window| self.tries.recent(self.age(now), window, Duration::ZERO);
+            if !rules.affords(lately(Duration::from_secs(10)), lately(Duration::from_secs(1))) {
+                return false;
+            }
+            self.tries.count(worker, self.age(now), Counts { requests: 0, failures: 1 });
+        }
+        self.metrics.retry(&self.name, reason.as_str());
+        true
+    }
+
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.born)
     }
 
     /// Says who the members are now; none: the service is gone.

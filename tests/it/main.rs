@@ -24,6 +24,7 @@ mod leaving;
 mod message;
 mod news;
 mod reload;
+mod retry;
 mod rolling;
 mod routing;
 mod smuggle;

@@ -32,6 +32,7 @@ async fn all_metrics_are_written_as_prometheus_reads_them() {
     metrics.instances(&"users".into(), "available", 2);
     circuit.show(2);
     metrics.circuit_transition(&"users".into(), "open");
+    metrics.retry(&"users".into(), "reset");
     metrics.reload(false);
     let want = include_str!("../golden.txt").replace("VERSION", env!("CARGO_PKG_VERSION"));
     assert_eq!(metrics.render(), want);
@@ -90,10 +91,13 @@ fn series_leave_with_what_they_describe() {
     for to in CIRCUITS {
         metrics.circuit_transition(&name, to);
     }
+    for reason in RETRIES {
+        metrics.retry(&name, reason);
+    }
     for kind in UPDATES {
         metrics.topology_update(&name, kind);
     }
-    assert_eq!(metrics.render().matches("service=\"s\"").count(), 1 + 18 + 1 + 18 + 5 + 5 + 3 + 3 + 1);
+    assert_eq!(metrics.render().matches("service=\"s\"").count(), 1 + 18 + 1 + 18 + 5 + 5 + 3 + 3 + 1 + 5);
     drop((cells, circuit));
     metrics.forget_service(&name);
     assert_eq!(metrics.render(), before);

@@ -114,7 +114,7 @@ impl Members {
     #[must_use]
     #[inline]
     pub fn pick(&self, draw: u64) -> bool {
-        let draw = crate::upstream::draws::mix(draw);
+        let draw = crate::model::random::mix(draw);
         self.cluster.pick(&Ask { worker: 0, now: self.now, draw, key: Some(draw), tried: &[] }).is_some()
     }
 }

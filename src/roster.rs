@@ -9,40 +9,50 @@ use std::{
 /// Hands out the object that already lives under a key, or makes a new one.
 /// It keeps nothing alive: what no snapshot and no request refers to is dropped.
 #[derive(Debug)]
-pub struct Roster<K, V>(HashMap<K, Weak<V>>);
+pub struct Roster<K, V> {
+    known: HashMap<K, Weak<V>>,
+    /// With so many keys it is time to look which of them are dead: never with each change, which may be one of ten
+    /// thousand, and so often that the dead are no more than the living.
+    full: usize,
+}
+
+/// So few keys are never too many.
+const FEW: usize = 256;
 
 impl<K, V> Default for Roster<K, V> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self { known: HashMap::new(), full: FEW }
     }
 }
 
 impl<K: Eq + Hash, V> Roster<K, V> {
     /// The object under `key`, made now if none is alive.
     pub fn adopt(&mut self, key: K, make: impl FnOnce() -> V) -> Arc<V> {
-        if let Some(alive) = self.0.get(&key).and_then(Weak::upgrade) {
+        if let Some(alive) = self.known.get(&key).and_then(Weak::upgrade) {
             return alive;
         }
-        let fresh = Arc::new(make());
-        self.0.insert(key, Arc::downgrade(&fresh));
-        fresh
+        self.replace(key, make())
     }
 
     /// Puts an object under `key`, whatever lives there.
     pub fn replace(&mut self, key: K, fresh: V) -> Arc<V> {
+        if self.known.len() >= self.full {
+            self.forget_dead();
+        }
         let fresh = Arc::new(fresh);
-        self.0.insert(key, Arc::downgrade(&fresh));
+        self.known.insert(key, Arc::downgrade(&fresh));
         fresh
     }
 
     /// Every key whose object lives, with the object.
     pub fn living(&self) -> impl Iterator<Item = (&K, Arc<V>)> {
-        self.0.iter().filter_map(|(k, v)| Some((k, v.upgrade()?)))
+        self.known.iter().filter_map(|(k, v)| Some((k, v.upgrade()?)))
     }
 
     /// Lets go of the keys whose objects are gone.
     pub fn forget_dead(&mut self) {
-        self.0.retain(|_, v| v.strong_count() > 0);
+        self.known.retain(|_, v| v.strong_count() > 0);
+        self.full = (2 * self.known.len()).max(FEW);
     }
 }
 
@@ -60,6 +70,17 @@ mod tests {
         assert_eq!(roster.living().count(), 0);
         assert_eq!(*roster.adopt("a", || 3), 3);
         roster.forget_dead();
-        assert!(roster.0.is_empty());
+        assert!(roster.known.is_empty());
+    }
+
+    #[test]
+    fn keys_of_the_dead_do_not_pile_up() {
+        let mut roster = Roster::default();
+        let kept: Vec<_> = (0..FEW).map(|key| roster.adopt(key, || ())).collect();
+        for key in FEW..20 * FEW {
+            drop(roster.adopt(key, || ()));
+            assert!(roster.known.len() <= 2 * FEW, "{}", roster.known.len());
+        }
+        assert_eq!(roster.living().count(), kept.len());
     }
 }

@@ -40,6 +40,9 @@ pub struct Table {
     /// How long one blocking query may wait for a change; between 1s and 10m.
     #[schemars(with = "Option<Time>")]
     pub wait: Option<String>,
+    /// The most blocking queries that are held at once, at least 2; services beyond it share two of them.
+    #[schemars(range(min = 2))]
+    pub max_watches: Option<u32>,
     /// Networks that no instance may be in, such as "169.254.0.0/16".
     #[schemars(extend("examples" = [["169.254.0.0/16"]]))]
     pub deny: Option<Vec<String>>,
@@ -81,6 +84,7 @@ impl Default for Table {
             consistency: text("stale"),
             max_stale: text("10s"),
             wait: text("60s"),
+            max_watches: Some(64),
             deny: Some(Vec::new()),
         }
     }
@@ -107,6 +111,8 @@ pub struct Consul {
     pub max_stale: Duration,
     /// Of one blocking query.
     pub wait: Duration,
+    /// The most blocking queries that are held at once.
+    pub max_watches: usize,
     /// Networks that no instance may be in.
     pub deny: Vec<IpNet>,
 }
@@ -160,6 +166,7 @@ impl Consul {
             },
             max_stale: at.time("max_stale", table.max_stale.as_deref()).unwrap_or_default(),
             wait,
+            max_watches: table.max_watches.map_or(2, |most| usize::try_from(most).unwrap_or(usize::MAX)),
             deny,
         };
         (written != Some("")).then_some(checked)
@@ -184,6 +191,7 @@ impl Consul {
             consistency: Some(consistency.into()),
             max_stale: Some(Time(self.max_stale).to_string()),
             wait: Some(Time(self.wait).to_string()),
+            max_watches: u32::try_from(self.max_watches).ok(),
             deny: Some(self.deny.iter().map(ToString::to_string).collect()),
         }
     }

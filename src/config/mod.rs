@@ -234,7 +234,7 @@ impl Config {
             None => was,
         });
         self.consul = started.consul.clone().map(|was| match self.consul {
-            Some(now) => Consul { deny: now.deny, ..was },
+            Some(now) => Consul { deny: now.deny, max_watches: now.max_watches, ..was },
             None => was,
         });
         self

@@ -82,7 +82,7 @@ fn nothing_at_all_is_the_defaults() {
     assert_eq!((config.admin.token.as_ref(), config.metrics.listen.len()), (None, 0));
     assert_eq!(consul(&config).address, "http://127.0.0.1:8500");
     assert_eq!(consul(&config).consistency, Consistency::Stale);
-    assert_eq!(consul(&config).wait.as_secs(), 60);
+    assert_eq!((consul(&config).wait.as_secs(), consul(&config).max_watches), (60, 64));
     let expose = config.expose.as_ref().unwrap();
     assert_eq!((expose.path.as_str(), expose.rewrite.as_deref()), ("/api/v1/{service}/{*rest}", Some("/{rest}")));
     assert_eq!(config.defaults, Policy::default());

@@ -3,20 +3,29 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use reqwest::{Certificate, Identity, RequestBuilder, Response, StatusCode, header::HeaderMap, redirect, retry};
-use tokio::time::timeout;
+use serde::Serialize;
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    time::{Instant, timeout},
+};
 
 use super::{
     Observe, cursor,
-    error::Error,
+    error::{Error, Kind},
     gate::{Agent, Gate, Probe},
+    room::Room,
     settings::{Consistency, Place, Settings},
     token::Token,
+    watch::Fresh,
     wire::Read,
 };
 
 /// The client. All watches of one client share its gate.
 pub struct Client {
+    /// For blocking queries.
     http: reqwest::Client,
+    /// For all else, so that no blocking query takes its connections away: a new one might be refused.
+    reads: reqwest::Client,
     base: String,
     /// Asked with every question about services.
     fixed: Vec<(&'static str, String)>,
@@ -26,6 +35,18 @@ pub struct Client {
     token: Token,
     observe: Arc<dyn Observe>,
     gate: Gate,
+    room: Room,
+}
+
+/// How a question that is asked once stands to those that are asked without having heard news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// There is reason enough to ask.
+    Free,
+    /// It is asked now, and the others wait longer for it.
+    Charged,
+    /// It waits as they do.
+    Waits,
 }
 
 /// What is asked.
@@ -46,10 +67,11 @@ impl Client {
     /// Settings that cannot be used.
     pub fn new(settings: Settings, observe: Arc<dyn Observe>) -> Result<Self, Error> {
         let place = Place::parse(&settings.address)?;
-        let http = http(&settings, &place)?;
+        let (http, reads) = (http(&settings, &place)?, http(&settings, &place)?);
         let fixed = [("dc", settings.datacenter), ("ns", settings.namespace)];
         Ok(Self {
             http,
+            reads,
             base: place.base,
             fixed: fixed.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
             consistency: settings.consistency,
@@ -58,12 +80,63 @@ impl Client {
             token: Token::new(settings.token.as_deref(), settings.token_file)?,
             observe,
             gate: Gate::default(),
+            room: Room::default(),
         })
     }
 
     /// Waits until the agent's trouble is another than `known`.
     pub async fn agent_changes(&self, known: &Agent) -> Agent {
         self.gate.change(known.trouble()).await
+    }
+
+    /// Asks once for what is known now. While the agent is away, this waits for its return.
+    ///
+    /// # Errors
+    /// No answer that could be understood, while the agent is well.
+    pub async fn read<R: Read>(&self, question: &Question, reader: &R, turn: Turn) -> Result<Fresh<R::Answer>, Error> {
+        loop {
+            let returns = self.gate.well(None, self).await;
+            match turn {
+                Turn::Free => {}
+                Turn::Charged => self.gate.budget.charge(),
+                Turn::Waits => self.gate.budget.wait(1).await,
+            }
+            let error = match self.ask(question, None, reader).await {
+                Ok((answer, index)) => return Ok(Fresh { answer, index }),
+                Err(error) => error,
+            };
+            if self.is_short(&error).await {
+                continue;
+            }
+            if !error.casts_doubt() || self.gate.well(Some(Instant::now()), self).await == returns {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Whether this error came because the agent allows fewer connections than there were. Then fewer are made.
+    pub(super) async fn is_short(&self, error: &Error) -> bool {
+        matches!(error.kind(), Kind::Broken | Kind::Status(429)) && self.room.is_short(Instant::now()).await
+    }
+
+    /// How many blocking queries the agent has room for, and changes of it.
+    pub fn room(&self) -> watch::Receiver<usize> {
+        self.room.most()
+    }
+
+    /// Believes that there is as much room as is needed.
+    pub fn forget_room(&self) {
+        self.room.forget();
+    }
+
+    /// How often the agent has returned.
+    pub fn returns(&self) -> u64 {
+        self.gate.returns()
+    }
+
+    /// Waits until the agent has returned more often than this.
+    pub async fn returned(&self, before: u64) {
+        self.gate.returned(before).await;
     }
 
     /// Asks once. With `index`, the agent answers when there is something newer, or the wait is over.
@@ -76,13 +149,14 @@ impl Client {
         index: Option<u64>,
         reader: &R,
     ) -> Result<(R::Answer, u64), Error> {
-        let _held = index.map(|_| Held::new(&self.observe));
+        let _held = index.map(|_| (Held::new(&self.observe), self.room.hold()));
         let understand = |(head, body): (HeaderMap, Vec<u8>)| {
             let answer = reader.read(&body).map_err(|error| Error::Body(error.into()))?;
             let index = cursor::index(head.get("x-consul-index").map(reqwest::header::HeaderValue::as_bytes))?;
             let stale = self.consistency == Consistency::Stale && last_contact(&head) > self.max_stale;
             Ok((answer, index, stale))
         };
+        let _permit = if index.is_none() { self.permit().await } else { None };
         let mut told = self.get(question, index, self.consistency).await.and_then(understand);
         self.observe.request(question.endpoint, told.is_ok());
         if matches!(told, Ok((_, _, true))) {
@@ -111,7 +185,8 @@ impl Client {
         index: Option<u64>,
         consistency: Consistency,
     ) -> Result<(HeaderMap, Vec<u8>), Error> {
-        let mut request = self.http.get(format!("{}{}", self.base, question.path));
+        let http = if index.is_some() { &self.http } else { &self.reads };
+        let mut request = http.get(format!("{}{}", self.base, question.path));
         request = request.query(&self.fixed).query(&question.query);
         if let Some(parameter) = consistency.parameter() {
             request = request.query(&[(parameter, "")]);
@@ -123,6 +198,22 @@ impl Client {
             deadline += self.wait;
         }
         self.exchange(request, deadline).await
+    }
+
+    /// Sends a document once.
+    pub(super) async fn post(&self, path: &str, document: &impl Serialize) -> Result<Vec<u8>, Error> {
+        let request = self.reads.post(format!("{}{path}", self.base)).query(&self.fixed).json(document);
+        Ok(self.exchange(request, MARGIN).await?.1)
+    }
+
+    /// Waits for a connection for something that is asked once.
+    pub(super) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        self.room.read().await
+    }
+
+    /// Says that a request has ended.
+    pub(super) fn observed(&self, endpoint: &'static str, ok: bool) {
+        self.observe.request(endpoint, ok);
     }
 
     /// Sends a request and reads its answer, both within the deadline.
@@ -142,7 +233,7 @@ impl Client {
 
 impl Probe for Client {
     async fn leader(&self) -> Result<(), Error> {
-        let request = self.http.get(format!("{}/v1/status/leader", self.base));
+        let request = self.reads.get(format!("{}/v1/status/leader", self.base));
         let answer = self.exchange(request, PROBE_DEADLINE).await;
         let told = match answer {
             Ok((_, body)) => match serde_json::from_slice::<String>(&body) {
@@ -155,6 +246,8 @@ impl Probe for Client {
                 self.observe.request("status_leader", false);
                 return Ok(());
             }
+            // It goes on with the queries that it holds, only this one was too many.
+            Err(error) if self.is_short(&error).await => Ok(()),
             Err(error) => Err(error),
         };
         self.observe.request("status_leader", told.is_ok());
@@ -191,6 +284,7 @@ fn http(settings: &Settings, place: &Place) -> Result<reqwest::Client, Error> {
         .tcp_keepalive_interval(KEEPALIVE)
         .tcp_keepalive_retries(3)
         // Each blocking query has a connection; none is to be made anew for the next.
+        .pool_idle_timeout(None)
         .pool_max_idle_per_host(usize::MAX);
     if let Some(socket) = &place.socket {
         builder = builder.unix_socket(socket.as_path());

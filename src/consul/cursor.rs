@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::error::Error;
+use super::{error::Error, jitter};
 
 /// Where a watch goes on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +36,11 @@ impl Cursor {
         let ceiling = BACKOFF.saturating_mul(1 << self.failures.min(16)).min(MAX_BACKOFF);
         self.failures = self.failures.saturating_add(1);
         ceiling.mul_f64(0.5 + share / 2.0)
+    }
+
+    /// The same, by chance.
+    pub fn back_off(&mut self) -> Duration {
+        self.fail(jitter::share())
     }
 
     /// Starts over, as if nothing had been asked before.

@@ -2,6 +2,8 @@
 
 use std::{error::Error as _, fmt::Write as _, io, path::PathBuf, sync::Arc, time::Duration};
 
+use super::rights::Right;
+
 /// Why Consul gave no answer. Tokens are in none of it.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
@@ -62,6 +64,9 @@ pub enum Error {
     /// Not what Consul tells.
     #[error("the answer is not what Consul tells")]
     Body(#[source] Arc<serde_json::Error>),
+    /// Consul leaves out of its answer what the token may not read.
+    #[error("the token lacks {}", list(.0))]
+    Denied(Vec<Right>),
     /// A body that has no end.
     #[error("the answer has more than {0} bytes")]
     TooLarge(usize),
@@ -86,6 +91,8 @@ pub enum Kind {
     Index,
     /// Not Consul's JSON.
     Body,
+    /// Rights are missing.
+    Denied,
     /// Too long.
     TooLarge,
 }
@@ -121,6 +128,7 @@ impl Error {
             Self::Status { code, .. } => Kind::Status(*code),
             Self::Index(_) => Kind::Index,
             Self::Body(_) => Kind::Body,
+            Self::Denied(_) => Kind::Denied,
             Self::TooLarge(_) => Kind::TooLarge,
         }
     }
@@ -128,12 +136,12 @@ impl Error {
     /// Whether an agent was reached and gave an answer, if only an error. Something else that speaks HTTP is no agent.
     #[must_use]
     pub fn reachable(&self) -> bool {
-        matches!(self.kind(), Kind::NoLeader | Kind::Status(_) | Kind::Index | Kind::TooLarge)
+        matches!(self.kind(), Kind::NoLeader | Kind::Status(_) | Kind::Index | Kind::Denied | Kind::TooLarge)
     }
 
     /// Whether it may be the agent's fault rather than the question's: only the agent itself can tell.
     pub(super) fn casts_doubt(&self) -> bool {
-        !matches!(self.kind(), Kind::Status(..500) | Kind::TooLarge)
+        !matches!(self.kind(), Kind::Status(..500) | Kind::Denied | Kind::TooLarge)
     }
 
     /// The message with all its causes.
@@ -150,6 +158,14 @@ impl Error {
     }
 }
 
+/// The first rights by name.
+fn list(rights: &[Right]) -> String {
+    let named: Vec<_> = rights.iter().take(MAX_NAMED).map(ToString::to_string).collect();
+    let more = rights.len().saturating_sub(MAX_NAMED);
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    named.join(", ") + &rest
+}
+
 /// The start of a text that others wrote, fit for a log line.
 fn clip(text: &str) -> String {
     let escaped = text.chars().flat_map(|c| {
@@ -159,6 +175,7 @@ fn clip(text: &str) -> String {
 }
 
 const MAX_TEXT: usize = 200;
+const MAX_NAMED: usize = 5;
 
 #[cfg(test)]
 mod tests {

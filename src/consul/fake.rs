@@ -211,6 +211,20 @@ fn body(target: &str, instances: u64) -> String {
     if target.starts_with("/v1/catalog/services") {
         return r#"{"consul": [], "shop": ["lictor"]}"#.to_owned();
     }
+    let services = ["a", "b", "c", "d", "e", "f", "g", "h", "shop"];
+    if target.starts_with("/v1/catalog/nodes") {
+        return r#"[{"Node": "n"}]"#.to_owned();
+    }
+    if target.starts_with("/v1/catalog/node-services/") {
+        let instances = services.iter().flat_map(|name| {
+            (0..instances).map(move |i| format!(r#"{{"ID": "{name}-{i}", "Service": "{name}", "ModifyIndex": {i}}}"#))
+        });
+        return format!(r#"{{"Node": {{}}, "Services": [{}]}}"#, instances.collect::<Vec<_>>().join(","));
+    }
+    if target.starts_with("/v1/health/state/any") {
+        let check = r#"{"Node": "n", "CheckID": "serfHealth", "Status": "passing", "ModifyIndex": 1}"#;
+        return format!("[{check}]");
+    }
     let mut body = String::new();
     for port in 8000..8000 + instances {
         let comma = if body.is_empty() { "" } else { "," };

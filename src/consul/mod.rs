@@ -2,7 +2,10 @@
 //!
 //! - `client` asks one question and reads one answer;
 //! - `watch` asks the same question again and again, by the rules of blocking queries (`cursor`);
-//! - `pace` and `gate` keep all watches together from hurting an agent that is in trouble.
+//! - `wire` reads the answers: whole lists of one service, and marks that tell whose lists have changed;
+//! - `rights` asks what the token may not read;
+//! - `pace` and `gate` keep all watches together from hurting an agent that is in trouble, and `room` from asking for
+//!   more connections than it allows.
 
 mod client;
 mod cursor;
@@ -14,6 +17,8 @@ mod jitter;
 mod pace;
 #[cfg(test)]
 pub mod real;
+mod rights;
+mod room;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -21,9 +26,11 @@ mod token;
 mod watch;
 pub mod wire;
 
-pub use client::{Client, Question};
+pub use client::{Client, Question, Turn};
+pub use cursor::Cursor;
 pub use error::Error;
 pub use gate::Agent;
+pub use rights::Right;
 pub use settings::{Consistency, Settings};
 pub use watch::{Fresh, Watch};
 

@@ -1,7 +1,13 @@
 //! One question, asked again and again: gives each answer that says something new. When to ask is decided here, by the
 //! rules of `cursor`, `pace` and `gate`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tokio::{
     select,
@@ -24,6 +30,11 @@ pub struct Watch<R: Read> {
     reader: R,
     cursor: Cursor,
     last: Option<R::Answer>,
+    /// The index of the last answer, and the one that it was asked with.
+    index: u64,
+    asked: u64,
+    /// Whether many rely on it, and another index is worth telling with the same answer.
+    wakes: Arc<AtomicBool>,
     reason: Reason,
     /// What its last answer was, if it was none.
     failed: Option<Kind>,
@@ -32,6 +43,7 @@ pub struct Watch<R: Read> {
     /// The agent's returns that this watch has heard of.
     returns: u64,
     news: Pace,
+    waking: Pace,
     idle: Pace,
 }
 
@@ -51,6 +63,8 @@ enum Reason {
     Free,
     /// The last answer brought news.
     News,
+    /// The last answer brought another index alone, and that is worth something.
+    Moved,
     /// The last answer came early and brought none. Asked with this index.
     Nothing(u64),
     /// After a failure of its own.
@@ -73,12 +87,35 @@ impl<R: Read> Watch<R> {
             reader,
             cursor: Cursor::default(),
             last: None,
+            index: 0,
+            asked: 0,
+            wakes: Arc::default(),
             reason: Reason::Free,
             failed: None,
             told: None,
             news: Pace::new(NEWS_AT_ONCE, NEWS_INTERVAL),
+            waking: Pace::new(1, MANY_INTERVAL),
             idle: Pace::new(IDLE_AT_ONCE, IDLE_INTERVAL),
         }
+    }
+
+    /// The same for what many rely on to hear that something has changed: not more than four times a second.
+    #[must_use]
+    pub fn for_many(mut self) -> Self {
+        self.news = Pace::new(1, MANY_INTERVAL);
+        self
+    }
+
+    /// The same, but only while this is true; then an answer of which only the index is another is told too.
+    #[must_use]
+    pub fn waking(mut self, wakes: Arc<AtomicBool>) -> Self {
+        self.wakes = wakes;
+        self
+    }
+
+    /// Says that the last answer, of which only the index was another, was told for nothing.
+    pub fn vain(&mut self) {
+        self.reason = Reason::Nothing(self.asked);
     }
 
     /// The next answer that says something new. An answer with an error in it leaves the last one in force.
@@ -98,16 +135,22 @@ impl<R: Read> Watch<R> {
                     if self.failed.take().is_some() {
                         self.client.gate().recovers();
                     }
+                    let moved = std::mem::replace(&mut self.index, index) != index;
+                    self.asked = block.unwrap_or(index);
                     if self.last.as_ref() != Some(&answer) {
                         self.last = Some(answer.clone());
                         self.reason = Reason::News;
                         self.client.gate().hears(index);
                         return Ok(Fresh { answer, index });
                     }
+                    if moved && self.wakes.load(Relaxed) {
+                        self.reason = Reason::Moved;
+                        return Ok(Fresh { answer, index });
+                    }
                     let kept = block.is_some() && began.elapsed() >= self.client.wait();
                     // Without an index, to be answered at once is no fault, if there was reason to ask so.
                     let renewed = block.is_none() && self.reason == Reason::Free;
-                    self.reason = if kept || renewed { Reason::Free } else { Reason::Nothing(block.unwrap_or(0)) };
+                    self.reason = if kept || renewed { Reason::Free } else { Reason::Nothing(block.unwrap_or(index)) };
                 }
                 Err(error) => {
                     if self.fails(&error, recovery).await {
@@ -120,8 +163,13 @@ impl<R: Read> Watch<R> {
 
     /// Takes a failure; true if it is its own and to be told.
     async fn fails(&mut self, error: &Error, recovery: Option<Instant>) -> bool {
-        let backoff = self.cursor.fail(jitter::share());
+        let backoff = self.cursor.back_off();
         let gate = self.client.gate();
+        if self.client.is_short(error).await {
+            // A place is free as soon as the agent has ended what was taken back.
+            self.reason = Reason::Failed { backoff: backoff.min(IDLE_INTERVAL), recovery };
+            return false;
+        }
         if error.casts_doubt() {
             let returns = gate.well(Some(Instant::now()), &*self.client).await;
             if returns != self.returns {
@@ -155,7 +203,10 @@ impl<R: Read> Watch<R> {
         let (pause, at_once, recovery) = match self.reason {
             Reason::Free => (Duration::ZERO, None, None),
             Reason::Nothing(since) if gate.has_heard(since) => (self.news.turn(now), None, None),
-            Reason::News => (self.news.turn(now), None, None),
+            Reason::News | Reason::Moved => {
+                let pace = if self.wakes.load(Relaxed) { &mut self.waking } else { &mut self.news };
+                (pace.turn(now), None, None)
+            }
             Reason::Nothing(_) => (self.idle.turn(now), Some(IDLE_AT_ONCE), None),
             Reason::Failed { backoff, recovery } => (self.idle.turn(now).max(backoff), Some(1), Some(recovery)),
         };
@@ -175,6 +226,10 @@ impl<R: Read> Watch<R> {
             () = patience => false,
             () = gate.heard(since), if at_once == Some(IDLE_AT_ONCE) => false,
         };
+        if self.reason == Reason::Moved {
+            // It may move for nothing, and then the others are to wait for it.
+            gate.budget.charge();
+        }
         if renewed {
             self.reason = Reason::Free;
             sleep(jitter::up_to(SPREAD)).await;
@@ -202,6 +257,7 @@ impl<R: Read> Drop for Watch<R> {
 /// 50 a second at most: 10 at once, and 40 more in the second after.
 const NEWS_AT_ONCE: u32 = 10;
 const NEWS_INTERVAL: Duration = Duration::from_millis(25);
+const MANY_INTERVAL: Duration = Duration::from_millis(250);
 const IDLE_AT_ONCE: u32 = 2;
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 const SPREAD: Duration = Duration::from_millis(500);

@@ -1,5 +1,7 @@
 //! The JSON of Consul that is read, and of it only the fields that are used.
 
+pub mod marks;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
@@ -25,7 +27,7 @@ pub trait Read {
 pub struct Health;
 
 /// Instances of one service.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Instances {
     /// Those that could be read.
     pub entries: Vec<Entry>,
@@ -34,7 +36,7 @@ pub struct Instances {
 }
 
 /// An instance that cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Unreadable {
     /// What Consul calls it, or else its place in the answer.
     pub id: String,
@@ -43,7 +45,7 @@ pub struct Unreadable {
 }
 
 /// One instance with its node and the checks of both.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Entry {
     /// Where it runs.
@@ -56,9 +58,12 @@ pub struct Entry {
 }
 
 /// A node.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Node {
+    /// Its name.
+    #[serde(default, rename = "Node")]
+    pub name: String,
     /// Its address.
     #[serde(default)]
     pub address: String,
@@ -68,7 +73,7 @@ pub struct Node {
 }
 
 /// An instance as registered.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Service {
     /// Unique on its node.
@@ -95,7 +100,7 @@ pub struct Service {
 }
 
 /// Shares of the traffic.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Weights {
     /// While passing; `None`: not told, or no number.
@@ -107,7 +112,7 @@ pub struct Weights {
 }
 
 /// One check.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Check {
     /// Unique on its node.

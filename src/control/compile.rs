@@ -14,7 +14,7 @@ use crate::{
     discovery::tags::Exposure,
     model::{
         barred::Barred,
-        instance::{Address, Instance},
+        instance::Instance,
         name::{RouteName, ServiceName},
         pattern::{HostPattern, PathPattern, Segment},
         protocol::Protocol,
@@ -38,14 +38,6 @@ use crate::{
 pub struct Rosters {
     endpoints: Roster<EndpointKey, Endpoint>,
     services: Roster<ServiceName, Service>,
-}
-
-impl Rosters {
-    /// Lets go of the names of what is gone.
-    pub fn forget_dead(&mut self) {
-        self.endpoints.forget_dead();
-        self.services.forget_dead();
-    }
 }
 
 /// Where no instance may be.
@@ -88,12 +80,20 @@ pub fn cluster(
     let service = rules.service.clone();
     let live = rosters.services.adopt(service.clone(), || Service::new(service.clone(), metrics, events));
     let accept = &rules.policy.accept;
-    let mut former = Former(before.map(|cluster| cluster.members.as_slice()).unwrap_or_default());
+    let alike = before.is_some_and(|b| b.transport == rules.transport && b.policy.accept == *accept);
+    let mut former = Former { rest: before.map(|b| b.members.as_slice()).unwrap_or_default(), gone: Vec::new() };
     let mut established = false;
-    let members = by_address(&told.instances).map(|instances| {
+    let mut members = Vec::with_capacity(told.places.len());
+    for instances in &told.places {
         let first = &instances[0];
-        let former = former.at(&first.address);
-        let same = former.filter(|former| {
+        let former_member = former.at(instances);
+        // Nearly all of many, so nothing but this is looked at.
+        if let Some(same) = former_member.filter(|former| alike && former.stays(instances)) {
+            established = true;
+            members.push(same.clone());
+            continue;
+        }
+        let same = former_member.filter(|former| {
             let EndpointKey { id, transport, .. } = &former.endpoint.key;
             *id == first.id && *transport == rules.transport
         });
@@ -104,73 +104,78 @@ pub fn cluster(
                 address: first.address.clone(),
                 transport: rules.transport.clone(),
             };
-            rosters.endpoints.adopt(key.clone(), || {
+            let endpoint = rosters.endpoints.adopt(key.clone(), || {
                 let address = first.address.to_string();
                 let cells = metrics.instance(service.as_str(), &address);
                 // What was seen of an instance is of it, not of one way of speaking to it.
-                let known = |former: &&Member| former.instances.iter().any(|i| instances.iter().any(|j| i.id == j.id));
-                let circuit = former.filter(known).map(|former| former.endpoint.circuit().clone());
+                let known =
+                    |former: &&Arc<Member>| former.instances.iter().any(|i| instances.iter().any(|j| i.id == j.id));
+                let circuit = former_member.filter(known).map(|former| former.endpoint.circuit().clone());
                 let circuit =
                     circuit.unwrap_or_else(|| Circuit::new(metrics.circuit(service.as_str(), &address)).into());
                 let endpoint = Endpoint::new(key, cells, circuit);
                 // Who took the instance out did not mean one way of speaking to it.
-                endpoint.set_draining(former.is_some_and(|former| former.endpoint.is_draining()));
+                endpoint.set_draining(former_member.is_some_and(|former| former.endpoint.is_draining()));
                 endpoint
-            })
+            });
+            former.gone.extend(former_member.map(|former| &*former.endpoint));
+            endpoint.set_listed(true);
+            endpoint
         };
         let endpoint = same.map_or_else(make, |former| former.endpoint.clone());
-        let told = former.map(|former| &former.instances).filter(|known| ***known == *instances);
-        let member = Member::new(told.cloned().unwrap_or_else(|| instances.into()), endpoint, accept);
-        let useful = former.filter(|former| former.weight > 0);
+        let mut member = Member::new(instances.clone(), endpoint, accept);
+        let useful = former_member.filter(|former| former.weight > 0);
         established |= useful.is_some() && member.weight > 0;
-        Member { came: useful.map_or(Some(now), |former| former.came), ..member }
-    });
-    let mut members: Vec<Member> = members.collect();
+        member.came = useful.map_or(Some(now), |former| former.came);
+        members.push(Arc::new(member));
+    }
     if !established {
         // All are new, so none is.
         for member in &mut members {
-            member.came = None;
+            Arc::make_mut(member).came = None;
         }
     }
-    relist(before, &members);
+    unlist(former.gone.into_iter().chain(former.rest.iter().map(|member| &*member.endpoint)));
     Cluster::new(rules, members, told.rejected.clone(), live)
 }
 
 /// The members of the cluster before, to be asked for in the order of their addresses.
-struct Former<'m>(&'m [Member]);
+struct Former<'m> {
+    rest: &'m [Arc<Member>],
+    /// The endpoints of those that nobody has asked for.
+    gone: Vec<&'m Endpoint>,
+}
 
 impl<'m> Former<'m> {
-    fn at(&mut self, address: &Address) -> Option<&'m Member> {
-        while let Some((member, rest)) = self.0.split_first() {
-            match member.endpoint.key.address.cmp(address) {
-                Ordering::Less => self.0 = rest,
-                Ordering::Equal => return Some(member),
+    /// The one at the address of these.
+    fn at(&mut self, instances: &Arc<[Instance]>) -> Option<&'m Arc<Member>> {
+        while let Some((member, rest)) = self.rest.split_first() {
+            let same = Arc::ptr_eq(&member.instances, instances);
+            match if same { Ordering::Equal } else { member.endpoint.key.address.cmp(&instances[0].address) } {
+                Ordering::Less => self.gone.push(&member.endpoint),
+                Ordering::Equal => {
+                    self.rest = rest;
+                    return Some(member);
+                }
                 Ordering::Greater => return None,
             }
+            self.rest = rest;
         }
         None
     }
 }
 
-/// Tells endpoints whether they are members: idle connections to those that are not are closed.
-fn relist(before: Option<&Cluster>, members: &[Member]) {
-    for gone in before.into_iter().flat_map(|cluster| &cluster.members) {
-        gone.endpoint.set_listed(false);
-    }
-    for member in members {
-        member.endpoint.set_listed(true);
+/// Tells endpoints that they are no members any more: idle connections to them are closed.
+fn unlist<'e>(gone: impl Iterator<Item = &'e Endpoint>) {
+    for endpoint in gone {
+        endpoint.set_listed(false);
     }
 }
 
 /// Says that a service is gone as a whole.
 pub fn dissolve(cluster: &Cluster) {
-    relist(Some(cluster), &[]);
+    unlist(cluster.members.iter().map(|member| &*member.endpoint));
     cluster.live().enlist(Vec::new());
-}
-
-/// Instances at one address are one member. They come sorted by address, then id.
-fn by_address(instances: &[Instance]) -> impl Iterator<Item = &[Instance]> {
-    instances.chunk_by(|a, b| a.address == b.address)
 }
 
 /// A service's own claim to a route, ready to be matched.
@@ -264,8 +269,9 @@ pub fn routes(
 /// The number of a service's instances in the states of `lictor_instances` that only a new list changes; of the others
 /// the service itself keeps count, as circuits open and close.
 pub fn census(cluster: &Cluster) -> [(&'static str, usize); 3] {
-    let count = |of: fn(&Member) -> bool| cluster.members.iter().filter(|member| of(member)).count();
-    let (usable, draining) = (count(|member| member.weight > 0), count(|member| member.endpoint.is_draining()));
+    let usable = cluster.members.iter().filter(|member| member.weight > 0).count();
+    // Whoever is taken out has no weight: the others need not be asked.
+    let draining = cluster.members.iter().filter(|member| member.weight == 0 && member.endpoint.is_draining()).count();
     let unhealthy = cluster.members.len().saturating_sub(usable + draining);
     [("draining", draining), ("unhealthy", unhealthy), ("rejected", cluster.rejected.len())]
 }
@@ -275,7 +281,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{config::Sources, discovery::fixed, model::instance::Health};
+    use crate::{
+        config::Sources,
+        discovery::fixed,
+        model::{
+            instance::{Address, Health},
+            topology::{Topology, Update},
+        },
+    };
 
     struct Stage {
         config: Config,
@@ -303,11 +316,13 @@ mod tests {
             for (instance, n) in told.iter_mut().zip(instances) {
                 instance.health = if critical.contains(n) { Health::Critical } else { Health::Passing };
             }
-            let told = Members { instances: told, rejected: Vec::new() };
+            let mut topology = Topology::default();
+            topology.apply(Update { service: service.clone(), instances: told, rejected: Vec::new() });
+            let told = topology.members(&service).unwrap();
             let before = self.before.take();
             let rules = rules(&self.config, &service, None, before.as_ref());
             let now = self.start + Duration::from_secs(second);
-            let built = cluster(rules, &told, before.as_ref(), &mut self.rosters, (&self.metrics, &self.events), now);
+            let built = cluster(rules, told, before.as_ref(), &mut self.rosters, (&self.metrics, &self.events), now);
             let since = |came: Instant| came.duration_since(self.start).as_secs();
             let came = built.members.iter().map(|member| member.came.map(since)).collect();
             self.before = Some(built);

@@ -6,7 +6,7 @@ use super::{Claims, compile::Claim};
 use crate::{
     config::Expose,
     discovery::tags::{self, Exposure, Refusal},
-    model::{instance::Instance, name::ServiceName, protocol::Protocol},
+    model::{name::ServiceName, protocol::Protocol, topology::Members},
     telemetry::events::{Event, Events},
 };
 
@@ -84,9 +84,9 @@ impl Exposures {
     }
 
     /// Reads a service's tags; true when its claim changed. One that cannot be honoured leaves it without a route.
-    pub fn derive(&mut self, service: &ServiceName, instances: &[Instance], expose: &Expose, events: &Events) -> bool {
+    pub fn derive(&mut self, service: &ServiceName, members: &Members, expose: &Expose, events: &Events) -> bool {
         let Some(state) = self.services.get_mut(service) else { return false };
-        let tagged: Vec<_> = instances.iter().filter(|i| i.tags.contains(&expose.tag)).cloned().collect();
+        let tagged: Vec<_> = members.instances().filter(|i| i.tags.contains(&expose.tag)).cloned().collect();
         if tagged.is_empty() && state.claim.is_some() {
             return false; // it keeps its route until the catalog lists it no more
         }

@@ -23,7 +23,7 @@ use crate::{
     discovery::{Change, Part, Query, Wanted, fixed},
     model::{
         name::ServiceName,
-        topology::{Difference, Kind, Rejected, Topology, Update},
+        topology::{Difference, Kind, Members, Rejected, Topology, Update},
     },
     route::RouteTable,
     state::{Snapshot, Writer},
@@ -103,6 +103,7 @@ pub fn wanted(config: &Config) -> Wanted {
         expose_tag: config.expose.as_ref().map(|expose| expose.tag.clone()),
         taken: config.services.keys().cloned().collect(),
         deny: config.consul.as_ref().map(|consul| consul.deny.clone()).unwrap_or_default(),
+        max_watches: config.consul.as_ref().map_or(0, |consul| consul.max_watches),
     }
 }
 
@@ -212,7 +213,7 @@ impl Control {
     fn derive(&mut self, service: &ServiceName) -> bool {
         let Some(expose) = &self.config.expose else { return false };
         let Some(members) = self.topology.members(service) else { return false };
-        self.exposures.derive(service, &members.instances, expose, &self.events)
+        self.exposures.derive(service, members, expose, &self.events)
     }
 
     /// Takes in which services expose themselves.
@@ -241,25 +242,22 @@ impl Control {
     /// What was told stays. An answer, if only an error, is enough not to wait for a better one at the start.
     fn failed(&mut self, part: Part, error: &consul::Error) {
         let event = Event::new("consul_failed", error.causes());
+        self.events.publish(if let Part::Service(service) = &part { event.service(service) } else { event });
+        if !error.reachable() {
+            return;
+        }
         match part {
+            // While it has no leader nothing else is asked, so this is the answer to all.
             Part::Agent => {
-                self.events.publish(event);
-                // While it has no leader nothing else is asked, so this is the answer to all.
-                if error.reachable() {
-                    self.catalog_answered = true;
-                    self.answered.extend(self.config.services.keys().cloned());
-                }
+                self.catalog_answered = true;
+                self.answered.extend(self.config.services.keys().cloned());
             }
-            Part::Catalog => {
-                self.catalog_answered |= error.reachable();
-                self.events.publish(event);
+            Part::Catalog => self.catalog_answered = true,
+            Part::Checks => {}
+            Part::Shared => {
+                self.answered.extend(self.config.services.keys().cloned().chain(self.exposures.services()));
             }
-            Part::Service(service) => {
-                self.events.publish(event.service(&service));
-                if error.reachable() {
-                    self.answered.insert(service);
-                }
-            }
+            Part::Service(service) => drop(self.answered.insert(service)),
         }
     }
 
@@ -330,12 +328,12 @@ impl Control {
             routes: self.routes.clone(),
             clusters: self.clusters.clone(),
         });
-        self.rosters.forget_dead();
     }
 
     fn build_clusters(&mut self, services: &BTreeSet<ServiceName>) {
         let mut clusters = Clusters::clone(&self.clusters);
         let now = Instant::now();
+        let nobody = Members::default();
         for service in services {
             let before = clusters.remove(service);
             if !self.is_known(service) {
@@ -345,10 +343,10 @@ impl Control {
                 self.metrics.forget_service(service);
                 continue;
             }
-            let told = self.topology.members(service).cloned().unwrap_or_default();
+            let told = self.topology.members(service).unwrap_or(&nobody);
             let rules = compile::rules(&self.config, service, self.exposures.protocol(service), before.as_deref());
             let seen = (&self.metrics, &self.events);
-            let cluster = compile::cluster(rules, &told, before.as_deref(), &mut self.rosters, seen, now);
+            let cluster = compile::cluster(rules, told, before.as_deref(), &mut self.rosters, seen, now);
             for (state, n) in compile::census(&cluster) {
                 self.metrics.instances(service, state, n);
             }

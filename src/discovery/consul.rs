@@ -1,32 +1,40 @@
 //! Watches Consul: which services carry the tag, and the instances of each service that is wanted. Tells whole lists.
 //! What to watch is decided by `plan`, what an answer means by `health`.
 
+mod lists;
+mod sharers;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use tokio::{
     select,
     sync::{mpsc, watch},
     task::{AbortHandle, JoinSet},
+    time::{Duration, Instant, sleep_until},
 };
 
 use super::{
-    Change, Part, Query, Unreadable, Wanted, health,
+    Change, Part, Query, Unreadable, Wanted,
     plan::{Cause, Plan},
+    sharing::Order,
 };
 use crate::{
     consul::{
-        Agent, Client, Error, Fresh, Watch,
-        wire::{Catalog, Health, Instances, Read},
+        Agent, Client, Error, Fresh, Right, Watch,
+        wire::{Catalog, Health, Read, Services},
     },
     model::name::ServiceName,
 };
+use lists::Doubtful;
+use sharers::{Sharing, hear};
 
 /// Watches what is wanted until nobody listens.
 pub async fn run(client: Arc<Client>, mut wanted: watch::Receiver<Wanted>, told: mpsc::Sender<Change>) {
     let mut known = Agent::Unknown;
+    let (mut room, mut believed) = (client.room(), Instant::now());
     let mut watching = Watching::new(client.clone(), told, wanted.borrow_and_update().clone());
     // Ends with an error when nobody listens.
     let mut heard = watching.follow().await;
@@ -42,10 +50,20 @@ pub async fn run(client: Arc<Client>, mut wanted: watch::Receiver<Wanted>, told:
                 known = agent;
                 watching.tell(change).await
             }
+            Ok(()) = room.changed() => {
+                watching.room = *room.borrow_and_update();
+                believed = Instant::now() + ROOM_LASTS;
+                watching.follow().await
+            }
+            () = sleep_until(believed), if watching.room < usize::MAX => {
+                client.forget_room();
+                Ok(())
+            }
             Ok(()) = wanted.changed() => {
                 let now = wanted.borrow_and_update().clone();
                 watching.want(now).await
             }
+            Some(heard) = hear(&mut watching.sharing) => watching.hear(heard).await,
             Some(step) = watching.steps.join_next() => match step {
                 Ok(step) => watching.take(step).await,
                 Err(error) if error.is_cancelled() => Ok(()),
@@ -64,10 +82,26 @@ struct Watching {
     client: Arc<Client>,
     told: mpsc::Sender<Change>,
     wanted: Wanted,
+    /// How many blocking queries the agent has room for.
+    room: usize,
     /// Which services carry the tag, and Consul's index of it; `None`: not known yet.
     carriers: Option<Fresh<BTreeSet<String>>>,
     catalog: Option<Live>,
+    /// Whether any share, so that the catalog's index alone is worth hearing of.
+    wakes: Arc<AtomicBool>,
+    /// What the catalog last said.
+    listed: Option<Services>,
     services: BTreeMap<ServiceName, Service>,
+    /// All services that have no watch of their own.
+    sharing: Option<Sharing>,
+    /// Entries that could not be read, by service.
+    unreadable: BTreeMap<ServiceName, Vec<Unreadable>>,
+    /// A node that each service has instances on.
+    nodes: BTreeMap<ServiceName, String>,
+    /// What may be less than there is: the list of a service, or `None`, which services there are.
+    doubts: BTreeMap<Option<ServiceName>, Live>,
+    /// Names that carry the tag, so far as is known, and that the token may not read any more.
+    hidden: BTreeSet<String>,
     /// Each watch has one step under way: it ends with an answer, which is told before the next step begins.
     steps: JoinSet<Step>,
     /// Tells a watch from one that had its place before.
@@ -95,13 +129,16 @@ struct Service {
     live: Live,
     query: Query,
     cause: Cause,
-    unreadable: Vec<Unreadable>,
 }
 
 /// What a step came to.
 enum Step {
     Catalog(Told<Catalog>),
     Service(ServiceName, Told<Health>),
+    /// Whether an answer is less than there is, because the token may not read it.
+    Decided(u64, Option<ServiceName>, Doubtful, Vec<Right>),
+    /// Nobody listens to those that share any more.
+    Sharing,
 }
 
 struct Told<R: Read> {
@@ -112,8 +149,24 @@ struct Told<R: Read> {
 
 impl Watching {
     fn new(client: Arc<Client>, told: mpsc::Sender<Change>, wanted: Wanted) -> Self {
-        let (services, steps) = (BTreeMap::new(), JoinSet::new());
-        Self { client, told, wanted, carriers: None, catalog: None, services, steps, begun: 0 }
+        Self {
+            client,
+            told,
+            wanted,
+            room: usize::MAX,
+            carriers: None,
+            catalog: None,
+            wakes: Arc::default(),
+            listed: None,
+            services: BTreeMap::new(),
+            sharing: None,
+            unreadable: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            doubts: BTreeMap::new(),
+            hidden: BTreeSet::new(),
+            steps: JoinSet::new(),
+            begun: 0,
+        }
     }
 
     /// Takes in what is wanted from now on.
@@ -126,6 +179,7 @@ impl Watching {
         if before.expose_tag != self.wanted.expose_tag {
             self.catalog = None;
             self.carriers = None;
+            self.doubts.remove(&None);
         }
         self.follow().await
     }
@@ -133,28 +187,40 @@ impl Watching {
     /// Ends all watches.
     fn forget(&mut self) {
         self.services.clear();
+        self.sharing = None;
         self.catalog = None;
+        self.listed = None;
+        self.unreadable.clear();
+        self.doubts.clear();
     }
 
     /// Starts and ends watches as the plan has it, and tells what is exposed.
     async fn follow(&mut self) -> Result<(), Deaf> {
-        if self.wanted.expose_tag.is_some() && self.catalog.is_none() {
-            let watch = Watch::new(self.client.clone(), Catalog::question(), Catalog);
-            let number = self.number();
-            self.catalog = Some(self.step(number, watch, Step::Catalog));
-        }
         let nobody = BTreeSet::new();
-        let plan = Plan::new(&self.wanted, self.carriers.as_ref().map_or(&nobody, |fresh| &fresh.answer));
+        let mut plan = Plan::new(&self.wanted, self.carriers.as_ref().map_or(&nobody, |fresh| &fresh.answer));
+        let exposes = self.wanted.expose_tag.is_some();
+        let shared =
+            plan.share(self.wanted.max_watches.min(self.room), exposes, |name| self.services.contains_key(name));
         self.services.retain(|name, service| {
             plan.watched.get(name).is_some_and(|(query, cause)| (query, cause) == (&service.query, &service.cause))
         });
+        let wants = |name: &ServiceName| plan.watched.contains_key(name) || shared.contains_key(name);
+        self.unreadable.retain(|name, _| wants(name));
+        self.nodes.retain(|name, _| wants(name));
+        self.doubts.retain(|name, _| name.as_ref().is_none_or(wants));
+        self.share(shared);
+        if (exposes || self.sharing.is_some()) && self.catalog.is_none() {
+            let watch = Watch::new(self.client.clone(), Catalog::question(), Catalog);
+            let (number, watch) = (self.number(), watch.waking(self.wakes.clone()));
+            self.catalog = Some(self.step(number, watch, Step::Catalog));
+        }
         for (name, (query, cause)) in plan.watched {
             if !self.services.contains_key(&name) {
                 let question = Health::question(&query.consul, query.tag.as_deref());
                 let watch = Watch::new(self.client.clone(), question, Health);
                 let (number, ours) = (self.number(), name.clone());
                 let live = self.step(number, watch, |told| Step::Service(ours, told));
-                self.services.insert(name, Service { live, query, cause, unreadable: Vec::new() });
+                self.services.insert(name, Service { live, query, cause });
             }
         }
         match &self.carriers {
@@ -171,25 +237,37 @@ impl Watching {
         match step {
             Step::Catalog(told) => self.catalog(told).await,
             Step::Service(name, told) => self.service(name, told).await,
+            Step::Decided(number, whose, what, denied) => {
+                if self.doubts.get(&whose).is_none_or(|live| live.number != number) {
+                    return Ok(());
+                }
+                self.doubts.remove(&whose);
+                self.decide(what, denied).await
+            }
+            Step::Sharing => Ok(()),
         }
     }
 
     async fn catalog(&mut self, told: Told<Catalog>) -> Result<(), Deaf> {
-        let Told { number, watch, outcome } = told;
+        let Told { number, mut watch, outcome } = told;
         if self.catalog.as_ref().is_none_or(|live| live.number != number) {
             return Ok(());
+        }
+        let same = outcome.as_ref().is_ok_and(|now| self.listed.as_ref().is_some_and(|was| *was == now.answer));
+        if same && self.sharing.as_ref().is_some_and(|sharing| !sharing.trusted) {
+            watch.vain();
         }
         self.catalog = Some(self.step(number, watch, Step::Catalog));
         match outcome {
             Ok(Fresh { answer, index }) => {
-                let Some(tag) = &self.wanted.expose_tag else { return Ok(()) };
-                let carriers =
-                    answer.into_iter().filter(|(_, tags)| tags.contains(tag)).map(|(name, _)| name).collect();
-                let known = self.carriers.as_ref().is_some_and(|known| known.answer == carriers);
-                self.carriers = Some(Fresh { answer: carriers, index });
-                if known { Ok(()) } else { self.follow().await }
+                self.wake(&answer);
+                self.listed = Some(answer.clone());
+                self.names(answer, index).await
             }
-            Err(error) => self.tell(Change::Failed { part: Part::Catalog, error }).await,
+            Err(error) => {
+                self.order(Order::Blind);
+                self.tell(Change::Failed { part: Part::Catalog, error }).await
+            }
         }
     }
 
@@ -203,19 +281,16 @@ impl Watching {
         let Some(service) = self.services.get_mut(&name) else { return Ok(()) };
         service.live = live;
         match outcome {
-            Ok(Fresh { answer, index }) => {
-                let update = health::update(&name, &answer, &self.wanted.deny);
-                let Instances { unreadable, .. } = answer;
-                let worth_telling = service.unreadable != unreadable && !unreadable.is_empty();
-                service.unreadable.clone_from(&unreadable);
-                self.tell(Change::Instances { update, index }).await?;
-                if worth_telling {
-                    self.tell(Change::Unreadable { service: name, entries: unreadable }).await?;
-                }
-                Ok(())
-            }
+            Ok(fresh) => self.list(name, fresh).await,
             Err(error) => self.tell(Change::Failed { part: Part::Service(name), error }).await,
         }
+    }
+
+    /// What is asked about a service, and why.
+    fn query(&self, name: &ServiceName) -> Option<(&Query, Cause)> {
+        let own = self.services.get(name).map(|service| (&service.query, service.cause));
+        let shared = || self.sharing.as_ref()?.services.get(name).map(|(query, cause)| (query, *cause));
+        own.or_else(shared)
     }
 
     fn number(&mut self) -> u64 {
@@ -244,3 +319,6 @@ impl Watching {
         self.told.send(change).await.map_err(|_| Deaf)
     }
 }
+
+/// What the agent's room was found to be may have been an accident.
+const ROOM_LASTS: Duration = Duration::from_mins(10);

@@ -3,7 +3,10 @@
 pub mod consul;
 pub mod fixed;
 mod health;
+mod hunt;
 mod plan;
+mod shared;
+mod sharing;
 pub mod tags;
 #[cfg(test)]
 mod tests;
@@ -26,6 +29,8 @@ pub struct Wanted {
     pub expose_tag: Option<String>,
     /// Networks that no instance may be in.
     pub deny: Vec<IpNet>,
+    /// The most blocking queries that are held at once.
+    pub max_watches: usize,
 }
 
 /// What is asked of Consul about one service.
@@ -81,6 +86,10 @@ pub enum Part {
     Agent,
     /// Which services there are.
     Catalog,
+    /// All checks, of services that have no blocking query of their own.
+    Checks,
+    /// The lists of all services that have no blocking query of their own.
+    Shared,
     /// The list of one service.
     Service(ServiceName),
 }

@@ -9,7 +9,7 @@ use crate::model::name::ServiceName;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Each service's query, and why it is asked.
-    pub watched: BTreeMap<ServiceName, (Query, Cause)>,
+    pub watched: Watched,
     /// Exposed services: names in Consul and ours.
     pub exposed: BTreeMap<String, ServiceName>,
     /// Names in Consul that carry the tag in vain, for a table of that name means another service.
@@ -17,7 +17,7 @@ pub struct Plan {
 }
 
 /// Why a service is watched. When this changes, its list is wanted anew even if the query stays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
     /// A table names it.
     Table,
@@ -45,7 +45,26 @@ impl Plan {
         }
         plan
     }
+
+    /// Takes out those that have no blocking query of their own, where not more than `most` may be held. All others
+    /// share two. Tables come first; of equals, those that have a query already.
+    pub fn share(&mut self, most: usize, exposes: bool, has: impl Fn(&ServiceName) -> bool) -> Watched {
+        if self.watched.len() + usize::from(exposes) <= most {
+            return Watched::new();
+        }
+        let mut all: Vec<_> =
+            self.watched.iter().map(|(name, (_, cause))| (*cause, !has(name), name.clone())).collect();
+        all.sort_unstable();
+        let shared = all.split_off(most.saturating_sub(SHARED_QUERIES).min(all.len()));
+        shared.into_iter().filter_map(|(.., name)| self.watched.remove_entry(&name)).collect()
+    }
 }
+
+/// Services, what is asked about each, and why.
+pub type Watched = BTreeMap<ServiceName, (Query, Cause)>;
+
+/// The catalog's, and that of all checks.
+const SHARED_QUERIES: usize = 2;
 
 /// The table whose name a service in Consul goes by.
 fn table<'w>(wanted: &'w Wanted, consul: &str, tag: &str) -> Option<&'w ServiceName> {
@@ -68,6 +87,7 @@ mod tests {
             taken: names.chain(fixed.iter().copied()).map(Into::into).collect(),
             expose_tag: Some("lictor".into()),
             deny: Vec::new(),
+            max_watches: 64,
         }
     }
 
@@ -112,5 +132,26 @@ mod tests {
         let wanted = Wanted { expose_tag: None, ..wanted(&[("a", "a", None)], &[]) };
         let plan = Plan::new(&wanted, &["web".to_owned()].into());
         assert_eq!((plan.watched.len(), plan.exposed.len(), plan.clashes.len()), (1, 0, 0));
+    }
+
+    #[test]
+    fn beyond_so_many_services_share_and_tables_do_so_last() {
+        let wanted = wanted(&[("t1", "t1", None), ("t2", "t2", None)], &[]);
+        // How many may be held, who has a query already, and who gets one.
+        let cases: [(usize, &[&str], &[&str]); 6] = [
+            (6, &[], &["a", "b", "c", "t1", "t2"]),
+            (5, &[], &["a", "t1", "t2"]),
+            (5, &["b"], &["b", "t1", "t2"]),
+            (4, &["a", "b", "c"], &["t1", "t2"]),
+            (3, &["t2"], &["t2"]),
+            (2, &["a"], &[]),
+        ];
+        for (most, has, want) in cases {
+            let mut plan = Plan::new(&wanted, &["a", "b", "c"].map(str::to_owned).into());
+            let shared = plan.share(most, true, |name| has.contains(&name.as_str()));
+            let own: Vec<_> = plan.watched.keys().map(ServiceName::as_str).collect();
+            assert_eq!(own, want, "{most} {has:?}");
+            assert_eq!(own.len() + shared.len(), 5, "{most} {has:?}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::wire::Rewound;
+use crate::wire::Gathered;
 
 /// How many such frames a connection may have at once, and for each second of its life: clients ask for signs of life.
 const FREE: u64 = 10_000;
@@ -46,7 +46,7 @@ impl Credit {
 
 /// A connection whose incoming frames are counted.
 pub struct Watched {
-    stream: Rewound,
+    stream: Gathered,
     frames: Frames,
     credit: Credit,
     since: Instant,
@@ -66,7 +66,7 @@ struct Frames {
 impl Watched {
     /// A connection of which nothing was read as frames yet.
     #[must_use]
-    pub fn new(stream: Rewound, credit: Credit) -> Self {
+    pub fn new(stream: Gathered, credit: Credit) -> Self {
         Self { stream, frames: Frames::new(), credit, since: Instant::now() }
     }
 }

@@ -31,7 +31,7 @@ use crate::{
         request::RequestError::{self, Host, NoHost, RepeatedHost},
     },
     proxy::{Answer, Client, Proxy, Refusal},
-    wire::{Io, Timer},
+    wire::{Io, Timer, gathered},
 };
 
 /// What a client of this version sends first. Source: RFC 9113 §3.4.
@@ -74,6 +74,7 @@ pub async fn serve(server: &Server, io: Io, read: Bytes, client: Client, idle: &
         // In a box: the task that it becomes part of is moved several times before it runs.
         Box::pin(async move { Ok::<_, Infallible>(answer(&proxy, request, &client, progress).await) })
     });
+    let (stream, outlet) = gathered(io.rewound(read));
     let connection = Builder::new(Spawn(streams.clone()))
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
@@ -84,7 +85,7 @@ pub async fn serve(server: &Server, io: Io, read: Bytes, client: Client, idle: &
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING)
         .auto_date_header(false)
-        .serve_connection(TokioIo::new(Watched::new(io.rewound(read), credit)), service);
+        .serve_connection(TokioIo::new(Watched::new(stream, credit)), service);
 
     let mut connection = pin!(connection);
     let mut left = pin!(server.phase.left());
@@ -101,6 +102,10 @@ pub async fn serve(server: &Server, io: Io, read: Bytes, client: Client, idle: &
                     return Poll::Ready(());
                 }
                 Poll::Pending => {}
+            }
+            if let Poll::Ready(Err(error)) = outlet.poll_send(cx) {
+                tracing::debug!(%peer, %error, "connection broke");
+                return Poll::Ready(());
             }
             leaving = leaving || left.as_mut().poll(cx).is_ready();
             let begun = streams.has_served();

@@ -37,17 +37,42 @@ pub enum Connection {
     Te,
 }
 
-/// Writes the head of a request. `target` is in origin or asterisk form; `host` takes the place of any Host in `headers`.
+/// Fields that many messages have in common, written out once.
+#[derive(Debug, Default)]
+pub struct Block {
+    fields: Vec<(HeaderName, HeaderValue)>,
+    text: Vec<u8>,
+}
+
+impl Block {
+    /// These fields, in this order.
+    #[must_use]
+    pub fn new(fields: Vec<(HeaderName, HeaderValue)>) -> Self {
+        let mut text = Vec::new();
+        for (name, value) in &fields {
+            write_field(&mut text, name, value);
+        }
+        Self { fields, text }
+    }
+
+    /// The fields, for who writes them in another way.
+    #[must_use]
+    pub fn fields(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.fields
+    }
+}
+
+/// Writes the head of a request, with `ours` behind `headers`. `target` is in origin or asterisk form; `host` takes the place of any Host in `headers`.
 pub fn write_request_head(
     out: &mut Vec<u8>,
     method: &Method,
     target: &str,
     host: &HeaderValue,
-    headers: &HeaderMap,
+    (headers, ours): (&HeaderMap, &Block),
     framing: Framing,
     connection: Connection,
 ) {
-    out.reserve(ROOM + target.len() + host.len() + headers.len() * FIELD_ROOM);
+    out.reserve(ROOM + target.len() + host.len() + headers.len() * FIELD_ROOM + ours.text.len());
     out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
     write_target(out, target.as_bytes());
@@ -55,6 +80,7 @@ pub fn write_request_head(
     out.extend_from_slice(host.as_bytes());
     out.extend_from_slice(b"\r\n");
     write_fields(out, headers, |name| *name != HOST && !is_ours(name));
+    out.extend_from_slice(&ours.text);
     write_end(out, framing, connection);
 }
 
@@ -111,12 +137,17 @@ fn is_ours(name: &HeaderName) -> bool {
 fn write_fields(out: &mut Vec<u8>, headers: &HeaderMap, wanted: impl Fn(&HeaderName) -> bool) {
     for (name, value) in headers {
         if wanted(name) {
-            out.extend_from_slice(name.as_str().as_bytes());
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(value.as_bytes());
-            out.extend_from_slice(b"\r\n");
+            write_field(out, name, value);
         }
     }
+}
+
+#[inline]
+fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
 
 fn write_end(out: &mut Vec<u8>, framing: Framing, connection: Connection) {

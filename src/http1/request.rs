@@ -256,7 +256,7 @@ fn read_head(line: RequestLine, head: &Bytes, fields: usize) -> Result<RequestHe
 }
 
 /// Fields that the gateway adds to a request, less those that it takes.
-const ROOM: usize = 7;
+const ROOM: usize = 2;
 /// Twice the longest registered method.
 const MAX_METHOD: usize = 32;
 /// RFC 9112 §3 asks for 8,000 octets at least.

@@ -35,18 +35,14 @@ impl Barred {
 
     /// The instances that may be dialed, and why the others may not. What a name means is known only when it is dialed.
     #[must_use]
-    pub fn sort(&self, instances: Vec<Instance>) -> (Vec<Instance>, Vec<(Instance, AddressError)>) {
-        let (mut fit, mut barred) = (Vec::new(), Vec::new());
-        for instance in instances {
-            match &instance.address {
-                Address::Ip(ip) => match self.check(*ip) {
-                    Ok(()) => fit.push(instance),
-                    Err(why) => barred.push((instance, why)),
-                },
-                Address::Name(..) => fit.push(instance),
-            }
-        }
-        (fit, barred)
+    pub fn sort(&self, mut instances: Vec<Instance>) -> (Vec<Instance>, Vec<(Instance, AddressError)>) {
+        let mut causes = Vec::new();
+        let is_barred = |instance: &mut Instance| match &instance.address {
+            Address::Ip(ip) => self.check(*ip).map_err(|why| causes.push(why)).is_err(),
+            Address::Name(..) => false,
+        };
+        let barred: Vec<_> = instances.extract_if(.., is_barred).collect();
+        (instances, barred.into_iter().zip(causes).collect())
     }
 }
 

@@ -9,6 +9,7 @@ pub mod path;
 pub mod pattern;
 pub mod problem;
 pub mod protocol;
+pub mod random;
 pub mod template;
 pub mod topology;
 pub mod units;

@@ -1,6 +1,6 @@
 //! All services and their instances, as last told. Whole lists come in; what differs comes out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{collections::BTreeMap, mem::take, sync::Arc};
 
 use super::{
     instance::{AddressError, Health, Instance},
@@ -30,10 +30,18 @@ pub struct Rejected {
 /// What a source last said of one service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Members {
-    /// By address, then id, so that two equal lists compare equal in whatever order they came.
-    pub instances: Vec<Instance>,
+    /// Those at one address together, by address, then id, so that two equal lists compare equal in whatever order they
+    /// came. What is told again as it was stays the very same, so that whoever builds on it need not compare again.
+    pub places: Vec<Arc<[Instance]>>,
     /// Instances of no use.
     pub rejected: Vec<Rejected>,
+}
+
+impl Members {
+    /// All instances.
+    pub fn instances(&self) -> impl Iterator<Item = &Instance> {
+        self.places.iter().flat_map(|place| place.iter())
+    }
 }
 
 /// One difference between what was known and what is told.
@@ -76,15 +84,15 @@ impl Topology {
         instances.sort_by(|a, b| (&a.address, &a.id).cmp(&(&b.address, &b.id)));
         instances.dedup_by(|a, b| a.address == b.address && a.id == b.id);
         rejected.sort_by(|a, b| a.id.cmp(&b.id));
-        let fresh = Members { instances, rejected };
         let first = !self.services.contains_key(&service);
         let known = self.services.entry(service.clone()).or_default();
-        if *known == fresh {
-            return (Vec::new(), first);
+        let mut kinds = known.replace(&instances);
+        for bad in rejected.iter().filter(|bad| !known.rejected.contains(bad)) {
+            kinds.push((bad.id.clone(), Kind::Rejected(bad.why.clone())));
         }
-        let differences = compare(&service, known, &fresh);
-        *known = fresh;
-        (differences, first)
+        known.rejected = rejected;
+        let difference = |(instance, kind)| Difference { service: service.clone(), instance, kind };
+        (kinds.into_iter().map(difference).collect(), first)
     }
 
     /// Forgets a service that nobody wants any more.
@@ -99,31 +107,44 @@ impl Topology {
     }
 }
 
-fn compare(service: &ServiceName, old: &Members, new: &Members) -> Vec<Difference> {
-    // Two nodes may each register an instance under the same id: the address tells them apart.
-    let key = |i: &Instance| (i.id.clone(), i.address.clone());
-    let before: HashMap<_, _> = old.instances.iter().map(|i| (key(i), i)).collect();
-    let after: HashMap<_, _> = new.instances.iter().map(|i| (key(i), i)).collect();
-    let difference =
-        |instance: &InstanceId, kind| Difference { service: service.clone(), instance: instance.clone(), kind };
-    let mut all = Vec::new();
-    for gone in old.instances.iter().filter(|i| !after.contains_key(&key(i))) {
-        all.push(difference(&gone.id, Kind::Left));
-    }
-    for now in &new.instances {
-        match before.get(&key(now)) {
-            None => all.push(difference(&now.id, Kind::Joined(now.health))),
-            Some(was) if was.health != now.health => {
-                all.push(difference(&now.id, Kind::Health(was.health, now.health)));
+impl Members {
+    /// Puts in force what is told, which is sorted, and says what is other than before: who left first. Both lists are
+    /// gone through side by side, since there may be ten thousand of whom one has changed.
+    fn replace(&mut self, told: &[Instance]) -> Vec<(InstanceId, Kind)> {
+        let mut before = take(&mut self.places).into_iter().peekable();
+        let (mut left, mut others) = (Vec::new(), Vec::new());
+        for now in told.chunk_by(|a, b| a.address == b.address) {
+            while let Some(gone) = before.next_if(|place| place[0].address < now[0].address) {
+                left.extend(gone.iter().map(|instance| (instance.id.clone(), Kind::Left)));
             }
-            Some(was) if *was != now => all.push(difference(&now.id, Kind::Changed)),
-            Some(_) => {}
+            let was = before.next_if(|place| place[0].address == now[0].address);
+            if let Some(same) = was.as_ref().filter(|was| ***was == *now) {
+                self.places.push(same.clone());
+                continue;
+            }
+            let was = was.as_deref().unwrap_or_default();
+            let is_gone = |instance: &&Instance| find(now, &instance.id).is_none();
+            left.extend(was.iter().filter(is_gone).map(|instance| (instance.id.clone(), Kind::Left)));
+            for instance in now {
+                let kind = match find(was, &instance.id) {
+                    None => Kind::Joined(instance.health),
+                    Some(was) if was.health != instance.health => Kind::Health(was.health, instance.health),
+                    Some(was) if was != instance => Kind::Changed,
+                    Some(_) => continue,
+                };
+                others.push((instance.id.clone(), kind));
+            }
+            self.places.push(now.into());
         }
+        left.extend(before.flat_map(|gone| gone.iter().map(|i| (i.id.clone(), Kind::Left)).collect::<Vec<_>>()));
+        left.append(&mut others);
+        left
     }
-    for bad in new.rejected.iter().filter(|r| !old.rejected.contains(r)) {
-        all.push(difference(&bad.id, Kind::Rejected(bad.why.clone())));
-    }
-    all
+}
+
+/// The instance of this id among those at one address.
+fn find<'i>(place: &'i [Instance], id: &InstanceId) -> Option<&'i Instance> {
+    place.binary_search_by(|instance| instance.id.cmp(id)).ok().map(|at| &place[at])
 }
 
 #[cfg(test)]
@@ -195,6 +216,25 @@ mod tests {
         topology.apply(update(vec![instance("a", 1, Health::Passing)]));
         let (told, _) = topology.apply(update(vec![instance("a", 2, Health::Passing)]));
         assert_eq!(kinds(&told), [("a".into(), Kind::Left), ("a".into(), Kind::Joined(Health::Passing))]);
+    }
+
+    #[test]
+    fn what_is_told_again_as_it_was_stays_the_very_same() {
+        let mut topology = Topology::default();
+        let all: Vec<_> =
+            ["a", "b", "c"].into_iter().zip(1..).map(|(id, n)| instance(id, n, Health::Passing)).collect();
+        topology.apply(update(all.clone()));
+        let before = topology.members(&"web".into()).unwrap().places.clone();
+        let mut other = all;
+        other[1].weight = 7;
+        // A second one at the address of the last.
+        other.push(Instance { id: "d".into(), ..other[2].clone() });
+        let (told, _) = topology.apply(update(other));
+        assert_eq!(kinds(&told), [("b".into(), Kind::Changed), ("d".into(), Kind::Joined(Health::Passing))]);
+        let after = &topology.members(&"web".into()).unwrap().places;
+        let same: Vec<_> = before.iter().zip(after).map(|(before, after)| Arc::ptr_eq(before, after)).collect();
+        assert_eq!(same, [true, false, false]);
+        assert_eq!(after[2].len(), 2);
     }
 
     #[test]

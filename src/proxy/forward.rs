@@ -33,12 +33,13 @@ pub async fn forward(
 ) -> Response<Body> {
     let (mut head, body) = request.into_parts();
     let key = cluster.key(caller.address, head.uri.path(), &head.headers);
-    let came_as = outbound(&mut head.headers, caller, told);
+    let (came_as, ours) = outbound(&mut head.headers, caller, told);
     let out = Outbound {
         method: head.method,
         target: target(head.uri, rewritten),
         host: cluster.host.clone().unwrap_or(came_as),
         headers: head.headers,
+        ours,
         body,
         aside: aside.clone(),
         key,
@@ -51,7 +52,7 @@ pub async fn forward(
         Err(error) => {
             tracing::debug!(
                 service = %cluster.service,
-                request_id = ?trail.request_id,
+                request_id = trail.request_id.to_str().unwrap_or_default(),
                 error = &error as &dyn std::error::Error,
                 "no answer from upstream"
             );

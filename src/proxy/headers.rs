@@ -1,14 +1,15 @@
 //! Which fields pass, which are removed, and which are ours.
 //! Sources: RFC 9110 §7.6.1 (fields of the connection), RFC 7239 (Forwarded), RFC 9110 §7.6.3 (Via).
 
-use std::{fmt::Write, net::IpAddr};
+use std::{fmt::Write, net::IpAddr, rc::Rc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{
     client::{Caller, FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO},
-    told::{Fields, Told},
+    told::Told,
 };
+use crate::http1::encode::Block;
 
 const VIA: HeaderValue = HeaderValue::from_static("1.1 lictor");
 
@@ -78,26 +79,18 @@ pub fn is_last_hop(headers: &mut HeaderMap) -> bool {
     hops == 0
 }
 
-/// Makes a request's fields those that upstream shall see; gives the `Host` that its client wrote. The fields of the
-/// connection are gone already.
-pub fn outbound(headers: &mut HeaderMap, caller: &Caller, told: &Told) -> HeaderValue {
+/// Makes a request's fields those that upstream shall see, except for ours, which it gives, with the `Host` that its
+/// client wrote. The fields of the connection are gone already.
+pub fn outbound(headers: &mut HeaderMap, caller: &Caller, told: &Told) -> (HeaderValue, Rc<Block>) {
     let host = headers.remove(header::HOST).unwrap_or(HeaderValue::from_static(""));
     remove_where(headers, is_claim);
-    let write = || fields(caller, &host);
-    let Fields { host: asked_for, address, forwarded } =
-        if caller.is_peer() { told.fields(&host, write) } else { write() };
-    headers.insert(X_FORWARDED_FOR, address);
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(caller.scheme));
-    headers.insert(FORWARDED, forwarded);
-    if !asked_for.is_empty() {
-        headers.insert(X_FORWARDED_HOST, asked_for);
-    }
-    headers.append(header::VIA, VIA);
-    host
+    let write = || ours(caller, &host);
+    let ours = if caller.is_peer() { told.fields(&host, write) } else { Rc::new(write()) };
+    (host, ours)
 }
 
-/// What upstream is told of who asks for `host`, where nobody says for which one it was asked first.
-fn fields(caller: &Caller, host: &HeaderValue) -> Fields {
+/// What upstream is told of who asks for `host`, where nobody says for which one it was asked first; and of us.
+fn ours(caller: &Caller, host: &HeaderValue) -> Block {
     let asked_for = caller.host.as_ref().unwrap_or(host);
     let mut addresses = caller.address.to_string();
     let mut elements = String::with_capacity(96);
@@ -112,11 +105,15 @@ fn fields(caller: &Caller, host: &HeaderValue) -> Fields {
             node(&mut elements, *proxy);
         }
     }
-    Fields {
-        host: asked_for.clone(),
-        address: HeaderValue::from_str(&addresses).unwrap_or(HeaderValue::from_static("unknown")),
-        forwarded: HeaderValue::from_str(&elements).unwrap_or(HeaderValue::from_static("for=unknown")),
+    let mut fields = Vec::with_capacity(5);
+    fields.push((X_FORWARDED_FOR, HeaderValue::from_str(&addresses).unwrap_or(HeaderValue::from_static("unknown"))));
+    fields.push((X_FORWARDED_PROTO, HeaderValue::from_static(caller.scheme)));
+    fields.push((FORWARDED, HeaderValue::from_str(&elements).unwrap_or(HeaderValue::from_static("for=unknown"))));
+    if !asked_for.is_empty() {
+        fields.push((X_FORWARDED_HOST, asked_for.clone()));
     }
+    fields.push((header::VIA, VIA));
+    Block::new(fields)
 }
 
 /// What one hop says in `Forwarded`. Source: RFC 7239 §4; a host with a port stands in quotes.
@@ -161,7 +158,9 @@ mod tests {
     /// What upstream sees of a request by `client`, nobody being trusted.
     fn sent(headers: &mut HeaderMap, client: &Client) -> HeaderValue {
         let caller = resolve(client, headers, &[]);
-        outbound(headers, &caller, &client.told)
+        let (host, ours) = outbound(headers, &caller, &client.told);
+        headers.extend(ours.fields().iter().cloned());
+        host
     }
 
     fn client() -> Client {

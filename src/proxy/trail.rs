@@ -1,6 +1,6 @@
 //! How a request is told from others on its way: `x-request-id`, and the W3C trace context in `traceparent`.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 
 use bytes::Bytes;
 use http::{
@@ -8,7 +8,7 @@ use http::{
     header::{CONTENT_TYPE, Entry},
 };
 
-use crate::body::Body;
+use crate::{body::Body, model::random::Draws};
 
 /// The marks of one request.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Trail {
     /// Puts the request's id on its answer.
     #[must_use]
     pub fn mark(&self, mut response: Response<Body>) -> Response<Body> {
-        response.headers_mut().insert(X_REQUEST_ID, self.request_id.clone());
+        response.headers_mut().insert(X_REQUEST_ID, unique(self.request_id.clone()));
         response
     }
 }
@@ -105,7 +105,13 @@ const ID: usize = 16;
 const CONTEXT: usize = 55;
 
 fn value(hex: Bytes) -> HeaderValue {
-    HeaderValue::from_maybe_shared(hex).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    unique(HeaderValue::from_maybe_shared(hex).unwrap_or_else(|_| HeaderValue::from_static("0")))
+}
+
+/// A value that will not come again: HTTP/2 is not to keep it in its table of those that do. Source: RFC 7541 §6.2.3.
+fn unique(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
 }
 
 /// `N` random hexadecimal digits, never all zero. Ids only: unique, not secret.
@@ -121,17 +127,12 @@ fn hex<const N: usize>() -> [u8; N] {
     digits
 }
 
-/// `SplitMix64`, seeded by the standard library's hash keys, which the system's randomness gives to each thread.
+/// Drawn from a row of each thread's own.
 fn random() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
     thread_local! {
-        static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0));
+        static DRAWS: RefCell<Draws> = RefCell::new(Draws::new());
     }
-    let state = STATE.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-    STATE.set(state);
-    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+    DRAWS.with_borrow_mut(Draws::next)
 }
 
 #[cfg(test)]

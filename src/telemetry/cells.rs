@@ -1,5 +1,6 @@
 //! Counts of the request path. Each worker has a cell of its own that it alone writes, so that a count is a load, an
-//! addition and a store; readers sum the cells. A cell is made when its worker first counts something.
+//! addition and a store; readers sum the cells. A cell is made when its worker first counts something, but for those
+//! of instances, which picks read.
 //!
 //! Every method that takes a worker must be called on that worker's thread, with a number below the number of workers.
 
@@ -162,7 +163,7 @@ pub(super) struct Workers<T>(Box<[OnceLock<Box<Padded<T>>>]>);
 /// Two cache lines, since processors fetch them in pairs: what one worker writes never slows another down.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub(super) struct Padded<T>(T);
+pub(super) struct Padded<T>(pub(super) T);
 
 impl<T: Default> Workers<T> {
     pub(super) fn new(workers: usize) -> Self {
@@ -172,12 +173,6 @@ impl<T: Default> Workers<T> {
     #[inline]
     pub(super) fn of(&self, worker: usize) -> &T {
         &self.0[worker].get_or_init(Box::default).0
-    }
-
-    /// The worker's cell, if it has counted anything.
-    #[inline]
-    pub(super) fn get(&self, worker: usize) -> Option<&T> {
-        self.0.get(worker)?.get().map(|made| &made.0)
     }
 
     pub(super) fn made(&self) -> impl Iterator<Item = &T> {

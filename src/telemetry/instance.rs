@@ -1,32 +1,39 @@
-//! What is observed of one instance: a cell for each worker, as in `cells`.
+//! What is observed of one instance: a cell for each worker, as in `cells`, but made at once and side by side. A pick looks
+//! at the cells of two instances, which among many are in no near cache: so the way to a cell is one pointer, which a
+//! balancer keeps, and what picks read is on one line. It costs 128 bytes for each instance and worker.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use tokio::time::Instant;
 
 use super::{
-    cells::{Outcome, Workers, bump, lower},
+    cells::{Outcome, Padded, bump, lower},
     histogram::nanos,
     peak::Peak,
 };
 
 /// What goes to one instance.
 #[derive(Debug)]
-pub struct InstanceCells {
-    workers: Workers<InstanceCell>,
-    /// What the cells count their time from.
-    born: Instant,
-}
+pub struct InstanceCells(Loads);
 
+/// The cells of an instance as balancers read them, to be kept beside the instance.
+#[derive(Clone, Debug)]
+pub struct Loads(Arc<[Padded<InstanceCell>]>);
+
+/// What picks read comes first: in this order it is on the first line.
 #[derive(Debug, Default)]
+#[repr(C)]
 struct InstanceCell {
     in_flight: AtomicU64,
-    outcomes: [AtomicU64; Outcome::ALL.len()],
-    recent: Recent,
     peak: Peak,
+    recent: Recent,
+    outcomes: [AtomicU64; Outcome::ALL.len()],
 }
 
 /// What one worker knows of an instance, for choosing between instances.
@@ -40,57 +47,50 @@ pub struct Load {
 
 impl InstanceCells {
     pub(super) fn new(workers: usize) -> Self {
-        Self { workers: Workers::new(workers), born: Instant::now() }
+        Self(Loads((0..workers).map(|_| Padded::default()).collect()))
+    }
+
+    /// The cells, for a balancer.
+    #[must_use]
+    pub fn loads(&self) -> &Loads {
+        &self.0
     }
 
     /// A try begins now.
     #[inline]
     pub fn enter(&self, worker: usize, now: Instant) {
-        let cell = self.workers.of(worker);
+        let cell = self.0.of(worker);
         bump(&cell.in_flight, 1);
-        cell.peak.ask(self.since_born(now));
+        cell.peak.ask(time(now));
     }
 
     /// A try that began on this worker has ended.
     #[inline]
     pub fn leave(&self, worker: usize) {
-        lower(&self.workers.of(worker).in_flight);
+        lower(&self.0.of(worker).in_flight);
     }
 
     /// Tries under way.
     pub fn in_flight(&self) -> u64 {
-        self.workers.made().map(|cell| cell.in_flight.load(Relaxed)).sum()
+        self.0.in_flight()
     }
 
     /// A try has been answered, or failed, after a wait that now ends.
     #[inline]
     pub fn waited(&self, worker: usize, now: Instant, wait: Duration) {
-        self.workers.of(worker).peak.add(self.since_born(now), nanos(wait));
+        self.0.of(worker).peak.add(time(now), nanos(wait));
     }
 
     /// The client has left after a wait in vain that now ends.
     #[inline]
     pub fn waited_in_vain(&self, worker: usize, now: Instant, wait: Duration) {
-        self.workers.of(worker).peak.at_least(self.since_born(now), nanos(wait));
-    }
-
-    /// What this worker knows of the instance now.
-    #[inline]
-    pub fn load(&self, worker: usize, now: Instant) -> Load {
-        self.workers.get(worker).map_or_else(Load::default, |cell| Load {
-            in_flight: cell.in_flight.load(Relaxed),
-            wait: cell.peak.read(self.since_born(now)),
-        })
-    }
-
-    fn since_born(&self, now: Instant) -> u64 {
-        nanos(now.saturating_duration_since(self.born))
+        self.0.of(worker).peak.at_least(time(now), nanos(wait));
     }
 
     /// Counts how a try ended, and after how long.
     #[inline]
     pub fn outcome(&self, worker: usize, outcome: Outcome, took: Duration) {
-        let cell = self.workers.of(worker);
+        let cell = self.0.of(worker);
         bump(&cell.outcomes[outcome as usize], 1);
         // Neither a refused connection nor a client that left says how fast the instance is.
         if matches!(outcome, Outcome::Success | Outcome::Failure | Outcome::Timeout) {
@@ -100,16 +100,63 @@ impl InstanceCells {
 
     /// The mean of the last tries, about fifty of each worker; `None` before the first.
     pub fn latency(&self) -> Option<Duration> {
-        let (sum, count) =
-            self.workers.made().map(|cell| cell.recent.read()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        let (sum, count) = self.0.all().map(|cell| cell.recent.read()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
         sum.checked_div(count).map(Duration::from_nanos)
     }
 
     /// How often each outcome was counted; `None` if the instance was never tried.
     pub(super) fn outcomes(&self) -> Option<[(Outcome, u64); Outcome::ALL.len()]> {
-        self.workers.made().next()?;
-        let sum = |o: Outcome| self.workers.made().map(|cell| cell.outcomes[o as usize].load(Relaxed)).sum();
-        Some(Outcome::ALL.map(|o| (o, sum(o))))
+        let sum = |o: Outcome| self.0.all().map(|cell| cell.outcomes[o as usize].load(Relaxed)).sum();
+        let all = Outcome::ALL.map(|o| (o, sum(o)));
+        (self.in_flight() > 0 || all.iter().any(|(_, count)| *count > 0)).then_some(all)
+    }
+}
+
+impl Loads {
+    /// What this worker knows of the instance at a [`time`].
+    #[inline]
+    #[must_use]
+    pub fn known(&self, worker: usize, now: u64) -> Load {
+        let cell = self.of(worker);
+        Load { in_flight: cell.in_flight.load(Relaxed), wait: cell.peak.read(now) }
+    }
+
+    /// This worker's tries under way, and the wait in nanoseconds as it was when the last one ended.
+    #[inline]
+    #[must_use]
+    pub fn last_known(&self, worker: usize) -> (u64, Option<u64>) {
+        let cell = self.of(worker);
+        (cell.in_flight.load(Relaxed), cell.peak.last())
+    }
+
+    /// Tries under way, over all workers.
+    #[inline]
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.all().map(|cell| cell.in_flight.load(Relaxed)).sum()
+    }
+
+    #[inline]
+    fn of(&self, worker: usize) -> &InstanceCell {
+        &self.0[worker].0
+    }
+
+    fn all(&self) -> impl Iterator<Item = &InstanceCell> {
+        self.0.iter().map(|padded| &padded.0)
+    }
+}
+
+/// An instant as all cells count it, in nanoseconds, to be worked out once and compared with many. Never 0.
+#[inline]
+#[must_use]
+pub fn time(now: Instant) -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    /// Clocks of tests stand where they please: there is as much room before the start as after it.
+    const MIDDLE: u64 = 1 << 62;
+    let start = *START.get_or_init(|| now);
+    match now.checked_duration_since(start) {
+        Some(after) => MIDDLE.saturating_add(nanos(after)),
+        None => MIDDLE.saturating_sub(nanos(start.saturating_duration_since(now))).max(1),
     }
 }
 
@@ -161,16 +208,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_worker_knows_what_it_has_seen_itself() {
         let cells = InstanceCells::new(2);
-        assert_eq!(cells.load(0, Instant::now()), Load::default());
+        assert_eq!(cells.loads().known(0, time(Instant::now())), Load::default());
         cells.enter(0, Instant::now());
-        assert_eq!(cells.load(0, Instant::now()), Load { in_flight: 1, wait: None });
+        assert_eq!(cells.loads().known(0, time(Instant::now())), Load { in_flight: 1, wait: None });
         tokio::time::advance(8 * MS).await;
         cells.waited(0, Instant::now(), 8 * MS);
-        assert_eq!(cells.load(0, Instant::now()), Load { in_flight: 1, wait: Some(8_000_000) });
-        assert_eq!(cells.load(1, Instant::now()), Load::default());
+        assert_eq!(cells.loads().known(0, time(Instant::now())), Load { in_flight: 1, wait: Some(8_000_000) });
+        assert_eq!(cells.loads().known(1, time(Instant::now())), Load::default());
         cells.leave(0);
         tokio::time::advance(Duration::from_mins(2)).await;
-        assert!(cells.load(0, Instant::now()).wait < Some(100));
+        assert!(cells.loads().known(0, time(Instant::now())).wait < Some(100));
     }
 
     #[test]

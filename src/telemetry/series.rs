@@ -3,7 +3,7 @@
 
 use std::{
     hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -138,48 +138,29 @@ const READ_HERE: [Declared; 8] = [
 
 /// Cells by label values.
 #[derive(Debug)]
-struct Living<K, V>(Mutex<Swept<K, V>>);
-
-#[derive(Debug)]
-struct Swept<K, V> {
-    roster: Roster<K, V>,
-    // Adoptions until the next sweep: where nobody scrapes, keys of the dead must not pile up.
-    patience: usize,
-}
+struct Living<K, V>(Mutex<Roster<K, V>>);
 
 impl<K: Clone + Eq + Hash, V> Living<K, V> {
     fn adopt(&self, key: K, make: impl FnOnce() -> V) -> Arc<V> {
-        self.swept().roster.adopt(key, make)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).adopt(key, make)
     }
 
     fn replace(&self, key: K, cells: V) -> Arc<V> {
-        self.swept().roster.replace(key, cells)
-    }
-
-    fn swept(&self) -> MutexGuard<'_, Swept<K, V>> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.patience == 0 {
-            all.roster.forget_dead();
-            all.patience = all.roster.living().count().max(LEAST_PATIENCE);
-        }
-        all.patience -= 1;
-        all
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(key, cells)
     }
 
     fn all(&self) -> Vec<(K, Arc<V>)> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.roster.forget_dead();
-        all.roster.living().map(|(key, cells)| (key.clone(), cells)).collect()
+        all.forget_dead();
+        all.living().map(|(key, cells)| (key.clone(), cells)).collect()
     }
 }
 
 impl<K: Eq + Hash, V> Default for Living<K, V> {
     fn default() -> Self {
-        Self(Mutex::new(Swept { roster: Roster::default(), patience: LEAST_PATIENCE }))
+        Self(Mutex::default())
     }
 }
-
-const LEAST_PATIENCE: usize = 256;
 
 /// How long ago Consul last answered.
 #[derive(Debug)]
@@ -262,24 +243,4 @@ impl Family {
 #[expect(clippy::cast_precision_loss, reason = "Prometheus has no other numbers")]
 fn float(count: u64) -> f64 {
     count as f64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_of_the_dead_do_not_pile_up_where_nobody_scrapes() {
-        let living = Living::default();
-        let kept = living.adopt(0, || ());
-        for key in 1..10 * LEAST_PATIENCE {
-            drop(living.adopt(key, || ()));
-        }
-        let mut all = living.0.lock().unwrap();
-        let before = format!("{:?}", all.roster).matches("(Weak)").count();
-        assert!(before <= LEAST_PATIENCE + 1, "{before}");
-        all.roster.forget_dead();
-        assert_eq!(all.roster.living().map(|(key, _)| *key).collect::<Vec<_>>(), [0]);
-        drop(kept);
-    }
 }

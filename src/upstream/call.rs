@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     body::Body,
-    http1::encode::{Connection as Persistence, Framing, write_request_head},
+    http1::encode::{Block, Connection as Persistence, Framing, write_request_head},
     telemetry::cells::Outcome,
     wire::{Mode, Sender},
 };
@@ -35,6 +35,8 @@ pub struct Outbound {
     pub host: HeaderValue,
     /// All other fields, without those of the framing.
     pub headers: HeaderMap,
+    /// Those that the gateway adds to them.
+    pub ours: Rc<Block>,
     /// The body.
     pub body: Body,
     /// What passes beside it.
@@ -280,7 +282,7 @@ fn sender(request: &mut Outbound, member: &Member) -> Sender {
         None => (Framing::Chunked, Mode::Chunks),
     };
     let mut head = Vec::with_capacity(HEAD + Sender::room(&body));
-    let Outbound { method, target, host, headers, aside, .. } = request;
+    let Outbound { method, target, host, headers, ours, aside, .. } = request;
     // HTTP/1.0 may leave it out; many refuse an empty one in HTTP/1.1.
     let address = host.is_empty().then(|| HeaderValue::try_from(member.endpoint.key.address.to_string()).ok());
     let host = address.flatten().unwrap_or_else(|| host.clone());
@@ -292,7 +294,7 @@ fn sender(request: &mut Outbound, member: &Member) -> Sender {
         None if headers.contains_key(header::TE) => Persistence::Te,
         None => Persistence::Implied,
     };
-    write_request_head(&mut head, method, target.as_str(), &host, headers, framing, persistence);
+    write_request_head(&mut head, method, target.as_str(), &host, (headers, ours), framing, persistence);
     Sender::new(head, body, mode)
 }
 

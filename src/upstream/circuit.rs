@@ -13,10 +13,12 @@ use tokio::time::Instant;
 
 use super::{
     breaker::{Breaker, BreakerRules, Cause, Moment, State},
-    draws::Draws,
     service::{Seat, Service, has_place},
 };
-use crate::telemetry::{cells::Outcome, circuit::CircuitCells};
+use crate::{
+    model::random::Draws,
+    telemetry::{cells::Outcome, circuit::CircuitCells},
+};
 
 /// The live circuit of one instance. It outlives changes of how the instance is spoken to.
 #[derive(Debug)]

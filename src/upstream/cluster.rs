@@ -14,15 +14,18 @@ use super::{
     service::{Seat, Service},
     tls::Tls,
 };
-use crate::model::{
-    barred::Barred,
-    instance::{Health, Instance},
-    name::ServiceName,
-    topology::Rejected,
+use crate::{
+    model::{
+        barred::Barred,
+        instance::{Health, Instance},
+        name::ServiceName,
+        topology::Rejected,
+    },
+    telemetry::instance::Loads,
 };
 
 /// All clusters of one snapshot, by service.
-pub type Clusters = HashMap<ServiceName, Arc<Cluster>>;
+pub type Clusters = HashMap<ServiceName, Arc<Cluster>, foldhash::fast::RandomState>;
 
 /// One service as requests see it.
 #[derive(Debug)]
@@ -39,8 +42,8 @@ pub struct Cluster {
     pub transport: Transport,
     /// Their side of TLS, where that is spoken.
     pub tls: Option<Arc<Tls>>,
-    /// By address.
-    pub members: Vec<Member>,
+    /// By address. Those that a change leaves as they are go over to the next snapshot as they are.
+    pub members: Vec<Arc<Member>>,
     /// Instances of no use, for the admin side to tell.
     pub rejected: Vec<Rejected>,
     live: Arc<Service>,
@@ -77,6 +80,8 @@ pub struct Member {
     pub weight: u32,
     /// When it came to be of use beside others that were; `None`: it was there as soon as any.
     pub came: Option<Instant>,
+    /// The endpoint's, at hand: picks look at few things of many members, so the fewer steps the better.
+    loads: Loads,
 }
 
 impl Member {
@@ -86,7 +91,21 @@ impl Member {
     pub fn new(instances: Arc<[Instance]>, endpoint: Arc<Endpoint>, accept: &[Health]) -> Self {
         let usable = instances.iter().filter(|i| accept.contains(&i.health) && !endpoint.is_draining());
         let weight = usable.map(|i| i.weight).max().unwrap_or(0);
-        Self { instances, endpoint, weight, came: None }
+        let loads = endpoint.cells().loads().clone();
+        Self { instances, endpoint, weight, came: None, loads }
+    }
+
+    /// Whether a cluster of the same rules has use for this very member, told of these instances.
+    #[must_use]
+    pub fn stays(&self, instances: &Arc<[Instance]>) -> bool {
+        self.weight > 0 && Arc::ptr_eq(&self.instances, instances) && !self.endpoint.is_draining()
+    }
+
+    /// What is under way to it, and how long it lets wait.
+    #[inline]
+    #[must_use]
+    pub fn loads(&self) -> &Loads {
+        &self.loads
     }
 
     fn seat(&self, accept: &[Health]) -> Seat {
@@ -102,10 +121,15 @@ impl Member {
 impl Cluster {
     /// Makes the policy ready for the members, and says who they are to those that share their circuits.
     #[must_use]
-    pub fn new(rules: Rules, members: Vec<Member>, rejected: Vec<Rejected>, live: Arc<Service>) -> Self {
+    pub fn new<M>(rules: Rules, members: Vec<M>, rejected: Vec<Rejected>, live: Arc<Service>) -> Self
+    where
+        M: Into<Arc<Member>>,
+    {
+        let members: Vec<Arc<Member>> = members.into_iter().map(Into::into).collect();
         let Rules { service, policy, host, barred, transport, tls } = rules;
         let balancer = Balancer::new(policy.balance, &members);
-        let last = members.iter().filter_map(|member| member.came).max().filter(|_| !policy.slow_start.is_zero());
+        let usable = members.iter().filter(|member| member.weight > 0);
+        let last = usable.filter_map(|member| member.came).max().filter(|_| !policy.slow_start.is_zero());
         let grown = last.map(|came| came + policy.slow_start);
         live.enlist(members.iter().map(|member| member.seat(&policy.accept)).collect());
         Self { service, policy, host, barred, transport, tls, members, rejected, live, balancer, grown }
@@ -137,7 +161,7 @@ impl Cluster {
     /// One that has let one through already may close any moment.
     fn until_probe(&self, now: Instant) -> Option<Duration> {
         let usable = self.members.iter().filter(|m| m.weight > 0 && !m.endpoint.is_draining());
-        let wait = |member: &Member| match member.endpoint.circuit().state() {
+        let wait = |member: &Arc<Member>| match member.endpoint.circuit().state() {
             State::Open(until) => until.saturating_duration_since(now),
             State::HalfOpen | State::Closed => Duration::ZERO,
         };
@@ -151,6 +175,7 @@ impl Cluster {
     }
 
     /// The member for a request: one whose circuit waits for a request to decide, else the policy's choice.
+    #[inline]
     #[must_use]
     pub fn pick(&self, ask: &Ask<'_>) -> Option<&Member> {
         if self.live.is_probe_due(ask.now)
@@ -160,12 +185,12 @@ impl Cluster {
         }
         let slow_start = self.grown.filter(|&grown| ask.now < grown).map(|_| self.policy.slow_start);
         let view = View { ask, members: &self.members, live: &self.live, slow_start };
-        self.balancer.pick(&view).map(|member| &self.members[member])
+        self.balancer.pick(&view).map(|member| &*self.members[member])
     }
 
     #[cold]
     fn due(&self, ask: &Ask<'_>) -> Option<&Member> {
-        self.members.iter().find(|Member { endpoint, weight, .. }| {
+        self.members.iter().map(|member| &**member).find(|Member { endpoint, weight, .. }| {
             *weight > 0
                 && !endpoint.is_draining()
                 && endpoint.circuit().is_due(ask.now)

@@ -10,7 +10,6 @@ pub mod call;
 pub mod circuit;
 pub mod cluster;
 pub mod dial;
-pub mod draws;
 pub mod endpoint;
 mod exchange;
 mod http2;
@@ -25,6 +24,8 @@ mod tries;
 
 pub use exchange::ExchangeError;
 
+use crate::model::random::Draws;
+
 /// What one worker has of its own towards upstream.
 #[derive(Debug)]
 pub struct Local {
@@ -34,7 +35,7 @@ pub struct Local {
     pub pool: pool::Pool,
     /// Its HTTP/2 connections.
     http2: http2::Sessions,
-    draws: RefCell<draws::Draws>,
+    draws: RefCell<Draws>,
 }
 
 impl Local {

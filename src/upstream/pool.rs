@@ -26,7 +26,7 @@ pub struct Connection {
 
 /// A worker's idle connections, by the serial of their endpoint.
 #[derive(Debug, Default)]
-pub struct Pool(RefCell<HashMap<u64, Shelf>>);
+pub struct Pool(RefCell<HashMap<u64, Shelf, foldhash::fast::RandomState>>);
 
 #[derive(Debug)]
 struct Shelf {

@@ -1,12 +1,14 @@
 //! HTTP/1.1 messages over sockets, for both sides: the codec of `http1` driven by readiness, without a task of its own.
 //! Who may connect, what a message means and how long to wait is for `edge` and `upstream` to say.
 
+mod gathered;
 mod io;
 mod rewound;
 mod sender;
 pub mod spare;
 mod timer;
 
+pub use gathered::{Driven, Gathered, gathered};
 pub use io::Io;
 pub use rewound::Rewound;
 pub use sender::{Mode, SendError, Sender};

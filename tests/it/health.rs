@@ -87,7 +87,7 @@ async fn accept_says_which_health_is_good_enough() {
     consul.check("a", "warn").await;
 
     gateway.until_usable("web", 0).await;
-    assert_eq!(gateway.metric(r#"lictor_instances{service="web",state="unhealthy"}"#).await, Some(1.0));
+    gateway.until_metric(r#"lictor_instances{service="web",state="unhealthy"}"#, 1.0).await;
 }
 
 #[tokio::test]
@@ -102,8 +102,8 @@ async fn instances_at_one_address_are_one_member_usable_when_any_of_them_is() {
     gateway.until_usable("web", 2).await;
 
     assert_eq!(gateway.get("/api/v1/web/").await.text, "a");
-    assert_eq!(gateway.metric(r#"lictor_instances{service="web",state="available"}"#).await, Some(1.0));
-    assert_eq!(gateway.metric(r#"lictor_instances{service="web",state="unhealthy"}"#).await, Some(0.0));
+    gateway.until_metric(r#"lictor_instances{service="web",state="available"}"#, 1.0).await;
+    gateway.until_metric(r#"lictor_instances{service="web",state="unhealthy"}"#, 0.0).await;
 }
 
 #[tokio::test]
@@ -121,6 +121,6 @@ async fn what_was_refused_is_counted_by_its_own_method() {
     for (method, status) in [("_OTHER", 400), ("TRACE", 501)] {
         let series =
             format!(r#"lictor_request_total{{service="none",route="none",method="{method}",status="{status}"}}"#);
-        assert_eq!(gateway.metric(&series).await, Some(1.0), "{series}");
+        gateway.until_metric(&series, 1.0).await;
     }
 }

@@ -15,7 +15,7 @@ async fn idle_connections_to_an_instance_that_left_close_on_workers_without_traf
     for replica in [&stays, &leaves] {
         consul.register("web", &replica.name, replica.address).await;
     }
-    let gateway = Gateway::start(&consul, "[http]\nworkers = 2\n[defaults]\nbalance = 'round_robin'\n").await;
+    let gateway = Gateway::start(&consul, "[http]\nworkers = 2\n[defaults]\nbalance = \"round_robin\"\n").await;
     gateway.until_usable("web", 2).await;
 
     // Two connections are one at each worker; both have then used both instances.

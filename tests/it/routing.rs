@@ -119,7 +119,7 @@ async fn a_route_of_the_configuration_wins_over_one_of_tags() {
     assert_eq!(gateway.get("/api/v1/web/x").await.text, "own");
     assert_eq!(own.only().line(), "GET /api/v1/web/x HTTP/1.1");
     let series = r#"lictor_request_total{service="own",route="mine",method="GET",status="200"}"#;
-    assert_eq!(gateway.metric(series).await, Some(1.0));
+    gateway.until_metric(series, 1.0).await;
 }
 
 #[tokio::test]

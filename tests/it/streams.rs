@@ -312,7 +312,7 @@ async fn a_grpc_call_counts_as_its_trailers_say() {
     for outcome in ["success", "failure"] {
         let labels = format!("service=\"web\",instance=\"{}\",outcome=\"{outcome}\"", origin.address);
         let series = format!("lictor_upstream_request_total{{{labels}}}");
-        assert_eq!(gateway.metric(&series).await, Some(2.0), "{outcome}");
+        gateway.until_metric(&series, 2.0).await;
     }
 }
 
@@ -324,5 +324,5 @@ async fn a_client_that_speaks_grpc_is_told_in_grpc_that_nobody_answers() {
     let answer = gateway.send(Method::POST, "/a.B/C", &[("content-type", "application/grpc")], "x").await;
     assert_eq!((answer.status.as_u16(), answer.header("grpc-status"), answer.text.as_str()), (200, "14", ""));
     let series = r#"lictor_request_total{service="web",route="/{*rest}",method="POST",status="502"}"#;
-    assert_eq!(gateway.metric(series).await, Some(1.0), "{}", gateway.admin("/metrics").await.text);
+    gateway.until_metric(series, 1.0).await;
 }

@@ -36,7 +36,7 @@ async fn a_drained_instance_finishes_what_it_has_and_gets_nothing_until_it_is_re
     .await;
     let other = Origin::start("other").await;
     consul.register("web", "slow", slow.address).await;
-    let gateway = Gateway::start(&consul, "[http]\nworkers = 2\n").await;
+    let gateway = Gateway::start(&consul, "[http]\nworkers = 2\n[defaults]\nbalance = \"round_robin\"\n").await;
     gateway.until_usable("web", 1).await;
     let under_way = gateway.get("/api/v1/web/");
     let drained = async {
@@ -58,7 +58,7 @@ async fn a_drained_instance_finishes_what_it_has_and_gets_nothing_until_it_is_re
         assert_eq!((&told["in_flight"], &told["health"]), (&1.into(), &"passing".into()));
         for (state, count) in [("draining", 1.0), ("available", 1.0), ("unhealthy", 0.0)] {
             let series = format!(r#"lictor_instances{{service="web",state="{state}"}}"#);
-            assert_eq!(gateway.metric(&series).await, Some(count), "{series}");
+            gateway.until_metric(&series, count).await;
         }
         let event = gateway.until_event("instance_drained").await;
         assert_eq!((&event["service"], &event["instance"]), (&"web".into(), &"slow".into()));

@@ -173,14 +173,14 @@ async fn a_tunnel_counts_as_under_way_until_its_end_and_then_as_success() {
         format!("lictor_upstream_request_total{{service=\"web\",instance=\"{address}\",outcome=\"success\"}}");
     let connections = &format!("lictor_connections{{listener=\"{}\"}}", gateway.address);
     let answers = r#"lictor_request_total{service="web",route="/{*rest}",method="GET",status="101"}"#;
-    assert_eq!(gateway.metric(in_flight).await, Some(1.0));
+    gateway.until_metric(in_flight, 1.0).await;
     until("the connection", || async { (gateway.metric(connections).await == Some(1.0)).then_some(()) }).await;
     assert_eq!(gateway.metric(answers).await, None);
     client.shutdown().await.unwrap();
     assert_eq!(rest(&mut client).await, " bye");
     until("the end", || async { (gateway.metric(in_flight).await == Some(0.0)).then_some(()) }).await;
-    assert_eq!(gateway.metric(&success).await, Some(1.0));
-    assert_eq!(gateway.metric(answers).await, Some(1.0));
+    gateway.until_metric(&success, 1.0).await;
+    gateway.until_metric(answers, 1.0).await;
     until("no connection", || async { (gateway.metric(connections).await == Some(0.0)).then_some(()) }).await;
 }
 
@@ -241,7 +241,7 @@ async fn a_tunnel_runs_on_when_its_instance_is_deregistered() {
     consul.deregister("chat-1").await;
     gateway.until_status("/api/v1/chat/ws", 404).await;
     // What it counts for lives as long as it does.
-    assert_eq!(gateway.metric("lictor_in_flight{service=\"chat\"}").await, Some(1.0));
+    gateway.until_metric("lictor_in_flight{service=\"chat\"}", 1.0).await;
     client.write_all(b"still").await.unwrap();
     client.shutdown().await.unwrap();
     assert_eq!(rest(&mut client).await, "still bye");

@@ -18,6 +18,7 @@ use super::{PATIENCE, client, now, signal};
 /// One agent, with nothing registered but itself. Ends with the test.
 pub struct Consul {
     ports: [u16; 3],
+    token: Option<String>,
     child: Option<Child>,
     http: reqwest::Client,
     flags: Vec<String>,
@@ -31,12 +32,25 @@ impl Consul {
 
     /// The same, with more flags.
     pub async fn start_with(flags: &[&str]) -> Self {
+        Self::start_as(flags, None).await
+    }
+
+    /// The same, with a token that its own calls are made with.
+    pub async fn start_as(flags: &[&str], token: Option<&str>) -> Self {
         let flags = flags.iter().map(ToString::to_string).collect();
-        let mut consul = Self { ports: free_ports(), child: None, http: client(), flags };
+        let token = token.map(ToOwned::to_owned);
+        let mut consul = Self { ports: free_ports(), token, child: None, http: client(), flags };
         while !consul.launch().await {
             consul.ports = free_ports(); // somebody else was faster
         }
         consul
+    }
+
+    fn with_token(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        match &self.token {
+            Some(token) => request.header("x-consul-token", token),
+            None => request,
+        }
     }
 
     /// Starts it again, empty, where it was: its indexes begin anew.
@@ -76,7 +90,7 @@ impl Consul {
     }
 
     async fn is_led(&self) -> bool {
-        let get = async |path| self.http.get(self.url(path)).send().await.ok()?.text().await.ok();
+        let get = async |path| self.with_token(self.http.get(self.url(path))).send().await.ok()?.text().await.ok();
         // The agent's own node comes into the catalog a moment after the leader.
         let [leader, nodes] = [get("/v1/status/leader").await, get("/v1/catalog/nodes").await];
         [leader, nodes].iter().all(|told| told.as_ref().is_some_and(|told| told.len() > 4))
@@ -139,14 +153,72 @@ impl Consul {
         self.put(&format!("/v1/agent/check/{state}/service:{id}"), &Value::Null).await;
     }
 
+    /// Registers many instances at once, by service and id, on a node that has no agent and no checks.
+    pub async fn register_many(&self, node: &str, instances: &[(String, String, SocketAddr)]) {
+        assert!(self.try_register_many(node, instances).await, "Consul refused");
+    }
+
+    /// Whether that was accepted.
+    pub async fn try_register_many(&self, node: &str, instances: &[(String, String, SocketAddr)]) -> bool {
+        let at = json!({ "Verb": "set", "Node": { "Node": node, "Address": "127.0.0.1" } });
+        let mut operations = vec![json!({ "Node": at })];
+        operations.extend(instances.iter().map(|(service, id, address)| {
+            let service = json!({
+                "ID": id, "Service": service, "Address": address.ip(), "Port": address.port(), "Tags": ["lictor"],
+            });
+            json!({ "Service": { "Verb": "set", "Node": node, "Service": service } })
+        }));
+        // The most that one transaction may have.
+        for some in operations.chunks(64) {
+            if !self.try_put("/v1/txn", &some.into()).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Sets a check of an instance of such a node, or of the node itself: `passing`, `warning` or `critical`.
+    pub async fn check_on(&self, node: &str, id: &str, status: &str) {
+        let check = json!({ "CheckID": format!("c:{id}"), "Name": "c", "ServiceID": id, "Status": status });
+        let body = json!({ "Node": node, "Address": "127.0.0.1", "SkipNodeUpdate": true, "Check": check });
+        self.put("/v1/catalog/register", &body).await;
+    }
+
+    /// Takes an instance of such a node away.
+    pub async fn deregister_on(&self, node: &str, id: &str) {
+        self.put("/v1/catalog/deregister", &json!({ "Node": node, "ServiceID": id })).await;
+    }
+
     /// Takes an instance away.
     pub async fn deregister(&self, id: &str) {
         self.put(&format!("/v1/agent/service/deregister/{id}"), &Value::Null).await;
     }
 
+    /// Has an ACL policy say something else.
+    pub async fn replace_policy(&self, name: &str, rules: &str) {
+        let policies = self.with_token(self.http.get(self.url("/v1/acl/policies"))).send().await.unwrap();
+        let policies: Vec<Value> = policies.json().await.unwrap();
+        let id = policies.iter().find(|policy| policy["Name"] == name).unwrap()["ID"].as_str().unwrap().to_owned();
+        self.put(&format!("/v1/acl/policy/{id}"), &json!({ "ID": id, "Name": name, "Rules": rules })).await;
+    }
+
+    /// Has a token be unknown from now on.
+    pub async fn forget_token(&self, secret: &str) {
+        let own = self.http.get(self.url("/v1/acl/token/self")).header("x-consul-token", secret);
+        let own: Value = own.send().await.unwrap().json().await.unwrap();
+        let url = self.url(&format!("/v1/acl/token/{}", own["AccessorID"].as_str().unwrap()));
+        assert!(self.with_token(self.http.delete(url)).send().await.unwrap().status().is_success());
+    }
+
+    /// Whether a PUT was accepted.
+    pub async fn try_put(&self, path: &str, body: &Value) -> bool {
+        let request = self.with_token(self.http.put(self.url(path))).json(body);
+        request.send().await.is_ok_and(|answer| answer.status().is_success())
+    }
+
     /// Any PUT of the agent's API; answers when Consul has acknowledged it.
     pub async fn put(&self, path: &str, body: &Value) {
-        let request = self.http.put(self.url(path));
+        let request = self.with_token(self.http.put(self.url(path)));
         let request = if body.is_null() { request } else { request.json(body) };
         let answer = request.send().await.unwrap();
         let status = answer.status();
@@ -155,7 +227,7 @@ impl Consul {
 }
 
 /// Ports that were free a moment ago.
-fn free_ports<const N: usize>() -> [u16; N] {
+pub fn free_ports<const N: usize>() -> [u16; N] {
     let held: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
     held.map(|listener| listener.local_addr().unwrap().port())
 }

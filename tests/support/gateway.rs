@@ -183,6 +183,19 @@ impl Gateway {
         text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
     }
 
+    /// Waits for a series to have this value: what an answer counts for is counted after its last byte has left.
+    pub async fn until_metric(&self, series: &str, value: f64) {
+        until(&format!("{series} {value}"), || async { (self.metric(series).await == Some(value)).then_some(()) })
+            .await;
+    }
+
+    /// The sum of all series of a metric that have these labels among theirs.
+    pub async fn metric_sum(&self, name: &str, labels: &str) -> f64 {
+        let text = self.admin("/metrics").await.text;
+        let ours = text.lines().filter(|line| line.starts_with(name) && line.contains(labels));
+        ours.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
     /// Sends bytes on a new connection and reads until the gateway closes it, or falls silent for a second.
     pub async fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();

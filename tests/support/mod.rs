@@ -8,6 +8,7 @@ pub mod gateway;
 pub mod http2;
 pub mod origin;
 pub mod replica;
+pub mod servers;
 pub mod streams;
 pub mod tls;
 pub mod tls_origin;
@@ -24,6 +25,7 @@ pub use faults::{FakeConsul, Fault};
 pub use gateway::Gateway;
 pub use origin::Origin;
 pub use replica::Replica;
+pub use servers::Servers;
 pub use streams::Streams;
 pub use tls_origin::TlsOrigin;
 

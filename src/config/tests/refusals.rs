@@ -129,12 +129,14 @@ fn a_consul_that_cannot_be_is_refused() {
              got `http://consul/v1`; leave out `/v1`"],
         ),
         (
-            "[consul]\nconsistency = 'stael'\nwait = '11m'\ndeny = ['10.0.0.0/8', '10.0.0.1', 'x/8']\ntls.cert = 'a'",
+            "[consul]\nconsistency = 'stael'\nwait = '11m'\ndeny = ['10.0.0.0/8', '10.0.0.1', 'x/8']\ntls.cert = 'a'\n\
+             max_watches = 1",
             &[
                 "lictor.toml:2 consul.consistency: expected `stale`, `default` or `consistent`; got `stael`; did you mean `stale`?",
                 "lictor.toml:3 consul.wait: expected a duration from `1s` to `10m`, which is Consul's limit; got `11m`",
                 "lictor.toml:4 consul.deny[2]: expected a network such as `169.254.0.0/16`; got `x/8`",
                 "lictor.toml:5 consul.tls.cert: a certificate goes with its private key; add `key`",
+                "lictor.toml:6 consul.max_watches: `1` is too small; the least is `2`",
             ],
         ),
         (

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::{
     super::encode::{
-        CHUNK_END, Connection, Framing, write_chunk_head, write_last_chunk, write_request_head, write_response_head,
+        Block, CHUNK_END, Connection, Framing, write_chunk_head, write_last_chunk, write_request_head,
+        write_response_head,
     },
     *,
 };
@@ -23,7 +24,15 @@ fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
 fn written_request(target: &str, fields: &[(&'static str, &'static str)], framing: Framing) -> String {
     let mut out = Vec::new();
     let host = HeaderValue::from_static("h");
-    write_request_head(&mut out, &Method::POST, target, &host, &map(fields), framing, Connection::Implied);
+    write_request_head(
+        &mut out,
+        &Method::POST,
+        target,
+        &host,
+        (&map(fields), &Block::default()),
+        framing,
+        Connection::Implied,
+    );
     String::from_utf8(out).unwrap()
 }
 
@@ -131,7 +140,7 @@ proptest! {
         let mut out = Vec::new();
         let host = HeaderValue::from_static("h:80");
         let framing = Framing::Length(length);
-        write_request_head(&mut out, &Method::PUT, "/a?b", &host, &sent, framing, Connection::Close);
+        write_request_head(&mut out, &Method::PUT, "/a?b", &host, (&sent, &Block::default()), framing, Connection::Close);
         let mut head = request(&out).unwrap();
         prop_assert_eq!((head.length, head.host.as_str(), head.keep_alive), (Length::Exact(length), "h:80", false));
         for name in ["host", "content-length", "connection"] {
@@ -173,7 +182,7 @@ proptest! {
     fn no_text_makes_a_request_of_two_lines(target in any::<String>()) {
         let mut out = Vec::new();
         let host = HeaderValue::from_static("h");
-        write_request_head(&mut out, &Method::GET, &format!("/{target}"), &host, &HeaderMap::new(), Framing::None, Connection::Implied);
+        write_request_head(&mut out, &Method::GET, &format!("/{target}"), &host, (&HeaderMap::new(), &Block::default()), Framing::None, Connection::Implied);
         prop_assert_eq!(out.split(|&b| b == b'\n').count(), 4);
         prop_assert_eq!(out.split(|&b| b == b' ').count(), 4);
     }

@@ -1,9 +1,11 @@
 //! Draws members as often as their weights say, whatever their number. Source: Walker's alias method as Vose builds it.
 
+use std::sync::Arc;
+
 use super::view::View;
-use crate::upstream::{
-    cluster::Member,
-    draws::{Draws, place},
+use crate::{
+    model::random::{Draws, place},
+    upstream::cluster::Member,
 };
 
 /// Members to draw from; those with a weight of 0 are not among them.
@@ -24,17 +26,19 @@ const DRAWS: usize = 8;
 impl Alias {
     /// Puts the members together.
     #[must_use]
-    pub fn new(members: &[Member]) -> Self {
+    pub fn new(members: &[Arc<Member>]) -> Self {
         let listed = (0_u32..).zip(members).filter(|(_, member)| member.weight > 0);
         let (own, weights): (Vec<u32>, Vec<u64>) = listed.map(|(i, member)| (i, u64::from(member.weight))).unzip();
         let (count, total) = (weights.len() as u64, weights.iter().sum::<u64>());
         let mut slots: Vec<_> = own.iter().map(|&own| Slot { keep: u32::MAX, own, other: own }).collect();
+        // One division in place of one for each member, of whom there may be ten thousand.
+        let reciprocal = u64::MAX / total.max(1);
         // In units that make `total` the mean, so that all is in whole numbers.
         let mut left: Vec<u64> = weights.iter().map(|weight| weight * count).collect();
         let (mut small, mut large): (Vec<usize>, Vec<usize>) =
             (0..left.len()).filter(|&i| left[i] != total).partition(|&i| left[i] < total);
         while let (Some(poor), Some(&rich)) = (small.pop(), large.last()) {
-            let keep = (u128::from(left[poor]) << 32) / u128::from(total);
+            let keep = (u128::from(left[poor]) * u128::from(reciprocal)) >> 32;
             slots[poor] = Slot { keep: u32::try_from(keep).unwrap_or(u32::MAX), other: own[rich], ..slots[poor] };
             left[rich] -= total - left[poor];
             if left[rich] <= total {
@@ -77,11 +81,12 @@ impl Alias {
         if self.0.len() < 2 {
             return None;
         }
+        let last = self.0.len() - 1;
+        let stand_in = self.0[last].own as usize;
         for _ in 0..DRAWS {
-            let start = place(draws.next(), self.0.len());
-            let other = self.0[start].own as usize;
-            // With few members the same one is often drawn again: its neighbour is as good.
-            let other = if other == first { self.0[(start + 1) % self.0.len()].own as usize } else { other };
+            // Among all but the last, which stands in for the first one where that is drawn: so all others are as likely.
+            let other = self.0[place(draws.next(), last)].own as usize;
+            let other = if other == first { stand_in } else { other };
             if view.is_usable(other) && (view.slow_start.is_none() || !view.yields(other, draws.next())) {
                 return Some(other);
             }

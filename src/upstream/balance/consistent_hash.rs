@@ -5,20 +5,24 @@
 //! requests under way gives to who comes next.
 //! Sources: Karger, "Consistent Hashing and Random Trees"; Mirrokni, "Consistent Hashing with Bounded Loads".
 
-use super::{Policy, View, key::hash, view::requests};
-use crate::upstream::{
-    cluster::Member,
-    draws::{GOLDEN, mix, place},
+use std::sync::Arc;
+
+use super::{Policy, View, key::hash};
+use crate::{
+    model::random::{GOLDEN, mix, place},
+    upstream::cluster::Member,
 };
 
 /// The ring.
 #[derive(Debug)]
 pub struct ConsistentHash {
-    /// Places in order, each with its member.
-    points: Vec<(u64, u32)>,
-    /// For each part of the ring, the first of its places.
+    /// Places in order: the upper half of each is where it is, the lower one is its member. A line of memory holds eight,
+    /// so that a look-up among many, which are in no near cache, seldom needs two of them.
+    points: Vec<u64>,
+    /// For each part of the ring, the first place in it or after it.
     parts: Vec<u32>,
-    weight: f64,
+    /// The sum of the weights.
+    weight: u64,
 }
 
 /// Places of a member of usual weight, where there are not too many members for that.
@@ -27,13 +31,15 @@ const PLACES: usize = 512;
 const ALL: usize = 65_536;
 /// … but not fewer than this.
 const FEWEST: usize = 16;
-/// The most that a member may have under way, in parts of what the weights would give it.
-const BOUND: f64 = 1.25;
+/// Places to a part, on average. Fewer would need more memory for the parts than for the places.
+const PART: usize = 4;
+/// The most that a member may have under way, in quarters of what the weights would give it.
+const BOUND: u128 = 5;
 /// So few requests under way are never too many: else not even two with one key would go the same way.
-const FREE: f64 = 4.0;
+const FREE: u64 = 4;
 
 impl Policy for ConsistentHash {
-    fn build(members: &[Member]) -> Self {
+    fn build(members: &[Arc<Member>]) -> Self {
         let weighty: Vec<_> = (0_u32..).zip(members).filter(|(_, member)| member.weight > 0).collect();
         let weight: u64 = weighty.iter().map(|(_, member)| u64::from(member.weight)).sum();
         let count = weighty.len().max(1);
@@ -44,34 +50,36 @@ impl Policy for ConsistentHash {
         for (i, member) in weighty {
             let start = hash(member.endpoint.key.address.to_string().as_bytes());
             let mine = (u64::from(member.weight) * places / usual).max(1);
-            points.extend((0..mine).map(|k| (mix(start.wrapping_add(k.wrapping_mul(GOLDEN))), i)));
+            let at = |k: u64| mix(start.wrapping_add(k.wrapping_mul(GOLDEN))) & UPPER;
+            points.extend((0..mine).map(|k| at(k) | u64::from(i)));
         }
         points.sort_unstable();
-        let mut parts = Vec::with_capacity(points.len());
-        for (at, &(point, _)) in (0_u32..).zip(&points) {
-            let reached = place(point, points.len());
+        let count = points.len().div_ceil(PART);
+        let mut parts = Vec::with_capacity(count);
+        for (at, &point) in (0_u32..).zip(&points) {
+            let reached = place(point & UPPER, count);
             parts.resize(parts.len().max(reached + 1), at);
         }
-        #[expect(clippy::cast_precision_loss, reason = "a sum of weights, for proportions")]
-        let weight = weight as f64;
+        // None begins after the last place: there the ring begins anew.
+        parts.resize(count, u32::try_from(points.len()).unwrap_or(u32::MAX));
         Self { points, parts, weight }
     }
 
     #[inline]
     fn pick(&self, view: &View<'_>) -> Option<usize> {
         let key = view.ask.key.unwrap_or_else(|| view.draws().next());
-        let all = requests(view.live.cells.in_flight()) + 1.0;
         let first = self.find(key);
         let (early, late) = self.points.split_at(first);
         let mut spare = None;
-        for &(_, member) in late.iter().chain(early) {
-            let member = member as usize;
+        for &point in late.iter().chain(early) {
+            #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+            let member = point as u32 as usize;
             if spare == Some(member) || !view.is_usable(member) {
                 continue;
             }
             // A new member takes its keys one by one, each once.
             let yields = view.slow_start.is_some() && view.yields(member, mix(key));
-            if !yields && !self.is_full(view, member, all) {
+            if !yields && !self.is_full(view, member) {
                 return Some(member);
             }
             spare = spare.or(Some(member));
@@ -84,17 +92,27 @@ impl ConsistentHash {
     /// The first place at or after the key's. The part of the ring tells where to look.
     #[inline]
     fn find(&self, key: u64) -> usize {
-        let start = self.parts.get(place(key, self.points.len())).map_or(self.points.len(), |&at| at as usize);
-        let at = self.points[start..].iter().position(|&(point, _)| point >= key);
+        let key = key & UPPER;
+        let Some(&start) = self.parts.get(place(key, self.parts.len())) else { return 0 };
+        let start = start as usize;
+        let at = self.points[start..].iter().position(|&point| point >= key);
         at.map_or(0, |at| start + at)
     }
 
     #[inline]
-    fn is_full(&self, view: &View<'_>, member: usize, all: f64) -> bool {
-        let under_way = requests(view.members[member].endpoint.cells().in_flight());
-        under_way >= FREE && under_way >= (BOUND * all * f64::from(view.members[member].weight) / self.weight).ceil()
+    fn is_full(&self, view: &View<'_>, member: usize) -> bool {
+        let member = &view.members[member];
+        let under_way = member.loads().in_flight();
+        // What the service has in all is looked at only where it matters.
+        under_way >= FREE && {
+            let all = view.live.cells.in_flight() + 1;
+            u128::from(under_way) * 4 * u128::from(self.weight) >= BOUND * u128::from(all) * u128::from(member.weight)
+        }
     }
 }
+
+/// The half of a place, or of a key, that says where on the ring it is.
+const UPPER: u64 = !0 << 32;
 
 #[cfg(test)]
 mod tests {

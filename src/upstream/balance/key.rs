@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::upstream::draws::mix;
+use crate::model::random::mix;
 
 /// The part of a request that decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

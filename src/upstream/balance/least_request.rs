@@ -2,11 +2,9 @@
 //! of many the lesser of two.
 //! Source of the choice of two: Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing".
 
-use super::{
-    Policy, View,
-    alias::Alias,
-    view::{is_lighter, requests},
-};
+use std::sync::Arc;
+
+use super::{Policy, View, alias::Alias, view::is_lighter};
 use crate::upstream::cluster::Member;
 
 /// Draws one by weight, and moves on to who has less to do.
@@ -17,23 +15,22 @@ pub struct LeastRequest(Alias);
 const FEW: usize = 4;
 
 impl Policy for LeastRequest {
-    fn build(members: &[Member]) -> Self {
+    fn build(members: &[Arc<Member>]) -> Self {
         Self(Alias::new(members))
     }
 
+    #[inline]
     fn pick(&self, view: &View<'_>) -> Option<usize> {
         let mut draws = view.draws();
         let first = self.0.first(view, &mut draws)?;
-        let load = |member: usize| {
-            let under_way = view.members[member].endpoint.cells().in_flight();
-            (requests(under_way), view.weight(member))
-        };
+        let load = |member: usize| (view.members[member].loads().in_flight(), view.weight(member));
         if self.0.members().len() > FEW {
             let lighter = |&other: &usize| is_lighter(load(other), load(first));
             return self.0.second(first, view, &mut draws).filter(lighter).or(Some(first));
         }
-        let others = self.0.members().filter(|&other| other != first && view.is_usable(other));
-        let least = others.fold((first, load(first)), |least, other| {
+        // The first one is among them, but it is not lighter than itself.
+        let all = self.0.members().filter(|&member| view.is_usable(member));
+        let least = all.fold((first, load(first)), |least, other| {
             let load = load(other);
             if is_lighter(load, least.1) { (other, load) } else { least }
         });

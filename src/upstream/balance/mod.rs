@@ -11,12 +11,14 @@ mod stage;
 pub use key::HashKey;
 pub use view::{Ask, View};
 
+use std::sync::Arc;
+
 use super::cluster::Member;
 
 /// A way to choose.
 trait Policy: Sized {
     /// Gets ready for these members. Those with a weight of 0 are never to be picked.
-    fn build(members: &[Member]) -> Self;
+    fn build(members: &[Arc<Member>]) -> Self;
 
     /// The member for this request; `None` where none may be picked.
     fn pick(&self, view: &View<'_>) -> Option<usize>;
@@ -54,7 +56,7 @@ macro_rules! policies {
         impl Balancer {
             /// The policy of this name, made ready for these members.
             #[must_use]
-            pub fn new(balance: Balance, members: &[Member]) -> Self {
+            pub fn new(balance: Balance, members: &[Arc<Member>]) -> Self {
                 match balance {
                     $(Balance::$name => Self::$name(Policy::build(members)),)*
                 }

@@ -5,12 +5,14 @@
 //! Else requests under way decide, and where these do not either, the weights: else the one that is faster by a hair
 //! would get everything.
 
+use std::sync::Arc;
+
 use super::{
     Policy, View,
     alias::Alias,
-    view::{is_lighter, requests},
+    view::{is_lighter, times},
 };
-use crate::upstream::cluster::Member;
+use crate::{telemetry::instance::time, upstream::cluster::Member};
 
 /// Draws one by weight, and moves on to who would answer sooner.
 #[derive(Debug)]
@@ -19,22 +21,24 @@ pub struct P2cEwma(Alias);
 /// What a member is likely to cost.
 #[derive(Clone, Copy, Debug)]
 struct Cost {
-    /// Nanoseconds.
-    wait: f64,
-    requests: f64,
-    weight: f64,
+    /// Nanoseconds, an hour and little more at most.
+    wait: u64,
+    requests: u64,
+    weight: u64,
 }
 
 /// Added to all waits: differences below some milliseconds are the network's and the scheduler's, not the instance's.
-const NOISE: f64 = 5e6;
+const NOISE: u64 = 5_000_000;
 /// A wait that is longer by this factor is clearly longer.
-const CLEAR: f64 = 2.0;
+const CLEAR: u64 = 2;
 /// What one that has never answered is taken for while it has a request: until it answers it gets no second one, unless
 /// all the others are slow or as new.
-const UNKNOWN: f64 = 1e9;
+const UNKNOWN: u64 = 1_000_000_000;
+/// More requests under way than this are as many, so that their products with waits are numbers.
+const MANY: u64 = 1 << 20;
 
 impl Policy for P2cEwma {
-    fn build(members: &[Member]) -> Self {
+    fn build(members: &[Arc<Member>]) -> Self {
         Self(Alias::new(members))
     }
 
@@ -42,27 +46,40 @@ impl Policy for P2cEwma {
     fn pick(&self, view: &View<'_>) -> Option<usize> {
         let mut draws = view.draws();
         let first = self.0.first(view, &mut draws)?;
-        let sooner = |&other: &usize| cost(view, other).is_below(&cost(view, first));
-        self.0.second(first, view, &mut draws).filter(sooner).or(Some(first))
+        let Some(second) = self.0.second(first, view, &mut draws) else { return Some(first) };
+        if let (Some(one), Some(other)) = (quick(view, second), quick(view, first)) {
+            return Some(if is_lighter(one, other) { second } else { first });
+        }
+        let now = time(view.ask.now);
+        let sooner = cost(view, second, now).is_below(&cost(view, first, now));
+        Some(if sooner { second } else { first })
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "an estimate")]
-fn cost(view: &View<'_>, member: usize) -> Cost {
-    let load = view.members[member].endpoint.cells().load(view.ask.worker, view.ask.now);
-    let unknown = if load.in_flight == 0 { 0.0 } else { UNKNOWN };
-    Cost {
-        wait: load.wait.map_or(unknown, |nanos| nanos as f64) + NOISE,
-        requests: requests(load.in_flight),
-        weight: view.weight(member),
-    }
+/// The requests and the weight of a member, where these alone decide: what has let wait no longer than [`NOISE`] when it
+/// was last heard of is not clearly slower than anything, however long ago that was. Most instances are like that, and a
+/// pick between two of them needs neither the time nor what fades with it.
+#[inline]
+fn quick(view: &View<'_>, member: usize) -> Option<(u64, u64)> {
+    let (requests, wait) = view.members[member].loads().last_known(view.ask.worker);
+    let is_quick = wait.map_or(requests == 0, |nanos| nanos <= NOISE * (CLEAR - 1));
+    is_quick.then(|| (requests.min(MANY), view.weight(member)))
+}
+
+#[inline]
+fn cost(view: &View<'_>, member: usize, now: u64) -> Cost {
+    let load = view.members[member].loads().known(view.ask.worker, now);
+    let unknown = if load.in_flight == 0 { 0 } else { UNKNOWN };
+    Cost { wait: load.wait.unwrap_or(unknown) + NOISE, requests: load.in_flight.min(MANY), weight: view.weight(member) }
 }
 
 impl Cost {
+    #[inline]
     fn is_below(&self, other: &Self) -> bool {
         let clear = self.wait * CLEAR < other.wait || other.wait * CLEAR < self.wait;
         if clear {
-            self.wait * (self.requests + 1.0) * other.weight < other.wait * (other.requests + 1.0) * self.weight
+            let (mine, its) = (self.wait * (self.requests + 1), other.wait * (other.requests + 1));
+            times(mine, other.weight) < times(its, self.weight)
         } else {
             is_lighter((self.requests, self.weight), (other.requests, other.weight))
         }
@@ -75,12 +92,29 @@ mod tests {
 
     use tokio::time::advance;
 
+    use super::*;
     use crate::{
         telemetry::cells::Outcome,
         upstream::balance::{Balance, stage::Stage},
     };
 
     const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn between_two_quick_ones_the_wait_decides_nothing_however_much_of_it_has_faded() {
+        let waits = [0, 1, NOISE / 2, NOISE * (CLEAR - 1)].map(|wait| wait + NOISE);
+        let costs = waits.into_iter().flat_map(|wait| {
+            let of = move |(requests, weight)| Cost { wait, requests, weight };
+            [(0, 1), (1, 1), (1, 3), (7, 3), (MANY, 2)].map(of)
+        });
+        let costs: Vec<_> = costs.collect();
+        for one in &costs {
+            for other in &costs {
+                let lighter = is_lighter((one.requests, one.weight), (other.requests, other.weight));
+                assert_eq!(one.is_below(other), lighter, "{one:?} {other:?}");
+            }
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn where_all_are_as_fast_they_get_their_share() {

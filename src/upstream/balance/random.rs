@@ -1,5 +1,7 @@
 //! Any member, as often as its weight says.
 
+use std::sync::Arc;
+
 use super::{Policy, View, alias::Alias};
 use crate::upstream::cluster::Member;
 
@@ -8,7 +10,7 @@ use crate::upstream::cluster::Member;
 pub struct Random(Alias);
 
 impl Policy for Random {
-    fn build(members: &[Member]) -> Self {
+    fn build(members: &[Arc<Member>]) -> Self {
         Self(Alias::new(members))
     }
 

@@ -1,5 +1,7 @@
 //! Every member in turn, as often as its weight says, exact over all workers: they share one cursor.
 
+use std::sync::Arc;
+
 use super::{Policy, View};
 use crate::upstream::cluster::Member;
 
@@ -17,7 +19,7 @@ const GOLDEN: u32 = 0x9e37_79b9;
 const YIELDED: usize = 32;
 
 impl Policy for RoundRobin {
-    fn build(members: &[Member]) -> Self {
+    fn build(members: &[Arc<Member>]) -> Self {
         Self::new(&members.iter().map(|member| member.weight).collect::<Vec<_>>())
     }
 

@@ -6,12 +6,14 @@ use tokio::time::Instant;
 
 use super::{Ask, Balance};
 use crate::{
-    model::instance::{Address, Health, Instance},
+    model::{
+        instance::{Address, Health, Instance},
+        random::Draws,
+    },
     telemetry::{cells::Outcome, events::Events, metrics::Metrics},
     upstream::{
         circuit::Circuit,
         cluster::{Cluster, Member, Rules},
-        draws::Draws,
         endpoint::{Endpoint, EndpointKey, Permit, Transport},
         policy::Policy,
         service::Service,
@@ -19,9 +21,9 @@ use crate::{
 };
 
 /// Members of these weights at `10.0.0.1` and on.
-pub fn members(weights: &[u32]) -> Vec<Member> {
+pub fn members(weights: &[u32]) -> Vec<Arc<Member>> {
     let metrics = Metrics::new(2);
-    (1_u32..).zip(weights).map(|(n, &weight)| member(&metrics, n, weight)).collect()
+    (1_u32..).zip(weights).map(|(n, &weight)| member(&metrics, n, weight).into()).collect()
 }
 
 fn member(metrics: &Arc<Metrics>, n: u32, weight: u32) -> Member {
@@ -68,7 +70,7 @@ impl Stage {
     /// Makes a member new: it came `since` ago and takes `whole` to grow.
     pub fn grow(&mut self, member: usize, whole: Duration, since: Duration) {
         let mut members = self.cluster.members.clone();
-        members[member].came = Some(self.now);
+        Arc::make_mut(&mut members[member]).came = Some(self.now);
         let policy = Policy { balance: self.balance, slow_start: whole, ..Policy::default() };
         self.cluster = cluster(policy, members);
         self.now += since;
@@ -148,7 +150,7 @@ impl Stage {
     }
 }
 
-fn cluster(policy: Policy, members: Vec<Member>) -> Cluster {
+fn cluster(policy: Policy, members: Vec<Arc<Member>>) -> Cluster {
     let rules = Rules {
         service: "s".into(),
         policy: policy.into(),

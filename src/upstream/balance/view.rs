@@ -1,10 +1,13 @@
 //! What a policy sees: the request that wants a member, the members, and how each of them is now.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::upstream::{cluster::Member, draws::Draws, service::Service};
+use crate::{
+    model::random::{Draws, place},
+    upstream::{cluster::Member, service::Service},
+};
 
 /// A request that wants a member.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +30,7 @@ pub struct View<'a> {
     /// The request.
     pub ask: &'a Ask<'a>,
     /// The members.
-    pub members: &'a [Member],
+    pub members: &'a [Arc<Member>],
     /// The live side of the service.
     pub live: &'a Service,
     /// How long new members take to grow; `None`: none is new.
@@ -49,7 +52,7 @@ impl View<'_> {
     #[inline]
     #[must_use]
     pub fn is_usable(&self, member: usize) -> bool {
-        let Member { endpoint, weight, .. } = &self.members[member];
+        let Member { endpoint, weight, .. } = &*self.members[member];
         *weight > 0
             && !endpoint.is_draining()
             && endpoint.circuit().is_closed()
@@ -76,38 +79,40 @@ impl View<'_> {
         if grown >= 1.0 { FULL } else { ((0.1 + 0.9 * grown) * FULL as f64) as u64 }
     }
 
-    /// The weight in force.
+    /// The weight in force, in parts of 2^16.
     #[inline]
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a part of 2^32")]
-    pub fn weight(&self, member: usize) -> f64 {
-        let weight = f64::from(self.members[member].weight);
-        self.slow_start.map_or(weight, |whole| weight * self.share(member, whole) as f64 / FULL as f64)
+    pub fn weight(&self, member: usize) -> u64 {
+        let weight = u64::from(self.members[member].weight);
+        self.slow_start.map_or(weight << 16, |whole| weight * (self.share(member, whole) >> 16))
     }
 
     /// Any member that may be picked, a new one only where there is no other. For when chance has found none.
     #[must_use]
     pub fn any(&self, draw: u64) -> Option<usize> {
         let count = self.members.len();
-        let start = crate::upstream::draws::place(draw, count);
+        let start = place(draw, count);
         let all = || (start..count).chain(0..start).filter(|&member| self.is_usable(member));
         let old = |&member: &usize| self.slow_start.is_none_or(|whole| self.share(member, whole) == FULL);
         all().find(old).or_else(|| all().next())
     }
 }
 
-/// Requests under way as a policy reckons with them.
-#[inline]
-#[must_use]
-pub fn requests(count: u64) -> f64 {
-    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
-}
-
 /// Whether `one` has less to do than `other`, for its weight: without the request that is to come, and with it.
 /// Where the two answers differ, nothing speaks for moving it: so it stays where the weights have drawn it.
+/// Of each the requests under way and the weight.
 #[inline]
 #[must_use]
-pub fn is_lighter(one: (f64, f64), other: (f64, f64)) -> bool {
+pub fn is_lighter(one: (u64, u64), other: (u64, u64)) -> bool {
     let ((n, weight), (m, measure)) = (one, other);
-    n * measure < m * weight && (n + 1.0) * measure < (m + 1.0) * weight
+    let (now, limit) = (times(n, measure), times(m, weight));
+    // Both are worked out: a branch between them would often be guessed wrong.
+    (now < limit) & (now + u128::from(measure) < limit + u128::from(weight))
+}
+
+/// A product that does not overflow.
+#[inline]
+#[must_use]
+pub fn times(one: u64, other: u64) -> u128 {
+    u128::from(one) * u128::from(other)
 }

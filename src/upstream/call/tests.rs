@@ -103,6 +103,7 @@ impl Stage {
             target: Path::Rewritten("/".into()),
             host: HeaderValue::from_static("h"),
             headers: HeaderMap::new(),
+            ours: Rc::default(),
             body,
             aside: Rc::default(),
             key: None,

@@ -243,6 +243,9 @@ fn head(request: &Outbound, cluster: &Cluster, address: &Address, is_grpc: bool)
     *head.method_mut() = request.method.clone();
     *head.version_mut() = Version::HTTP_2;
     *head.headers_mut() = request.headers.clone();
+    for (name, value) in request.ours.fields() {
+        head.headers_mut().append(name, value.clone());
+    }
     if let Some(length) = request.body.length()
         && (length > 0 || !bodyless(&request.method))
     {

@@ -35,7 +35,7 @@ use crate::{
         endpoint::Endpoint,
         policy::PoolRules,
     },
-    wire::Rewound,
+    wire::{Driven, Gathered, Rewound, gathered},
 };
 
 /// Streams at once on one connection, however many the other side takes.
@@ -262,19 +262,24 @@ async fn shake(
         .max_send_buffer_size(SEND_BUFFER)
         .initial_max_send_streams(0);
     let failed = |e: io::Error| DialError::Connect { address: endpoint.key.address.clone(), source: Arc::new(e) };
-    let (sender, mut connection) = rules.handshake(stream).await.map_err(into_io).map_err(failed)?;
+    let (stream, outlet) = gathered(stream);
+    let (sender, codec) = rules.handshake(stream).await.map_err(into_io).map_err(failed)?;
+    let mut connection = Driven { codec, outlet };
     // Its settings are the first that a server says (RFC 9113 §3.4). Until then nobody knows whether it speaks HTTP/2
     // at all, nor how many streams it takes.
     poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
-        Poll::Ready(ended) => Poll::Ready(Err(ended.map_or_else(into_io, |()| io::ErrorKind::UnexpectedEof.into()))),
-        Poll::Pending if connection.max_concurrent_send_streams() > 0 => Poll::Ready(Ok(())),
+        Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
+        Poll::Ready(Ok(ended)) => {
+            Poll::Ready(Err(ended.map_or_else(into_io, |()| io::ErrorKind::UnexpectedEof.into())))
+        }
+        Poll::Pending if connection.codec.max_concurrent_send_streams() > 0 => Poll::Ready(Ok(())),
         Poll::Pending => Poll::Pending,
     })
     .await
     .map_err(failed)?;
     let load = Rc::new(Load { streams: Cell::new(0), idle_since: Cell::new(Instant::now()), ended: Cell::new(false) });
     let (held, released) = oneshot::channel();
-    let pings = connection.ping_pong();
+    let pings = connection.codec.ping_pong();
     local.http2.drivers.borrow_mut().spawn_local(drive(connection, pings, load.clone(), released));
     Ok(Rc::new(Session { sender, load, freed, _held: held }))
 }
@@ -290,7 +295,7 @@ pub fn into_io(error: h2::Error) -> io::Error {
 
 /// Reads and writes a connection's frames until it ends: by either side's word, or because nobody answers any more.
 async fn drive(
-    mut connection: Connection<Rewound, Bytes>,
+    mut connection: Driven<Connection<Gathered, Bytes>>,
     pings: Option<PingPong>,
     load: Rc<Load>,
     released: oneshot::Receiver<()>,
@@ -305,7 +310,7 @@ async fn drive(
         }
     };
     tokio::select! {
-        ended = &mut connection => if let Err(error) = ended {
+        ended = &mut connection => if let Err(error) = ended.and_then(|ended| ended.map_err(into_io)) {
             tracing::debug!(%error, "an HTTP/2 connection to upstream ended");
         },
         () = silent => tracing::debug!("an HTTP/2 connection to upstream answers no ping"),

@@ -1,4 +1,5 @@
-//! Numbers drawn by chance, for choosing and not for secrets: `SplitMix64`. Who wants the same ones again gives a seed.
+//! Numbers drawn by chance, for choosing and for ids, not for secrets: `SplitMix64`. Who wants the same ones again gives a
+//! seed.
 
 use std::hash::{BuildHasher, RandomState};
 

@@ -1,0 +1,80 @@
+//! What the token may not read. Consul leaves what may not be read out of its answers, as if it were not there: it has to
+//! be asked to tell the two apart.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    client::Client,
+    error::{Error, Kind},
+};
+
+/// Something that is to be read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Right {
+    /// A service, by its name in Consul.
+    Service(String),
+    /// A node.
+    Node(String),
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Asked<'a> {
+    resource: &'static str,
+    segment: &'a str,
+    access: &'static str,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Told {
+    allow: bool,
+}
+
+impl Client {
+    /// Those of these that the token may not read. None where Consul does not say, as without ACLs.
+    ///
+    /// Source: `/v1/internal/acl/authorize`, which Consul's own UI asks.
+    pub async fn denied(&self, rights: &[Right]) -> Vec<Right> {
+        let mut denied = Vec::new();
+        for some in rights.chunks(AT_ONCE) {
+            let asked: Vec<_> = some.iter().map(Right::asked).collect();
+            let _permit = self.permit().await;
+            let told = self
+                .post("/v1/internal/acl/authorize", &asked)
+                .await
+                .and_then(|body| serde_json::from_slice::<Vec<Told>>(&body).map_err(|error| Error::Body(error.into())));
+            // Without ACLs there is nothing to say, and that is an answer.
+            let answered = told.as_ref().map_or_else(|error| matches!(error.kind(), Kind::Status(..500)), |_| true);
+            self.observed("acl_authorize", answered);
+            let told = told.unwrap_or_default();
+            denied.extend(some.iter().zip(told).filter(|(_, told)| !told.allow).map(|(right, _)| right.clone()));
+        }
+        denied
+    }
+}
+
+impl Right {
+    fn asked(&self) -> Asked<'_> {
+        let (resource, segment) = match self {
+            Self::Service(name) => ("service", name),
+            Self::Node(name) => ("node", name),
+        };
+        Asked { resource, segment, access: "read" }
+    }
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(name) => write!(f, "`service:read` on `{name}`"),
+            Self::Node(name) if name.is_empty() => f.write_str("`node:read`"),
+            Self::Node(name) => write!(f, "`node:read` on `{name}`"),
+        }
+    }
+}
+
+/// Consul's limit of one question.
+const AT_ONCE: usize = 64;

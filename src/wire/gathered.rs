@@ -1,0 +1,233 @@
+//! A connection that many tasks put small pieces on, through a codec that wants each to leave at once: they leave
+//! together, when whoever drives the connection says so. A system call costs more than all the rest of a small answer.
+
+use std::{
+    cell::RefCell,
+    io::{self, IoSlice},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::Rewound;
+
+/// The codec's side: what it writes waits here, and what it flushes too.
+#[derive(Debug)]
+pub struct Gathered(Rc<RefCell<Waiting>>);
+
+/// The driver's side.
+#[derive(Debug)]
+pub struct Outlet(Rc<RefCell<Waiting>>);
+
+#[derive(Debug)]
+struct Waiting {
+    stream: Rewound,
+    out: Vec<u8>,
+    /// Of `out`, what has left.
+    sent: usize,
+    /// Whether other tasks were let go first, since there was nothing to send.
+    gave_way: bool,
+}
+
+/// What may wait; beyond it the codec has to.
+const MOST: usize = 32 * 1024;
+/// A piece of this size does not wait, and is sent from where it lies.
+const LARGE: usize = 4 * 1024;
+
+/// The two sides of a connection.
+#[must_use]
+pub fn gathered(stream: Rewound) -> (Gathered, Outlet) {
+    let waiting = Rc::new(RefCell::new(Waiting { stream, out: Vec::new(), sent: 0, gave_way: false }));
+    (Gathered(waiting.clone()), Outlet(waiting))
+}
+
+impl Outlet {
+    /// Sends what waits, after all tasks that can go on now: they may have more. To be asked after each turn of the
+    /// codec.
+    ///
+    /// # Errors
+    /// The connection does not take it, and never will.
+    pub fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let waiting = &mut *self.0.borrow_mut();
+        if waiting.left() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        if !waiting.gave_way {
+            waiting.gave_way = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        waiting.poll_send(cx)
+    }
+}
+
+/// A connection's codec with the outlet under it: one future that ends as the codec does, or with what keeps it from
+/// sending.
+#[derive(Debug)]
+pub struct Driven<C> {
+    /// The codec.
+    pub codec: C,
+    /// What it writes to.
+    pub outlet: Outlet,
+}
+
+impl<C: Future + Unpin> Future for Driven<C> {
+    type Output = io::Result<C::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Poll::Ready(ended) = Pin::new(&mut self.codec).poll(cx) {
+            return Poll::Ready(Ok(ended));
+        }
+        match self.outlet.poll_send(cx) {
+            Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+impl Waiting {
+    fn left(&self) -> usize {
+        self.out.len() - self.sent
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.left() > 0 {
+            let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.out[self.sent..]))?;
+            self.took(sent)?;
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    /// So much of what waits has left.
+    fn took(&mut self, bytes: usize) -> io::Result<()> {
+        if bytes == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.sent += bytes;
+        if self.left() == 0 {
+            // A connection at rest holds no memory but its own.
+            (self.out, self.sent, self.gave_way) = (Vec::new(), 0, false);
+        }
+        Ok(())
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let bytes: usize = slices.iter().map(|slice| slice.len()).sum();
+        if bytes >= LARGE || self.left() + bytes > MOST {
+            ready!(self.poll_send(cx))?;
+        }
+        if bytes >= LARGE {
+            return Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        }
+        for slice in slices {
+            self.out.extend_from_slice(slice);
+        }
+        Poll::Ready(Ok(bytes))
+    }
+}
+
+impl AsyncRead for Gathered {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0.borrow_mut().stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Gathered {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.borrow_mut().poll_write(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.borrow_mut().poll_write(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Nothing: sending is the driver's.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let waiting = &mut *self.0.borrow_mut();
+        ready!(waiting.poll_send(cx))?;
+        Pin::new(&mut waiting.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use bytes::Bytes;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::wire::Io;
+
+    async fn pair() -> (Gathered, Outlet, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (near, outlet) = gathered(Io::new(near.unwrap()).unwrap().rewound(Bytes::new()));
+        (near, outlet, far.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn small_pieces_leave_together_when_the_driver_says_so() {
+        let (mut near, outlet, mut far) = pair().await;
+        near.write_all(b"one ").await.unwrap();
+        near.flush().await.unwrap();
+        near.write_all(b"two").await.unwrap();
+        assert!(far.try_read(&mut [0; 8]).is_err(), "nothing was to leave yet");
+        poll_fn(|cx| outlet.poll_send(cx)).await.unwrap();
+        let mut came = [0; 7];
+        far.read_exact(&mut came).await.unwrap();
+        assert_eq!(&came, b"one two");
+    }
+
+    #[tokio::test]
+    async fn all_bytes_come_in_order_whatever_their_sizes_and_the_end_behind_them() {
+        let (mut near, _outlet, mut far) = pair().await;
+        let sizes = [1, 5_000, 3, LARGE, LARGE - 1, 100_000, 2, 40_000, 9, 1_000_000, 1];
+        let sent: Vec<u8> = (0..=250).cycle().take(sizes.iter().sum()).collect();
+        let mut came = Vec::new();
+        let write = async {
+            let mut at = 0;
+            for size in sizes {
+                near.write_all(&sent[at..at + size]).await.unwrap();
+                at += size;
+            }
+            near.shutdown().await.unwrap();
+        };
+        let (read, ()) = tokio::join!(far.read_to_end(&mut came), write);
+        read.unwrap();
+        assert!(came == sent);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_makes_the_codec_wait() {
+        let (mut near, _outlet, _far) = pair().await;
+        let mut taken = 0;
+        poll_fn(|cx| {
+            while let Poll::Ready(n) = Pin::new(&mut near).poll_write(cx, &[0; 1000]) {
+                taken += n.unwrap();
+                assert!(taken < 64 << 20, "there is no end to what is kept");
+            }
+            Poll::Ready(())
+        })
+        .await;
+        assert!(near.0.borrow().left() <= MOST);
+    }
+}

@@ -1,0 +1,240 @@
+//! More services than a stock agent of Consul would allow watches: those that have none of their own share two.
+
+use std::{net::SocketAddr, time::Duration};
+
+use crate::support::{Consul, Gateway, Origin, now, until};
+
+/// Services `s0`, `s1` … with an instance at each of these addresses, on so many nodes.
+async fn register(consul: &Consul, services: usize, addresses: &[SocketAddr], nodes: usize) {
+    for node in 0..nodes {
+        let ours = (node..services).step_by(nodes);
+        let instances = ours.flat_map(|n| {
+            let instance = move |(i, address): (usize, &SocketAddr)| (format!("s{n}"), format!("s{n}-{i}"), *address);
+            addresses.iter().enumerate().map(instance)
+        });
+        consul.register_many(&format!("n{node}"), &instances.collect::<Vec<_>>()).await;
+    }
+}
+
+/// Waits until every service has so many usable instances.
+async fn until_all(gateway: &Gateway, services: usize, instances: usize) {
+    until(&format!("{services} services"), || async {
+        let topology = gateway.admin("/api/topology").await.json();
+        let told = topology["services"].as_object()?;
+        let whole = told.values().filter(|service| {
+            service["instances"]
+                .as_array()
+                .is_some_and(|all| all.iter().filter(|i| i["usable"] == true).count() == instances)
+        });
+        (whole.count() == services).then_some(())
+    })
+    .await;
+}
+
+/// No request to Consul has failed, so no connection was refused.
+async fn expect_no_errors(gateway: &Gateway) {
+    assert!(gateway.metric_sum("lictor_consul_request_total", r#"outcome="error""#).await < 1.0);
+    assert!(gateway.events("consul_failed").is_empty(), "{:?}", gateway.events("consul_failed"));
+    let watches = gateway.metric_sum("lictor_consul_watches", "").await;
+    assert!(watches <= 64.0, "{watches} blocking queries");
+}
+
+#[tokio::test]
+async fn a_thousand_services_are_served_and_followed_by_a_stock_agent() {
+    let consul = Consul::start().await;
+    let mut origins = Vec::new();
+    for name in ["a", "b", "c", "d", "e"] {
+        origins.push(Origin::start(name).await);
+    }
+    let addresses: Vec<_> = origins.iter().map(|origin| origin.address).collect();
+    register(&consul, 1000, &addresses, 1).await;
+    let started = now();
+    let gateway = Gateway::start(&consul, "").await;
+    println!("1,000 services: ready after {:?}", started.elapsed());
+    until_all(&gateway, 1000, 5).await;
+    println!("1,000 services with 5,000 instances: known after {:?}", started.elapsed());
+    for n in (0..1000).step_by(37) {
+        assert_eq!(gateway.get(&format!("/api/v1/s{n}/")).await.status, 200, "s{n}");
+    }
+
+    // Nothing changes: hardly anything is asked.
+    let before = gateway.metric_sum("lictor_consul_request_total", "").await;
+    let idle = now();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let asked = gateway.metric_sum("lictor_consul_request_total", "").await - before;
+    println!("idle: {:.1} requests a second to Consul", asked / idle.elapsed().as_secs_f64());
+    assert!(asked <= 20.0 * idle.elapsed().as_secs_f64(), "{asked} requests in {:?}", idle.elapsed());
+
+    // An instance leaves a service and comes again; one gets a check; a service is new, another is gone.
+    for service in ["s1", "s999"] {
+        consul.deregister_on("n0", &format!("{service}-0")).await;
+        gateway.until_usable(service, 4).await;
+        consul.register_many("n0", &[(service.to_owned(), format!("{service}-0"), addresses[0])]).await;
+        gateway.until_usable(service, 5).await;
+        consul.check_on("n0", &format!("{service}-1"), "critical").await;
+        gateway.until_usable(service, 4).await;
+        consul.check_on("n0", &format!("{service}-1"), "passing").await;
+        gateway.until_usable(service, 5).await;
+    }
+    consul.register("new", "new-1", addresses[0]).await;
+    gateway.until_status("/api/v1/new/", 200).await;
+    consul.deregister("new-1").await;
+    gateway.until_status("/api/v1/new/", 404).await;
+    expect_no_errors(&gateway).await;
+}
+
+#[tokio::test]
+async fn one_service_may_have_a_thousand_instances() {
+    let consul = Consul::start().await;
+    let origin = Origin::start("a").await;
+    let at = |n: u16| SocketAddr::from(([127, 0, (n >> 8) as u8, (n & 255) as u8], origin.address.port()));
+    let instances: Vec<_> = (1..=1000).map(|n| ("web".to_owned(), format!("web-{n}"), at(n))).collect();
+    consul.register_many("n0", &instances).await;
+    let gateway = Gateway::start(&consul, "").await;
+    gateway.until_usable("web", 1000).await;
+    consul.deregister_on("n0", "web-7").await;
+    gateway.until_usable("web", 999).await;
+    expect_no_errors(&gateway).await;
+}
+
+#[tokio::test]
+async fn the_services_of_the_configuration_have_watches_of_their_own_first() {
+    let consul = Consul::start().await;
+    let origin = Origin::start("a").await;
+    register(&consul, 20, &[origin.address], 1).await;
+    consul.register_tagged("zebra", "z", origin.address, &[]).await;
+    // Two that are shared, and one for the one that is configured.
+    let config = format!(
+        "[consul]\naddress = \"{}\"\nmax_watches = 3\n[services.zebra]\n[[routes]]\nmatch.path = \"/z\"\nservice = \"zebra\"\n",
+        consul.address()
+    );
+    let gateway = Gateway::start_unready("", &config).await;
+    until_all(&gateway, 21, 1).await;
+    until("three blocking queries", || async {
+        (gateway.metric("lictor_consul_watches").await == Some(3.0)).then_some(())
+    })
+    .await;
+    // A reload may allow more.
+    gateway.configure(&config.replace("max_watches = 3", "max_watches = 40"));
+    until("a query for each", || async { (gateway.metric("lictor_consul_watches").await == Some(22.0)).then_some(()) })
+        .await;
+    consul.deregister_on("n0", "s7-0").await;
+    gateway.until_status("/api/v1/s7/", 404).await;
+    gateway.configure(&config);
+    until("three blocking queries", || async {
+        (gateway.metric("lictor_consul_watches").await == Some(3.0)).then_some(())
+    })
+    .await;
+    consul.deregister_on("n0", "s8-0").await;
+    gateway.until_status("/api/v1/s8/", 404).await;
+    expect_no_errors(&gateway).await;
+}
+
+#[tokio::test]
+async fn a_check_of_a_node_takes_out_all_that_is_on_it() {
+    let consul = Consul::start().await;
+    let origin = Origin::start("a").await;
+    register(&consul, 12, &[origin.address], 2).await;
+    let gateway =
+        Gateway::start_unready(&format!("[consul]\naddress = \"{}\"\nmax_watches = 4\n", consul.address()), "").await;
+    until_all(&gateway, 12, 1).await;
+    consul.check_on("n1", "", "critical").await;
+    for n in 0..12 {
+        gateway.until_usable(&format!("s{n}"), usize::from(n % 2 == 0)).await;
+    }
+    consul.check_on("n1", "", "passing").await;
+    until_all(&gateway, 12, 1).await;
+}
+
+#[tokio::test]
+async fn on_many_nodes_changes_are_found_by_a_sweep() {
+    let consul = Consul::start().await;
+    let (a, b) = (Origin::start("a").await, Origin::start("b").await);
+    register(&consul, 90, &[a.address, b.address], 60).await;
+    let gateway = Gateway::start(&consul, "").await;
+    until_all(&gateway, 90, 2).await;
+    for n in [0, 50, 89] {
+        let changed = now();
+        consul.deregister_on(&format!("n{}", n % 60), &format!("s{n}-0")).await;
+        gateway.until_usable(&format!("s{n}"), 1).await;
+        println!("on 60 nodes: after {:?}", changed.elapsed());
+    }
+    expect_no_errors(&gateway).await;
+}
+
+#[tokio::test]
+#[ignore = "prints figures: `LICTOR_BIN=target/release/lictor cargo test --test it the_figures -- --ignored --nocapture`"]
+async fn the_figures_of_discovery() {
+    let mut consul = Consul::start().await;
+    let mut origins = Vec::new();
+    for name in ["a", "b", "c", "d", "e"] {
+        origins.push(Origin::start(name).await);
+    }
+    let addresses: Vec<_> = origins.iter().map(|origin| origin.address).collect();
+    let at = addresses[0];
+    register(&consul, 1000, &addresses, 1).await;
+    let single: Vec<_> = (0..10).map(|n| (format!("z{n}"), format!("z{n}"), at)).collect();
+    consul.register_many("n0", &single).await;
+    let started = now();
+    let gateway = Gateway::start(&consul, "").await;
+    println!("topology: 1,010 services with 5,010 instances are known after {:?}", started.elapsed());
+
+    let (used, idle) = (gateway.metric("process_cpu_seconds_total").await.unwrap(), now());
+    println!("idle: {:.1} requests a second to Consul", rate(&gateway, 20).await);
+    let used = gateway.metric("process_cpu_seconds_total").await.unwrap() - used;
+    println!("idle: {:.2} % of a core", 100.0 * used / idle.elapsed().as_secs_f64());
+    let memory = gateway.metric("process_resident_memory_bytes").await.unwrap();
+    println!("memory: {:.1} MiB resident", memory / f64::from(1 << 20));
+
+    let (mut instances, mut checks) = (Vec::new(), Vec::new());
+    for (_, id, _) in single.iter().cycle().take(30) {
+        let path = format!("/api/v1/{id}/");
+        let until_status = async |status: u16, times: &mut Vec<Duration>| {
+            let acknowledged = now();
+            gateway.until_status(&path, status).await;
+            times.push(acknowledged.elapsed());
+            tokio::time::sleep(Duration::from_millis(400)).await;
+        };
+        consul.deregister_on("n0", id).await;
+        until_status(404, &mut instances).await;
+        consul.register_many("n0", &[(id.clone(), id.clone(), at)]).await;
+        until_status(200, &mut instances).await;
+        consul.check_on("n0", id, "critical").await;
+        until_status(503, &mut checks).await;
+        consul.check_on("n0", id, "passing").await;
+        until_status(200, &mut checks).await;
+    }
+    for (what, mut times) in [("instances", instances), ("checks", checks)] {
+        times.sort();
+        println!(
+            "news of {what}: p50 {:?}, worst of {} {:?}",
+            times[times.len() / 2],
+            times.len(),
+            times[times.len() - 1]
+        );
+    }
+
+    consul.stop();
+    println!("hung: {:.1} requests a second to Consul", rate(&gateway, 10).await);
+    consul.resume();
+    consul.kill().await;
+    gateway.until_event("consul_failed").await;
+    println!("gone: {:.1} requests a second to Consul", rate(&gateway, 10).await);
+    consul.restart().await;
+    consul.register_many("n0", &single).await;
+    let back = now();
+    gateway.until_status("/api/v1/z9/", 200).await;
+    gateway.until_status("/api/v1/s9/", 404).await;
+    println!("return: in force after {:?}", back.elapsed());
+    let memory = gateway.metric("process_resident_memory_bytes").await.unwrap();
+    println!("memory: {:.1} MiB resident at the end", memory / f64::from(1 << 20));
+}
+
+/// How many requests a second Consul gets.
+async fn rate(gateway: &Gateway, seconds: u64) -> f64 {
+    let before = gateway.metric_sum("lictor_consul_request_total", "").await;
+    let began = now();
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let asked = gateway.metric_sum("lictor_consul_request_total", "").await - before;
+    asked / began.elapsed().as_secs_f64()
+}

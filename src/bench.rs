@@ -23,6 +23,7 @@ use crate::{
     telemetry::{cells::Outcome, events::Events, metrics::Metrics},
     upstream::{
         balance::Ask,
+        circuit::Circuit,
         cluster::{Cluster, Member, Rules},
         endpoint::{Endpoint, EndpointKey, Transport},
         policy::Policy,
@@ -83,23 +84,24 @@ impl Members {
     #[expect(clippy::expect_used, reason = "a benchmark names what there is")]
     pub fn new(balance: &str, count: u32) -> Self {
         let metrics = Metrics::new(2);
-        let policy = Policy { balance: balance.parse().expect("a policy"), ..Policy::default() };
-        let live = Arc::new(Service::new(metrics.service("s")));
+        let policy = Arc::new(Policy { balance: balance.parse().expect("a policy"), ..Policy::default() });
+        let live = Arc::new(Service::new("s".into(), &metrics, &Events::new()));
         let now = Instant::now();
         let member = |instance: Instance| {
             let (id, address) = (instance.id.clone(), instance.address.clone());
             let cells = metrics.instance("s", &address.to_string());
             let key = EndpointKey { service: "s".into(), id, address, transport: Transport::default() };
-            let endpoint = Arc::new(Endpoint::new(key, cells));
+            let circuit = Circuit::new(metrics.circuit("s", &key.address.to_string()));
+            let endpoint = Arc::new(Endpoint::new(key, cells, circuit.into()));
             for worker in [0, 1] {
-                endpoint.admit(&live, worker, now).report(Outcome::Success);
+                endpoint.admit(&live, &policy, worker, now).expect("a closed circuit").report(Outcome::Success);
             }
             Member::new([instance].into(), endpoint, &policy.accept)
         };
         let members = instances(count).into_iter().map(member).collect();
         let rules = Rules {
             service: "s".into(),
-            policy: policy.into(),
+            policy: policy.clone(),
             host: None,
             barred: Arc::default(),
             transport: Transport::default(),

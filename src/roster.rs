@@ -31,10 +31,15 @@ impl<K: Eq + Hash, V> Roster<K, V> {
         if let Some(alive) = self.known.get(&key).and_then(Weak::upgrade) {
             return alive;
         }
+        self.replace(key, make())
+    }
+
+    /// Puts an object under `key`, whatever lives there.
+    pub fn replace(&mut self, key: K, fresh: V) -> Arc<V> {
         if self.known.len() >= self.full {
             self.forget_dead();
         }
-        let fresh = Arc::new(make());
+        let fresh = Arc::new(fresh);
         self.known.insert(key, Arc::downgrade(&fresh));
         fresh
     }

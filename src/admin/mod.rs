@@ -72,6 +72,7 @@ fn router(admin: Arc<Admin>, scope: Scope, local: bool) -> Router {
             .merge(
                 Router::new()
                     .route("/api/services/{service}/instances/{id}/drain", post(actions::drain))
+                    .route("/api/services/{service}/instances/{id}/reset", post(actions::reset))
                     .route("/api/services/{service}/instances/{id}/restore", post(actions::restore))
                     .route_layer(token.clone())
                     .route_layer(own),

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
-use axum::{Json, extract::State};
+use axum::{Json, extract};
 use serde::Serialize;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::Admin;
 use crate::{
@@ -14,7 +15,10 @@ use crate::{
     },
     route::{Route, Target},
     telemetry::events,
-    upstream::cluster::{Cluster, Member},
+    upstream::{
+        breaker::State,
+        cluster::{Cluster, Member},
+    },
 };
 
 /// All services and instances.
@@ -53,6 +57,7 @@ struct Told {
     tags: Vec<String>,
     meta: BTreeMap<String, String>,
     datacenter: Option<String>,
+    circuit: Option<&'static str>,
     in_flight: u64,
     latency_seconds: Option<f64>,
     since: Option<Since>,
@@ -63,7 +68,7 @@ struct Told {
 struct Since(#[serde(serialize_with = "events::rfc3339")] SystemTime);
 
 /// `/api/topology`
-pub async fn topology(State(admin): State<Arc<Admin>>) -> Json<Topology> {
+pub async fn topology(extract::State(admin): extract::State<Arc<Admin>>) -> Json<Topology> {
     let world = admin.reader.load();
     let services = world.clusters.iter().map(|(name, cluster)| (name.to_string(), service(cluster)));
     Json(Topology {
@@ -81,9 +86,10 @@ fn service(cluster: &Cluster) -> Service {
 }
 
 fn instance_of(cluster: &Cluster, member: &Member, instance: &Instance) -> Shown {
-    // Who shares an address with a usable one is usable with it.
-    let reason = if member.weight > 0 { None } else { unusable(cluster, member, instance) };
     let endpoint = &member.endpoint;
+    let circuit = endpoint.circuit().state();
+    // Who shares an address with a usable one is usable with it.
+    let reason = if member.weight > 0 { refused(circuit) } else { unusable(cluster, member, instance) };
     Shown {
         id: instance.id.to_string(),
         usable: reason.is_none(),
@@ -95,10 +101,23 @@ fn instance_of(cluster: &Cluster, member: &Member, instance: &Instance) -> Shown
             tags: instance.tags.clone(),
             meta: instance.meta.clone(),
             datacenter: Some(instance.datacenter.clone()),
+            circuit: Some(circuit.as_str()),
             in_flight: endpoint.cells().in_flight(),
             latency_seconds: endpoint.cells().latency().map(|latency| latency.as_secs_f64()),
             since: Some(Since(endpoint.since)),
         },
+    }
+}
+
+fn refused(circuit: State) -> Option<String> {
+    match circuit {
+        State::Closed => None,
+        State::HalfOpen => Some("its circuit is half-open: a request is under way that decides".into()),
+        State::Open(until) => {
+            let left = until.saturating_duration_since(Instant::now());
+            // Once that is over, the next request is for this instance.
+            (!left.is_zero()).then(|| format!("its circuit is open; in {:.1} s a request decides", left.as_secs_f64()))
+        }
     }
 }
 
@@ -133,7 +152,7 @@ pub struct RouteShown {
 }
 
 /// `/api/routes`
-pub async fn routes(State(admin): State<Arc<Admin>>) -> Json<Vec<RouteShown>> {
+pub async fn routes(extract::State(admin): extract::State<Arc<Admin>>) -> Json<Vec<RouteShown>> {
     Json(admin.reader.load().routes.routes().iter().map(|route| shown(route)).collect())
 }
 
@@ -155,6 +174,6 @@ fn shown(route: &Route) -> RouteShown {
 }
 
 /// `/api/config`
-pub async fn config(State(admin): State<Arc<Admin>>) -> Json<Value> {
+pub async fn config(extract::State(admin): extract::State<Arc<Admin>>) -> Json<Value> {
     Json(admin.reader.load().config.shown())
 }

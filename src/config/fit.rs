@@ -51,6 +51,7 @@ pub fn fit(value: &mut Value, node: Node<'_>, at: &At<'_>) -> bool {
             }
             fault.is_none()
         }
+        Value::Num(..) if node.takes("number") => true,
         Value::Bool(..) if node.takes("boolean") => true,
         _ => {
             at.say(mismatch(value, node));
@@ -120,6 +121,7 @@ fn kind_in_words(kind: &str, node: Node<'_>) -> &'static str {
     match kind {
         "string" => "a text in quotes",
         "integer" => "a whole number",
+        "number" => "a number",
         "boolean" => "`true` or `false`",
         "array" if node.items().is_some_and(|items| items.takes("object")) => "a list of tables",
         "array" => "a list",

@@ -35,6 +35,7 @@ use crate::{
     upstream::policy::Policy,
 };
 
+mod breaker;
 mod check;
 mod consul;
 mod environment;
@@ -48,6 +49,7 @@ mod listen;
 pub mod pem;
 mod place;
 mod policy;
+mod retry;
 mod routes;
 mod schema;
 mod services;

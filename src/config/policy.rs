@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{check::At, schema::nearest};
+use super::{breaker, check::At, retry, schema::nearest};
 use crate::{
     model::{instance::Health, units::Time},
     upstream::{
@@ -20,6 +20,10 @@ use crate::{
 pub struct Table {
     /// How long to wait for what.
     pub timeout: TimeoutTable,
+    /// When an instance gets nothing for a while.
+    pub breaker: breaker::Table,
+    /// When a request is tried again.
+    pub retry: retry::Table,
     /// Consul health in which an instance may be picked: passing, warning, critical, maintenance.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("items" = { "type": "string", "enum": HEALTH.map(Health::as_str) }))]
@@ -89,6 +93,8 @@ pub fn check(table: &Table, base: &Policy, at: &At<'_>) -> Policy {
             read: time("timeout", "read", waits.read.as_ref(), base.timeout.read),
             idle: time("timeout", "idle", waits.idle.as_ref(), base.timeout.idle),
         },
+        breaker: breaker::check(&table.breaker, &base.breaker, &at.key("breaker")),
+        retry: retry::check(&table.retry, &base.retry, &at.key("retry")),
         accept: table.accept.as_ref().map_or_else(|| base.accept.clone(), |list| accept(list, &at.key("accept"))),
         pool: PoolRules {
             max_idle: pool.max_idle.and_then(|most| usize::try_from(most).ok()).unwrap_or(base.pool.max_idle),
@@ -107,6 +113,8 @@ pub fn shown(policy: &Policy) -> Table {
     let Timeouts { total, connect, read, idle } = policy.timeout;
     Table {
         timeout: TimeoutTable { total: time(total), connect: time(connect), read: time(read), idle: time(idle) },
+        breaker: breaker::shown(&policy.breaker),
+        retry: retry::shown(&policy.retry),
         accept: Some(policy.accept.iter().map(|health| health.as_str().to_owned()).collect()),
         pool: PoolTable {
             max_idle: u32::try_from(policy.pool.max_idle).ok(),

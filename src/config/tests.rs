@@ -13,6 +13,7 @@ use crate::{
 mod documents;
 mod https;
 mod refusals;
+mod rules;
 
 /// Files, variables and flags of one test.
 #[derive(Default)]

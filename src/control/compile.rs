@@ -23,8 +23,9 @@ use crate::{
     },
     roster::Roster,
     route::{Route, Target},
-    telemetry::metrics::Metrics,
+    telemetry::{events::Events, metrics::Metrics},
     upstream::{
+        circuit::Circuit,
         cluster::{Cluster, Member, Rules},
         endpoint::{Endpoint, EndpointKey, Transport},
         service::Service,
@@ -73,11 +74,11 @@ pub fn cluster(
     told: &Members,
     before: Option<&Cluster>,
     rosters: &mut Rosters,
-    metrics: &Metrics,
+    (metrics, events): (&Arc<Metrics>, &Arc<Events>),
     now: Instant,
 ) -> Cluster {
     let service = rules.service.clone();
-    let live = rosters.services.adopt(service.clone(), || Service::new(metrics.service(service.as_str())));
+    let live = rosters.services.adopt(service.clone(), || Service::new(service.clone(), metrics, events));
     let accept = &rules.policy.accept;
     let alike = before.is_some_and(|b| b.transport == rules.transport && b.policy.accept == *accept);
     let mut former = Former { rest: before.map(|b| b.members.as_slice()).unwrap_or_default(), gone: Vec::new() };
@@ -104,8 +105,15 @@ pub fn cluster(
                 transport: rules.transport.clone(),
             };
             let endpoint = rosters.endpoints.adopt(key.clone(), || {
-                let cells = metrics.instance(service.as_str(), &first.address.to_string());
-                let endpoint = Endpoint::new(key, cells);
+                let address = first.address.to_string();
+                let cells = metrics.instance(service.as_str(), &address);
+                // What was seen of an instance is of it, not of one way of speaking to it.
+                let known =
+                    |former: &&Arc<Member>| former.instances.iter().any(|i| instances.iter().any(|j| i.id == j.id));
+                let circuit = former_member.filter(known).map(|former| former.endpoint.circuit().clone());
+                let circuit =
+                    circuit.unwrap_or_else(|| Circuit::new(metrics.circuit(service.as_str(), &address)).into());
+                let endpoint = Endpoint::new(key, cells, circuit);
                 // Who took the instance out did not mean one way of speaking to it.
                 endpoint.set_draining(former_member.is_some_and(|former| former.endpoint.is_draining()));
                 endpoint
@@ -167,6 +175,7 @@ fn unlist<'e>(gone: impl Iterator<Item = &'e Endpoint>) {
 /// Says that a service is gone as a whole.
 pub fn dissolve(cluster: &Cluster) {
     unlist(cluster.members.iter().map(|member| &*member.endpoint));
+    cluster.live().enlist(Vec::new());
 }
 
 /// A service's own claim to a route, ready to be matched.
@@ -257,14 +266,14 @@ pub fn routes(
     (all, conflicts)
 }
 
-/// The number of a service's instances in each state, as `lictor_instances` has them.
-pub fn census(cluster: &Cluster) -> [(&'static str, usize); 4] {
-    let available = cluster.members.iter().filter(|member| member.weight > 0).count();
+/// The number of a service's instances in the states of `lictor_instances` that only a new list changes; of the others
+/// the service itself keeps count, as circuits open and close.
+pub fn census(cluster: &Cluster) -> [(&'static str, usize); 3] {
+    let usable = cluster.members.iter().filter(|member| member.weight > 0).count();
     // Whoever is taken out has no weight: the others need not be asked.
     let draining = cluster.members.iter().filter(|member| member.weight == 0 && member.endpoint.is_draining()).count();
-    let unhealthy = cluster.members.len().saturating_sub(available + draining);
-    let rejected = cluster.rejected.len();
-    [("available", available), ("draining", draining), ("unhealthy", unhealthy), ("rejected", rejected)]
+    let unhealthy = cluster.members.len().saturating_sub(usable + draining);
+    [("draining", draining), ("unhealthy", unhealthy), ("rejected", cluster.rejected.len())]
 }
 
 #[cfg(test)]
@@ -285,6 +294,7 @@ mod tests {
         config: Config,
         rosters: Rosters,
         metrics: Arc<Metrics>,
+        events: Arc<Events>,
         before: Option<Cluster>,
         start: Instant,
     }
@@ -294,7 +304,7 @@ mod tests {
             let sources = Sources { files: Vec::new(), sets: vec!["services.s.consul=s".into()] };
             let config = config::load_from(&sources, &BTreeMap::new()).unwrap();
             let (rosters, metrics) = (Rosters::default(), Metrics::new(1));
-            Self { config, rosters, metrics, before: None, start: Instant::now() }
+            Self { config, rosters, metrics, events: Events::new(), before: None, start: Instant::now() }
         }
 
         /// Tells of instances by their last octet, and which of them are critical. Answers since which second each of
@@ -312,7 +322,7 @@ mod tests {
             let before = self.before.take();
             let rules = rules(&self.config, &service, None, before.as_ref());
             let now = self.start + Duration::from_secs(second);
-            let built = cluster(rules, told, before.as_ref(), &mut self.rosters, &self.metrics, now);
+            let built = cluster(rules, told, before.as_ref(), &mut self.rosters, (&self.metrics, &self.events), now);
             let since = |came: Instant| came.duration_since(self.start).as_secs();
             let came = built.members.iter().map(|member| member.came.map(since)).collect();
             self.before = Some(built);
@@ -346,12 +356,15 @@ mod tests {
         let after = endpoints(&stage);
         assert!(Arc::ptr_eq(&before[0].0, &after[0].0) && Arc::ptr_eq(&before[1].0, &after[1].0));
         assert_eq!(after.iter().map(|(_, weight)| *weight).collect::<Vec<_>>(), [0, 1, 1]);
-        assert_eq!(census(stage.before.as_ref().unwrap())[..2], [("available", 2), ("draining", 1)]);
+        assert_eq!(census(stage.before.as_ref().unwrap())[..2], [("draining", 1), ("unhealthy", 0)]);
+        let text = stage.metrics.render();
+        assert!(text.contains("lictor_instances{service=\"s\",state=\"available\"} 2"), "{text}");
 
         let sets = ["services.s.consul=s", "services.s.protocol=h2c"].map(String::from).into();
         stage.config = config::load_from(&Sources { files: Vec::new(), sets }, &BTreeMap::new()).unwrap();
         stage.tell(3, &[1, 2, 3], &[]);
         let other = endpoints(&stage);
+        assert!((0..3).all(|n| Arc::ptr_eq(after[n].0.circuit(), other[n].0.circuit())));
         assert!(!Arc::ptr_eq(&after[0].0, &other[0].0) && other[0].0.is_draining() && !other[1].0.is_draining());
     }
 }

@@ -15,7 +15,7 @@ use tokio::{
     time::Instant,
 };
 
-pub use switch::Switch;
+pub use switch::{Switch, Turn};
 
 use crate::{
     config::{Config, Origin},
@@ -345,7 +345,8 @@ impl Control {
             }
             let told = self.topology.members(service).unwrap_or(&nobody);
             let rules = compile::rules(&self.config, service, self.exposures.protocol(service), before.as_deref());
-            let cluster = compile::cluster(rules, told, before.as_deref(), &mut self.rosters, &self.metrics, now);
+            let seen = (&self.metrics, &self.events);
+            let cluster = compile::cluster(rules, told, before.as_deref(), &mut self.rosters, seen, now);
             for (state, n) in compile::census(&cluster) {
                 self.metrics.instances(service, state, n);
             }

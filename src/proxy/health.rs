@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use http::{Method, Request, Response, StatusCode};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::{reply, trail::Trail};
 use crate::{body::Body, state::Snapshot, upstream::cluster::Cluster};
@@ -25,15 +26,16 @@ pub fn answer(world: &Snapshot, request: &Request<Body>, trail: &Trail) -> Optio
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Some(reply::method_not_allowed(&[Method::GET, Method::HEAD], trail));
     }
+    let now = Instant::now();
     let services: BTreeMap<_, _> =
-        world.clusters.iter().map(|(name, cluster)| (name.as_str(), state(cluster))).collect();
+        world.clusters.iter().map(|(name, cluster)| (name.as_str(), state(cluster, now))).collect();
     let healthy = services.values().all(|&s| s == HEALTHY);
     let status = if healthy && world.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Some(reply::json(status, "application/json", &Report { gateway: HEALTHY, services }, trail))
 }
 
-fn state(cluster: &Cluster) -> &'static str {
-    if cluster.is_usable() {
+fn state(cluster: &Cluster, now: Instant) -> &'static str {
+    if cluster.is_usable(now) {
         HEALTHY
     } else if cluster.members.is_empty() {
         "unreachable"

@@ -1,6 +1,8 @@
 //! The answers that we write ourselves. Every failure becomes a status here and nowhere else.
 //! Source of the form: RFC 9457.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde::Serialize;
@@ -53,6 +55,18 @@ struct Problem<'a> {
 const SOON: HeaderValue = HeaderValue::from_static("1");
 
 fn problem(status: StatusCode, detail: &str, service: Option<&ServiceName>, trail: &Trail) -> Response<Body> {
+    let title = status.canonical_reason().unwrap_or("Error");
+    problem_with(status, title, detail, service, trail)
+}
+
+/// A problem whose `error` is not its title.
+fn problem_with(
+    status: StatusCode,
+    error: &str,
+    detail: &str,
+    service: Option<&ServiceName>,
+    trail: &Trail,
+) -> Response<Body> {
     if trail.is_grpc {
         return grpc::failure(status, detail, trail);
     }
@@ -63,7 +77,7 @@ fn problem(status: StatusCode, detail: &str, service: Option<&ServiceName>, trai
         status: status.as_u16(),
         detail,
         request_id: trail.request_id.to_str().unwrap_or_default(),
-        error: Some(title),
+        error: Some(error),
         service: service.map(ServiceName::as_str),
     };
     json(status, "application/problem+json", &document, trail)
@@ -117,6 +131,17 @@ pub(super) fn no_instance(service: &ServiceName, trail: &Trail) -> Response<Body
     later(problem(StatusCode::SERVICE_UNAVAILABLE, "no instance of the service can be used", Some(service), trail))
 }
 
+/// 503: all instances have failed so often that they get nothing for a while.
+fn unavailable(wait: Duration, service: &ServiceName, trail: &Trail) -> Response<Body> {
+    let (status, error) = (StatusCode::SERVICE_UNAVAILABLE, "Service temporarily unavailable");
+    let detail = "the instances of the service have failed too often; they are tried again soon";
+    let mut response = later(problem_with(status, error, detail, Some(service), trail));
+    // Whole seconds, and not too early.
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    response.headers_mut().insert(header::RETRY_AFTER, seconds.max(1).into());
+    response
+}
+
 /// 4xx: what came is not to be forwarded.
 pub(super) fn refused(refusal: &Refusal, trail: &Trail) -> Response<Body> {
     match refusal {
@@ -147,6 +172,7 @@ pub(super) fn failed(error: &CallError, service: &ServiceName, trail: &Trail) ->
     let say = |status, detail| problem(status, detail, Some(service), trail);
     match error {
         CallError::NoInstance(_) => no_instance(service, trail),
+        CallError::Open(_, wait) => unavailable(*wait, service, trail),
         CallError::Dial(DialError::Connect { .. } | DialError::Address { .. }) => {
             say(StatusCode::BAD_GATEWAY, "no connection to an instance of the service")
         }

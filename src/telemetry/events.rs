@@ -57,7 +57,7 @@ impl Event {
 }
 
 /// A kind that ends with one of these words is something to act on soon: a warning in the log.
-pub const LOUD: [&str; 5] = ["failed", "lost", "refused", "rejected", "unexposed"];
+pub const LOUD: [&str; 6] = ["failed", "lost", "opened", "refused", "rejected", "unexposed"];
 
 /// An event with its place in the order of all events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -7,8 +7,10 @@ use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncod
 
 use super::{
     cells::{Gauge, RouteCells, ServiceCells},
+    circuit::CircuitCells,
     instance::InstanceCells,
     series::{Series, Shared},
+    window::WindowCells,
 };
 use crate::model::name::ServiceName;
 
@@ -45,6 +47,10 @@ macro_rules! metrics {
 metrics! {
     /// What is running; always 1.
     BUILD_INFO: GAUGE[version] = "lictor_build_info";
+    /// How an instance's circuit is: 0 closed, 1 half-open, 2 open.
+    CIRCUIT_STATE: GAUGE[service, instance] = "lictor_circuit_state";
+    /// Changes of the circuits of a service, by what they came to be.
+    CIRCUIT_TRANSITION: COUNTER[service, to] = "lictor_circuit_transition_total";
     /// Times the configuration was read again.
     CONFIG_RELOAD: COUNTER[outcome] = "lictor_config_reload_total";
     /// Whether the configuration as it was last read is in force.
@@ -63,6 +69,8 @@ metrics! {
     REQUEST: COUNTER[service, route, method, status] = "lictor_request_total";
     /// Seconds from the first byte of a request to the last byte of its answer, or its abort.
     REQUEST_DURATION: HISTOGRAM[service, route] = "lictor_request_duration_seconds";
+    /// Tries of requests beyond the first, by what the one before came to.
+    RETRY: COUNTER[service, reason] = "lictor_retry_total";
     /// Seconds since Consul last answered.
     TOPOLOGY_AGE: GAUGE[] = "lictor_topology_age_seconds";
     /// Changes of a service's instances.
@@ -78,11 +86,13 @@ metrics! {
 pub struct Metrics {
     registry: Registry,
     series: Arc<Series>,
+    circuit_transition: IntCounterVec,
     consul_request: IntCounterVec,
     consul_watches: IntGauge,
     instances: IntGaugeVec,
     reload: IntCounterVec,
     reload_success: IntGauge,
+    retry: IntCounterVec,
     topology_update: IntCounterVec,
 }
 
@@ -102,12 +112,14 @@ impl Metrics {
         register(&registry, Shared(Arc::clone(&series)));
         counters(&registry, &BUILD_INFO, IntGaugeVec::new).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let metrics = Self {
+            circuit_transition: counters(&registry, &CIRCUIT_TRANSITION, IntCounterVec::new),
             consul_request: counters(&registry, &CONSUL_REQUEST, IntCounterVec::new),
             consul_watches: counters(&registry, &CONSUL_WATCHES, IntGaugeVec::new).with_label_values::<&str>(&[]),
             instances: counters(&registry, &INSTANCES, IntGaugeVec::new),
             reload: counters(&registry, &CONFIG_RELOAD, IntCounterVec::new),
             reload_success: counters(&registry, &CONFIG_RELOAD_SUCCESS, IntGaugeVec::new)
                 .with_label_values::<&str>(&[]),
+            retry: counters(&registry, &RETRY, IntCounterVec::new),
             topology_update: counters(&registry, &TOPOLOGY_UPDATE, IntCounterVec::new),
             series,
             registry,
@@ -146,6 +158,30 @@ impl Metrics {
     #[must_use]
     pub fn instance(&self, service: &str, address: &str) -> Arc<InstanceCells> {
         self.series.instance(service, address)
+    }
+
+    /// The cells of a new circuit of an instance, in place of those of an earlier one.
+    #[must_use]
+    pub fn circuit(&self, service: &str, address: &str) -> Arc<CircuitCells> {
+        self.series.circuit(service, address)
+    }
+
+    /// Counts a change of a circuit: to one of [`CIRCUITS`].
+    pub fn circuit_transition(&self, service: &ServiceName, to: &str) {
+        debug_assert!(CIRCUITS.contains(&to), "{to}");
+        self.circuit_transition.with_label_values(&[service.as_str(), to]).inc();
+    }
+
+    /// Counts of the last minute, for whoever decides by them.
+    #[must_use]
+    pub fn window(&self) -> WindowCells {
+        self.series.window()
+    }
+
+    /// Counts one more try of a request, for one of [`RETRIES`].
+    pub fn retry(&self, service: &ServiceName, reason: &str) {
+        debug_assert!(RETRIES.contains(&reason), "{reason}");
+        self.retry.with_label_values(&[service.as_str(), reason]).inc();
     }
 
     /// The open connections of a listener.
@@ -199,6 +235,12 @@ impl Metrics {
         for state in STATES {
             _ = self.instances.remove_label_values(&[service.as_str(), state]);
         }
+        for to in CIRCUITS {
+            _ = self.circuit_transition.remove_label_values(&[service.as_str(), to]);
+        }
+        for reason in RETRIES {
+            _ = self.retry.remove_label_values(&[service.as_str(), reason]);
+        }
         for kind in UPDATES {
             _ = self.topology_update.remove_label_values(&[service.as_str(), kind]);
         }
@@ -213,6 +255,12 @@ impl Metrics {
 
 /// What an instance may be counted as.
 pub const STATES: [&str; 5] = ["available", "unhealthy", "ejected", "draining", "rejected"];
+
+/// How a circuit may be.
+pub const CIRCUITS: [&str; 3] = ["closed", "half_open", "open"];
+
+/// What a request may be tried again after.
+pub const RETRIES: [&str; 5] = ["connect", "reset", "refused_stream", "timeout", "status"];
 
 /// What may happen to the instances of a service.
 pub const UPDATES: [&str; 3] = ["joined", "left", "changed"];
@@ -252,136 +300,4 @@ fn register(registry: &Registry, collector: impl prometheus::core::Collector + '
 }
 
 #[cfg(test)]
-mod tests {
-    use http::{Method, StatusCode};
-
-    use super::*;
-    use crate::telemetry::cells::Outcome;
-
-    fn lines<'t>(text: &'t str, start: &str) -> Vec<&'t str> {
-        text.lines().filter(|line| line.starts_with(start)).collect()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn all_metrics_are_written_as_prometheus_reads_them() {
-        let metrics = Metrics::bare(2);
-        let (route, service) = (metrics.route("users", "/u/{id}"), metrics.service("users"));
-        let (instance, listener) = (metrics.instance("users", "10.0.0.7:8002"), metrics.listener("http"));
-        route.count(0, &Method::GET, StatusCode::OK, Duration::from_millis(2));
-        route.count(1, &Method::GET, StatusCode::OK, Duration::from_secs(45));
-        route.count(1, &Method::POST, StatusCode::BAD_GATEWAY, Duration::from_micros(500));
-        service.enter(1);
-        service.took(0, Duration::from_millis(25));
-        instance.outcome(0, Outcome::Success, Duration::from_millis(25));
-        instance.outcome(1, Outcome::Timeout, Duration::from_secs(1));
-        listener.up(0);
-        metrics.consul_configured(true);
-        metrics.consul_answered();
-        tokio::time::advance(Duration::from_millis(1500)).await;
-        metrics.consul_request("health_service", true);
-        metrics.consul_watches().set(3);
-        metrics.topology_update(&"users".into(), "joined");
-        metrics.instances(&"users".into(), "available", 2);
-        metrics.reload(false);
-        let want = include_str!("golden.txt").replace("VERSION", env!("CARGO_PKG_VERSION"));
-        assert_eq!(metrics.render(), want);
-    }
-
-    #[test]
-    fn every_metric_is_named_and_explained_as_prometheus_wants() {
-        for metric in ALL {
-            let counter = metric.kind == MetricType::COUNTER;
-            assert_eq!(metric.name.ends_with("_total"), counter, "{}", metric.name);
-            assert!(metric.name.starts_with("lictor_") && metric.help().ends_with('.'), "{}", metric.name);
-        }
-    }
-
-    #[test]
-    fn the_process_is_among_the_metrics() {
-        let text = Metrics::new(1).render();
-        for name in ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"] {
-            assert_eq!(lines(&text, name).len(), 1, "{name}");
-        }
-    }
-
-    #[test]
-    fn label_values_are_escaped() {
-        let metrics = Metrics::bare(1);
-        let _gauge = metrics.listener("a\"b\\c\nd");
-        assert_eq!(lines(&metrics.render(), "lictor_conn"), [r#"lictor_connections{listener="a\"b\\c\nd"} 0"#]);
-    }
-
-    #[test]
-    fn routes_with_equal_labels_are_one_series() {
-        let metrics = Metrics::bare(1);
-        let (one, other) = (metrics.route("users", "r"), metrics.route("users", "r"));
-        one.count(0, &Method::GET, StatusCode::OK, Duration::ZERO);
-        other.count(0, &Method::GET, StatusCode::OK, Duration::ZERO);
-        drop(one);
-        assert_eq!(
-            lines(&metrics.render(), "lictor_request_total"),
-            [r#"lictor_request_total{service="users",route="r",method="GET",status="200"} 2"#]
-        );
-    }
-
-    #[test]
-    fn series_leave_with_what_they_describe() {
-        let metrics = Metrics::bare(1);
-        let before = metrics.render();
-        let cells =
-            (metrics.route("s", "r"), metrics.service("s"), metrics.instance("s", "a:1"), metrics.listener("l"));
-        cells.0.count(0, &Method::GET, StatusCode::OK, Duration::ZERO);
-        cells.1.took(0, Duration::ZERO);
-        cells.2.outcome(0, Outcome::Success, Duration::ZERO);
-        let name = ServiceName::from("s");
-        for state in STATES {
-            metrics.instances(&name, state, 1);
-        }
-        for kind in UPDATES {
-            metrics.topology_update(&name, kind);
-        }
-        assert_eq!(metrics.render().matches("service=\"s\"").count(), 1 + 18 + 1 + 18 + 5 + 5 + 3);
-        drop(cells);
-        metrics.forget_service(&name);
-        assert_eq!(metrics.render(), before);
-    }
-
-    #[test]
-    fn what_was_never_used_has_no_counts_but_a_known_service_has_nothing_in_flight() {
-        let metrics = Metrics::bare(1);
-        let _cells = (metrics.route("s", "r"), metrics.service("s"), metrics.instance("s", "a:1"));
-        let text = metrics.render();
-        let of_s: Vec<_> = text.lines().filter(|line| line.contains("service=\"s\"")).collect();
-        assert_eq!(of_s, [r#"lictor_in_flight{service="s"} 0"#]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn age_counts_from_the_last_answer_of_a_consul_that_there_is() {
-        let metrics = Metrics::bare(1);
-        assert_eq!(metrics.topology_age(), None);
-        metrics.consul_configured(true);
-        tokio::time::advance(Duration::from_secs(5)).await;
-        assert_eq!(metrics.topology_age(), Some(Duration::from_secs(5)));
-        metrics.consul_answered();
-        assert_eq!(metrics.topology_age(), Some(Duration::ZERO));
-        metrics.consul_configured(false);
-        assert_eq!(lines(&metrics.render(), "lictor_topology_age_seconds"), [""; 0]);
-    }
-
-    #[test]
-    fn reloads_are_counted_and_the_last_one_shown() {
-        let metrics = Metrics::bare(1);
-        let shown = || lines(&metrics.render(), "lictor_config_reload").join(" ");
-        let of = |success: u8, error: u8, total: u8| {
-            format!(
-                "lictor_config_reload_success {success} lictor_config_reload_total{{outcome=\"error\"}} {error} \
-                 lictor_config_reload_total{{outcome=\"success\"}} {total}"
-            )
-        };
-        assert_eq!(shown(), of(1, 0, 0));
-        metrics.reload(false);
-        assert_eq!(shown(), of(0, 1, 0));
-        metrics.reload(true);
-        assert_eq!(shown(), of(1, 1, 1));
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! What the gateway tells of itself: metrics, events, logs.
 
 pub mod cells;
+pub mod circuit;
 pub mod events;
 mod histogram;
 pub mod instance;
@@ -9,3 +10,4 @@ pub mod metrics;
 mod peak;
 mod series;
 mod tally;
+pub mod window;

@@ -15,9 +15,11 @@ use tokio::time::Instant;
 
 use super::{
     cells::{Gauge, RouteCells, ServiceCells},
+    circuit::CircuitCells,
     histogram::Sum,
     instance::InstanceCells,
     metrics::{self, Declared},
+    window::WindowCells,
 };
 use crate::roster::Roster;
 
@@ -28,6 +30,7 @@ pub struct Series {
     routes: Living<(String, String), RouteCells>,
     services: Living<String, ServiceCells>,
     instances: Living<(String, String), InstanceCells>,
+    circuits: Living<(String, String), CircuitCells>,
     listeners: Living<String, Gauge>,
     pub(super) age: Age,
     descs: Vec<Desc>,
@@ -40,6 +43,7 @@ impl Series {
             routes: Living::default(),
             services: Living::default(),
             instances: Living::default(),
+            circuits: Living::default(),
             listeners: Living::default(),
             age: Age::new(),
             descs: READ_HERE.iter().map(Declared::desc).collect(),
@@ -56,6 +60,14 @@ impl Series {
 
     pub(super) fn instance(&self, service: &str, address: &str) -> Arc<InstanceCells> {
         self.instances.adopt((service.into(), address.into()), || InstanceCells::new(self.workers))
+    }
+
+    pub(super) fn circuit(&self, service: &str, address: &str) -> Arc<CircuitCells> {
+        self.circuits.replace((service.into(), address.into()), CircuitCells::new(self.workers))
+    }
+
+    pub(super) fn window(&self) -> WindowCells {
+        WindowCells::new(self.workers)
     }
 
     pub(super) fn listener(&self, name: &str) -> Arc<Gauge> {
@@ -96,6 +108,10 @@ impl Series {
                 outcomes.counter(&[&service, &address, outcome.as_str()], count);
             }
         }
+        let mut circuits = Family::new(&metrics::CIRCUIT_STATE);
+        for ((service, address), cells) in self.circuits.all() {
+            circuits.gauge(&[&service, &address], float(cells.shown()));
+        }
         let mut connections = Family::new(&metrics::CONNECTIONS);
         for (listener, gauge) in self.listeners.all() {
             connections.gauge(&[&listener], float(gauge.value()));
@@ -104,12 +120,13 @@ impl Series {
         if let Some(seconds) = self.age.read() {
             age.gauge(&[], seconds.as_secs_f64());
         }
-        [requests, durations, in_flight, took, outcomes, connections, age].map(|f| f.0).into()
+        [circuits, requests, durations, in_flight, took, outcomes, connections, age].map(|f| f.0).into()
     }
 }
 
 /// What `collect` tells of.
-const READ_HERE: [Declared; 7] = [
+const READ_HERE: [Declared; 8] = [
+    metrics::CIRCUIT_STATE,
     metrics::CONNECTIONS,
     metrics::IN_FLIGHT,
     metrics::REQUEST,
@@ -126,6 +143,10 @@ struct Living<K, V>(Mutex<Roster<K, V>>);
 impl<K: Clone + Eq + Hash, V> Living<K, V> {
     fn adopt(&self, key: K, make: impl FnOnce() -> V) -> Arc<V> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).adopt(key, make)
+    }
+
+    fn replace(&self, key: K, cells: V) -> Arc<V> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(key, cells)
     }
 
     fn all(&self) -> Vec<(K, Arc<V>)> {

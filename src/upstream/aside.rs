@@ -94,6 +94,7 @@ impl Aside {
     /// Hands the connection over: what it carries now is no business of HTTP's.
     pub(super) fn switch(&self, connection: Connection, protocol: HeaderValue, idle: Duration, mut permit: Permit) {
         permit.answered();
+        permit.proven();
         permit.settle(Outcome::Success);
         let Connection { io, input, .. } = connection;
         *self.switched.borrow_mut() = Some(Switched { io, input, protocol, idle, _permit: permit });

@@ -11,9 +11,11 @@ use super::{
     balance::Ask,
     cluster::{Cluster, Member},
     dial::{DialError, dial},
+    endpoint::Permit,
     exchange::{Exchange, ExchangeError},
     http2,
     pool::Connection,
+    tries::Tries,
 };
 use crate::{
     body::Body,
@@ -78,6 +80,9 @@ pub enum CallError {
     /// No instance that may be picked.
     #[error("no instance of `{0}` can be used")]
     NoInstance(crate::model::name::ServiceName),
+    /// There are some, but their circuits are open. The first lets a request through after that time.
+    #[error("all circuits of `{0}` are open for {1:?}")]
+    Open(crate::model::name::ServiceName, Duration),
     /// No connection to any instance that was tried.
     #[error("no connection")]
     Dial(#[source] DialError),
@@ -86,66 +91,87 @@ pub enum CallError {
     Exchange(#[source] ExchangeError),
 }
 
-/// Instances that are tried when connections to them fail.
-const TRIES: usize = 3;
-
 /// A kept connection may have been closed by the other side in this very moment. Where a request must not be sent
 /// twice, only one that was used a moment ago is trusted.
 const FRESH: Duration = Duration::from_secs(2);
 
-/// Gets the answer of one instance of the service. Another one is tried where nothing was sent, and where the connection
-/// ended before the head of the answer to a request that may be repeated.
+/// Gets the answer of one instance of the service. What fails is tried again, at another instance while there is one,
+/// as far as the rules for that and the total timeout let it.
 ///
 /// # Errors
 /// [`CallError`] of the last try.
 pub async fn call(cluster: &Cluster, local: &Rc<Local>, mut request: Outbound) -> Result<Response<Body>, CallError> {
     let total = cluster.policy.timeout.total;
-    let whole = request.body.is_empty().then(Instant::now);
-    let mut tried = Vec::new();
-    let mut closed = None;
-    let mut kept = true;
-    let mut failed = None;
-    let mut left = TRIES;
+    let mut whole = request.body.is_empty().then(Instant::now);
     let mut now = whole.unwrap_or_else(Instant::now);
-    while left > 0 {
+    let mut retry = Tries::new(cluster, local, &mut request, now);
+    let mut tried = Vec::new();
+    let mut last = Err(None);
+    loop {
         let ask = Ask { worker: local.worker, now, draw: local.draw(), key: request.key, tried: &tried };
-        // Who closed a kept connection may well take a new one; but first anybody else.
-        let Some(member) = cluster.pick(&ask).or_else(|| closed.take()) else { break };
-        if left < TRIES && !member.endpoint.is_listed() {
+        let Some(member) = cluster.pick(&ask).or_else(|| again(cluster, &ask)) else {
+            return last.map_err(|failed| failed.map_or_else(|| cluster.nobody(now), CallError::from));
+        };
+        if !tried.is_empty() && !member.endpoint.is_listed() {
             tried.push(member.endpoint.serial); // it has left since the request came
             continue;
         }
-        left -= 1;
-        match attempt(cluster, member, local, &mut request, whole, kept, now).await {
-            Ok(response) => return Ok(response),
-            Err(AttemptError::Dial(e)) => failed = Some(CallError::Dial(e)),
-            Err(AttemptError::Stale(e)) => {
-                failed = Some(CallError::Exchange(e));
-                (closed, kept) = (Some(member), false);
-            }
-            Err(AttemptError::Lost(e)) => {
-                failed = Some(CallError::Exchange(e));
-                kept = false;
-            }
-            Err(AttemptError::Exchange(e)) => return Err(CallError::Exchange(e)),
-        }
+        let Some(permit) = member.endpoint.admit(cluster.live(), &cluster.policy, local.worker, now) else {
+            continue; // its circuit has changed since it was picked
+        };
+        tried.push(member.endpoint.serial);
+        last = match attempt(cluster, member, local, &mut request, whole, &retry, permit).await {
+            Ok(answer) if !retry.is_bad(&answer) => return Ok(answer),
+            Ok(answer) => Ok(answer),
+            Err(e) => Err(Some(e)),
+        };
         now = Instant::now();
-        if whole.is_some_and(|since| now.saturating_duration_since(since) >= total) {
+        whole = whole.or_else(|| retry.whole());
+        let left = whole.map_or(total, |since| (since + total).saturating_duration_since(now));
+        if left.is_zero() && !matches!(last, Ok(_) | Err(Some(AttemptError::Exchange(_)))) {
             return Err(CallError::Exchange(ExchangeError::TotalTimeout(total)));
         }
-        tried.push(member.endpoint.serial);
+        let failed = last.as_ref().err().and_then(Option::as_ref);
+        match retry.again(failed, &mut request, now, left) {
+            Some(Duration::ZERO) => {}
+            Some(pause) => {
+                tokio::time::sleep(pause).await;
+                now = Instant::now();
+            }
+            None => return last.map_err(|failed| failed.map_or_else(|| cluster.nobody(now), CallError::from)),
+        }
     }
-    Err(failed.unwrap_or_else(|| CallError::NoInstance(cluster.service.clone())))
+}
+
+/// Where all have been tried: one that was not the last, else that.
+fn again<'c>(cluster: &'c Cluster, ask: &Ask<'_>) -> Option<&'c Member> {
+    let last = ask.tried.last()?;
+    let other = cluster.pick(&Ask { tried: &[*last], ..*ask });
+    other.or_else(|| cluster.pick(&Ask { tried: &[], ..*ask })).filter(|member| member.endpoint.is_listed())
 }
 
 /// Why one try gave no answer.
 pub(super) enum AttemptError {
+    /// Nothing was sent.
     Dial(DialError),
-    /// A kept connection turned out to be closed, or nothing was done; the request is whole and may be sent again.
+    /// The instance says that it did nothing of it, and nothing of the body was taken or it can be had again.
+    Refused(ExchangeError),
+    /// A kept connection turned out to be closed; the request may be repeated.
     Stale(ExchangeError),
-    /// The instance broke off before the head of its answer; the request may be repeated, but not there.
+    /// The instance broke off before the head of its answer; the request may be repeated.
     Lost(ExchangeError),
     Exchange(ExchangeError),
+}
+
+impl From<AttemptError> for CallError {
+    fn from(error: AttemptError) -> Self {
+        match error {
+            AttemptError::Dial(e) => Self::Dial(e),
+            AttemptError::Refused(e) | AttemptError::Stale(e) | AttemptError::Lost(e) | AttemptError::Exchange(e) => {
+                Self::Exchange(e)
+            }
+        }
+    }
 }
 
 async fn attempt(
@@ -154,16 +180,17 @@ async fn attempt(
     local: &Rc<Local>,
     request: &mut Outbound,
     whole: Option<Instant>,
-    kept: bool,
-    now: Instant,
+    tries: &Tries<'_>,
+    mut permit: Permit,
 ) -> Result<Response<Body>, AttemptError> {
     if cluster.transport.protocol.is_http2() {
-        return http2::attempt(cluster, member, local, request, whole, now).await;
+        return http2::attempt(cluster, member, local, request, whole, tries.repeats(), permit).await;
     }
-    let mut permit = member.endpoint.admit(cluster.live(), local.worker, now);
     let started = permit.started();
-    let repeatable = request.body.is_empty() && request.method.is_idempotent();
-    let found = if kept { local.pool.take(&member.endpoint, started, (!repeatable).then_some(FRESH)) } else { None };
+    let repeatable = tries.repeats();
+    // Of a body without a length, nobody knows whether it can be kept whole.
+    let fresh = (!repeatable || request.body.length().is_none()).then_some(FRESH);
+    let found = if tries.trusts_kept() { local.pool.take(&member.endpoint, started, fresh) } else { None };
     let reused = found.is_some();
     let dialed = match found {
         Some(connection) => Ok((connection, started)),
@@ -183,11 +210,10 @@ async fn attempt(
         connection,
         sender: sender(request, member),
         method: request.method.clone(),
-        policy: cluster.policy.clone(),
         aside: request.aside.clone(),
         uploaded: started,
     };
-    match exchange.head(started, whole).await {
+    match exchange.head(started, whole, &cluster.policy.timeout).await {
         Ok(head) => {
             let body = exchange.body(&head, permit, local).map_err(AttemptError::Exchange)?;
             let mut response = Response::new(body);

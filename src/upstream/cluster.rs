@@ -1,15 +1,17 @@
 //! A service's members, its policy and the order of their turns: a rule, built anew when any of it changes.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::{
     balance::{Ask, Balance, Balancer, View},
+    breaker::State,
+    call::CallError,
     endpoint::{Endpoint, Transport},
     policy::Policy,
-    service::Service,
+    service::{Seat, Service},
     tls::Tls,
 };
 use crate::{
@@ -105,10 +107,19 @@ impl Member {
     pub fn loads(&self) -> &Loads {
         &self.loads
     }
+
+    fn seat(&self, accept: &[Health]) -> Seat {
+        Seat {
+            instance: self.endpoint.key.id.clone(),
+            circuit: self.endpoint.circuit().clone(),
+            accepted: self.instances.iter().any(|instance| accept.contains(&instance.health)),
+            usable: self.weight > 0,
+        }
+    }
 }
 
 impl Cluster {
-    /// Makes the policy ready for the members.
+    /// Makes the policy ready for the members, and says who they are to those that share their circuits.
     #[must_use]
     pub fn new<M>(rules: Rules, members: Vec<M>, rejected: Vec<Rejected>, live: Arc<Service>) -> Self
     where
@@ -120,6 +131,7 @@ impl Cluster {
         let usable = members.iter().filter(|member| member.weight > 0);
         let last = usable.filter_map(|member| member.came).max().filter(|_| !policy.slow_start.is_zero());
         let grown = last.map(|came| came + policy.slow_start);
+        live.enlist(members.iter().map(|member| member.seat(&policy.accept)).collect());
         Self { service, policy, host, barred, transport, tls, members, rejected, live, balancer, grown }
     }
 
@@ -131,8 +143,29 @@ impl Cluster {
 
     /// True when a request could be sent somewhere.
     #[must_use]
-    pub fn is_usable(&self) -> bool {
-        self.members.iter().any(|m| m.weight > 0)
+    pub fn is_usable(&self, now: Instant) -> bool {
+        self.members.iter().any(|m| {
+            let circuit = m.endpoint.circuit();
+            m.weight > 0 && (circuit.is_closed() || circuit.is_due(now))
+        })
+    }
+
+    /// Why none may be picked.
+    #[must_use]
+    pub fn nobody(&self, now: Instant) -> CallError {
+        let service = self.service.clone();
+        self.until_probe(now).map_or(CallError::NoInstance(service.clone()), |wait| CallError::Open(service, wait))
+    }
+
+    /// Where all circuits of members that could be picked refuse: how long until the first lets a request through.
+    /// One that has let one through already may close any moment.
+    fn until_probe(&self, now: Instant) -> Option<Duration> {
+        let usable = self.members.iter().filter(|m| m.weight > 0 && !m.endpoint.is_draining());
+        let wait = |member: &Arc<Member>| match member.endpoint.circuit().state() {
+            State::Open(until) => until.saturating_duration_since(now),
+            State::HalfOpen | State::Closed => Duration::ZERO,
+        };
+        usable.map(wait).min()
     }
 
     /// What `consistent_hash` goes by in a request from `address` for `path`; nothing where the policy is another.
@@ -141,12 +174,27 @@ impl Cluster {
         if self.policy.balance == Balance::ConsistentHash { self.policy.hash.of(address, path, headers) } else { None }
     }
 
-    /// The member for a request.
+    /// The member for a request: one whose circuit waits for a request to decide, else the policy's choice.
     #[inline]
     #[must_use]
     pub fn pick(&self, ask: &Ask<'_>) -> Option<&Member> {
+        if self.live.is_probe_due(ask.now)
+            && let Some(member) = self.due(ask)
+        {
+            return Some(member);
+        }
         let slow_start = self.grown.filter(|&grown| ask.now < grown).map(|_| self.policy.slow_start);
         let view = View { ask, members: &self.members, live: &self.live, slow_start };
         self.balancer.pick(&view).map(|member| &*self.members[member])
+    }
+
+    #[cold]
+    fn due(&self, ask: &Ask<'_>) -> Option<&Member> {
+        self.members.iter().map(|member| &**member).find(|Member { endpoint, weight, .. }| {
+            *weight > 0
+                && !endpoint.is_draining()
+                && endpoint.circuit().is_due(ask.now)
+                && !ask.tried.contains(&endpoint.serial)
+        })
     }
 }

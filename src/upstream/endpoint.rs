@@ -11,7 +11,12 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{service::Service, tls::Trust};
+use super::{
+    circuit::{Circuit, Era},
+    policy::Policy,
+    service::Service,
+    tls::Trust,
+};
 use crate::{
     model::{
         instance::Address,
@@ -53,6 +58,7 @@ pub struct Endpoint {
     /// Since when it is known.
     pub since: SystemTime,
     cells: Arc<InstanceCells>,
+    circuit: Arc<Circuit>,
     listed: AtomicBool,
     draining: AtomicBool,
 }
@@ -61,9 +67,9 @@ pub struct Endpoint {
 const FAILED: Duration = Duration::from_secs(1);
 
 impl Endpoint {
-    /// A new endpoint, closed to nobody.
+    /// A new endpoint. Its circuit is that of whom it takes the place of, or a new one.
     #[must_use]
-    pub fn new(key: EndpointKey, cells: Arc<InstanceCells>) -> Self {
+    pub fn new(key: EndpointKey, cells: Arc<InstanceCells>, circuit: Arc<Circuit>) -> Self {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         let serial = SERIAL.fetch_add(1, Relaxed);
         Self {
@@ -71,6 +77,7 @@ impl Endpoint {
             serial,
             since: SystemTime::now(),
             cells,
+            circuit,
             listed: AtomicBool::new(true),
             draining: AtomicBool::default(),
         }
@@ -104,21 +111,37 @@ impl Endpoint {
         &self.cells
     }
 
-    /// Lets one request of `service` in, which begins now, counted until the permit is reported or dropped.
+    /// Whether it may be asked.
     #[must_use]
-    pub fn admit(self: &Arc<Self>, service: &Arc<Service>, worker: usize, now: Instant) -> Permit {
+    pub fn circuit(&self) -> &Arc<Circuit> {
+        &self.circuit
+    }
+
+    /// Lets one request of `service` in, which begins now, counted until the permit is reported or dropped; `None`
+    /// where the circuit does not let it.
+    #[must_use]
+    pub fn admit(
+        self: &Arc<Self>,
+        service: &Arc<Service>,
+        policy: &Arc<Policy>,
+        worker: usize,
+        now: Instant,
+    ) -> Option<Permit> {
+        let era = self.circuit.enter(service, now)?;
         self.cells.enter(worker, now);
         service.cells.enter(worker);
-        Permit {
+        Some(Permit {
             endpoint: self.clone(),
             service: service.clone(),
+            policy: policy.clone(),
             worker,
             started: now,
+            era,
             asked: None,
             answered: false,
             outcome: Outcome::Cancelled,
             ended: None,
-        }
+        })
     }
 }
 
@@ -127,8 +150,10 @@ impl Endpoint {
 pub struct Permit {
     endpoint: Arc<Endpoint>,
     service: Arc<Service>,
+    policy: Arc<Policy>,
     worker: usize,
     started: Instant,
+    era: Era,
     /// Since when the instance has had the whole request.
     asked: Option<Instant>,
     answered: bool,
@@ -142,6 +167,12 @@ impl Permit {
     #[must_use]
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
+    }
+
+    /// The rules that it was given by.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// When it was given.
@@ -162,6 +193,17 @@ impl Permit {
         let wait = now.saturating_duration_since(self.asked.unwrap_or(self.started));
         self.endpoint.cells.waited(self.worker, now, wait);
         self.answered = true;
+    }
+
+    /// What came shows that the instance is well: a request that was to decide that has done so, though it may go on
+    /// for long.
+    pub fn proven(&mut self) {
+        let circuit = &self.endpoint.circuit;
+        if !circuit.is_closed()
+            && let Some(era) = circuit.prove(&self.service, self.era, Instant::now())
+        {
+            self.era = era;
+        }
     }
 
     /// Says how the request went, should nobody say otherwise before it ends.
@@ -201,6 +243,8 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let now = self.ended.unwrap_or_else(Instant::now);
         self.end(now);
+        let rules = &self.policy.breaker;
+        self.endpoint.circuit.report(&self.service, rules, self.worker, self.era, self.outcome, now);
         let took = now.saturating_duration_since(self.started);
         self.endpoint.cells.leave(self.worker);
         self.endpoint.cells.outcome(self.worker, self.outcome, took);

@@ -6,7 +6,6 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -16,7 +15,7 @@ use http::{Method, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::{Local, aside::Aside, endpoint::Permit, policy::Policy, pool::Connection, progress::Progress};
+use super::{Local, aside::Aside, endpoint::Permit, policy::Timeouts, pool::Connection, progress::Progress};
 use crate::{
     body::{Body, BodyError, Duplex},
     http1::{
@@ -37,8 +36,6 @@ pub struct Exchange {
     pub sender: Sender,
     /// The method, for it decides whether the answer has a body.
     pub method: Method,
-    /// The service's rules.
-    pub policy: Arc<Policy>,
     /// What the client hears and asks beside the answer.
     pub aside: Rc<Aside>,
     /// When the request last moved, once its answer has come.
@@ -95,7 +92,12 @@ impl Exchange {
     ///
     /// # Errors
     /// [`ExchangeError`]; the connection is then of no more use.
-    pub async fn head(&mut self, started: Instant, whole: Option<Instant>) -> Result<ResponseHead, ExchangeError> {
+    pub async fn head(
+        &mut self,
+        started: Instant,
+        whole: Option<Instant>,
+        timeouts: &Timeouts,
+    ) -> Result<ResponseHead, ExchangeError> {
         let mut reader = ResponseReader::new(HEAD);
         let mut interim = 0;
         let mut broken = None;
@@ -142,7 +144,7 @@ impl Exchange {
                 }
             }
             progress.note(self.sender.progress(), read);
-            let (deadline, error) = progress.deadline(self.sender.is_done(), &self.policy.timeout);
+            let (deadline, error) = progress.deadline(self.sender.is_done(), timeouts);
             self.connection.timer.poll(cx, deadline).map(|()| Err(error))
         })
         .await;
@@ -165,10 +167,12 @@ impl Exchange {
         permit.asked(self.uploaded);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let protocol = self.aside.granted(&head.headers).ok_or(ExchangeError::Switched)?;
-            self.aside.switch(self.connection, protocol, self.policy.timeout.idle, permit);
+            let idle = permit.policy().timeout.idle;
+            self.aside.switch(self.connection, protocol, idle, permit);
             return Ok(Body::empty());
         }
-        let outcome = judge(head.status);
+        let policy = permit.policy();
+        let (outcome, wait) = (policy.breaker.judge(head.status), policy.timeout.of_body(&head.headers));
         let mut answer = Answer {
             keep: head.keep_alive && !matches!(head.length, Length::UntilClose),
             decoder: Decoder::new(head.length),
@@ -177,8 +181,7 @@ impl Exchange {
             permit: Some(permit),
             outcome,
             local: local.clone(),
-            wait: self.policy.timeout.of_body(&head.headers),
-            policy: self.policy,
+            wait,
             left: if let Length::Exact(n) = head.length { Some(n) } else { None },
             first: None,
             waiting: None,
@@ -186,7 +189,14 @@ impl Exchange {
         match answer.begin() {
             Ok(Some(whole)) => Ok(whole),
             Ok(None) => {
-                answer.permit.iter_mut().for_each(Permit::answered);
+                if let Some(permit) = &mut answer.permit {
+                    permit.answered();
+                    match outcome {
+                        Outcome::Success => permit.proven(),
+                        // Whatever becomes of the rest, and whoever waits for it.
+                        failed => permit.settle(failed),
+                    }
+                }
                 Ok(Body::duplex(answer))
             }
             Err(e) => {
@@ -201,11 +211,6 @@ fn is_interim(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
 }
 
-/// How an answer counts: the instance failed, or it did not.
-pub(super) fn judge(status: StatusCode) -> Outcome {
-    if status.is_server_error() { Outcome::Failure } else { Outcome::Success }
-}
-
 /// The body of an answer as it comes.
 struct Answer {
     connection: Option<Connection>,
@@ -216,7 +221,6 @@ struct Answer {
     permit: Option<Permit>,
     outcome: Outcome,
     local: Rc<Local>,
-    policy: Arc<Policy>,
     /// How long nothing may come.
     wait: Duration,
     /// Bytes to come, where that is known.
@@ -251,7 +255,7 @@ impl Answer {
         let (Some(connection), Some(permit)) = (self.connection.take(), self.permit.take()) else { return };
         let now = Instant::now();
         if self.keep && self.sender.as_ref().is_none_or(Sender::is_done) {
-            self.local.pool.keep(permit.endpoint(), connection, &self.policy.pool, now);
+            self.local.pool.keep(permit.endpoint(), connection, &permit.policy().pool, now);
         }
         self.sender = None;
         permit.report_at(now, self.outcome);

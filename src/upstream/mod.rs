@@ -5,7 +5,9 @@ use std::cell::RefCell;
 
 pub mod aside;
 pub mod balance;
+pub mod breaker;
 pub mod call;
+pub mod circuit;
 pub mod cluster;
 pub mod dial;
 pub mod endpoint;
@@ -14,8 +16,11 @@ mod http2;
 pub mod policy;
 pub mod pool;
 mod progress;
+mod replay;
+pub mod retry;
 pub mod service;
 pub mod tls;
+mod tries;
 
 pub use exchange::ExchangeError;
 

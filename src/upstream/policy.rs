@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
 
-use super::balance::{Balance, HashKey};
+use super::{
+    balance::{Balance, HashKey},
+    breaker::BreakerRules,
+    retry::RetryRules,
+};
 use crate::model::instance::Health;
 
 /// What holds for every call to one service.
@@ -12,6 +16,10 @@ use crate::model::instance::Health;
 pub struct Policy {
     /// How long to wait for what.
     pub timeout: Timeouts,
+    /// When an instance gets nothing for a while.
+    pub breaker: BreakerRules,
+    /// When a request is tried again.
+    pub retry: RetryRules,
     /// Health in which an instance may be picked.
     pub accept: Vec<Health>,
     /// Which connections are kept.
@@ -67,6 +75,8 @@ impl Default for Policy {
         let pool = PoolRules { max_idle: 100, idle_timeout: Duration::from_secs(90) };
         Self {
             timeout,
+            breaker: BreakerRules::default(),
+            retry: RetryRules::default(),
             accept: vec![Health::Passing, Health::Warning],
             pool,
             balance: Balance::P2cEwma,

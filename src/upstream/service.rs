@@ -1,11 +1,30 @@
-//! What lives of a service beside its members: the round-robin cursor and what is counted of it.
+//! What lives of a service beside its members: the round-robin cursor, what is counted of it, and which circuits of its
+//! members may be open together.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
-use crate::telemetry::cells::ServiceCells;
+use tokio::time::Instant;
+
+use super::{
+    breaker::{BreakerRules, Cause, State},
+    circuit::Circuit,
+    retry::{Reason, RetryRules},
+};
+use crate::{
+    model::name::{InstanceId, ServiceName},
+    telemetry::{
+        cells::ServiceCells,
+        events::{Event, Events},
+        metrics::Metrics,
+        window::{Counts, WindowCells},
+    },
+};
 
 /// The live side of a service.
 #[derive(Debug)]
@@ -13,6 +32,28 @@ pub struct Service {
     /// Requests under way and their durations.
     pub cells: Arc<ServiceCells>,
     cursor: Cursor,
+    seats: Mutex<Vec<Seat>>,
+    /// Requests, and tries beyond their first.
+    tries: WindowCells,
+    /// In nanoseconds since `born`, when the first open circuit lets a request through; the greatest number: none.
+    due: AtomicU64,
+    born: Instant,
+    name: ServiceName,
+    metrics: Arc<Metrics>,
+    events: Arc<Events>,
+}
+
+/// A member, as those see it that share a service's circuits.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    /// What it is called in reports.
+    pub instance: InstanceId,
+    /// Its circuit.
+    pub circuit: Arc<Circuit>,
+    /// Its health lets it in.
+    pub accepted: bool,
+    /// It may be picked, as far as it is not for its circuit.
+    pub usable: bool,
 }
 
 /// The one counter that all workers write: on a cache line of its own.
@@ -20,11 +61,23 @@ pub struct Service {
 #[repr(align(128))]
 struct Cursor(AtomicU64);
 
+const NEVER: u64 = u64::MAX;
+
 impl Service {
     /// A service whose turn begins with its first member.
     #[must_use]
-    pub fn new(cells: Arc<ServiceCells>) -> Self {
-        Self { cells, cursor: Cursor::default() }
+    pub fn new(name: ServiceName, metrics: &Arc<Metrics>, events: &Arc<Events>) -> Self {
+        Self {
+            cells: metrics.service(name.as_str()),
+            cursor: Cursor::default(),
+            seats: Mutex::default(),
+            tries: metrics.window(),
+            due: AtomicU64::new(NEVER),
+            born: Instant::now(),
+            name,
+            metrics: metrics.clone(),
+            events: events.clone(),
+        }
     }
 
     /// The number of this turn; the next caller, on whichever worker, gets the next one.
@@ -32,4 +85,81 @@ impl Service {
     pub fn turn(&self) -> u64 {
         self.cursor.0.fetch_add(1, Relaxed)
     }
+
+    /// A request is to be sent.
+    #[inline]
+    pub fn asked(&self, worker: usize, now: Instant) {
+        self.tries.count(worker, self.age(now), Counts { requests: 1, failures: 0 });
+    }
+
+    /// Whether a request is tried again, for the budget lets it or the try is `free`; counted if so.
+    pub fn retries(&self, rules: &RetryRules, worker: usize, now: Instant, reason: Reason, free: bool) -> bool {
+        if !free {
+            let lately = |window| self.tries.recent(self.age(now), window, Duration::ZERO);
+            if !rules.affords(lately(Duration::from_secs(10)), lately(Duration::from_secs(1))) {
+                return false;
+            }
+            self.tries.count(worker, self.age(now), Counts { requests: 0, failures: 1 });
+        }
+        self.metrics.retry(&self.name, reason.as_str());
+        true
+    }
+
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.born)
+    }
+
+    /// Says who the members are now; none: the service is gone.
+    pub fn enlist(&self, members: Vec<Seat>) {
+        let mut seats = self.seats();
+        *seats = members;
+        self.reckon(&seats);
+    }
+
+    /// Whether a circuit of a member waits for a request that decides.
+    #[inline]
+    #[must_use]
+    pub fn is_probe_due(&self, now: Instant) -> bool {
+        let due = self.due.load(Relaxed);
+        due != NEVER && self.born + Duration::from_nanos(due) <= now
+    }
+
+    pub(super) fn seats(&self) -> MutexGuard<'_, Vec<Seat>> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells of a change that is in force. That of an instance which has left is nobody's business.
+    pub(super) fn circuit_changed(&self, seats: &[Seat], circuit: &Circuit, cause: Cause) {
+        let Some(seat) = seats.iter().find(|seat| std::ptr::eq(&raw const *seat.circuit, circuit)) else { return };
+        let (kind, cause) = match circuit.state() {
+            State::Closed => ("circuit_closed", cause.to_string()),
+            State::HalfOpen => ("circuit_half_open", cause.to_string()),
+            State::Open(until) => {
+                let left = until.saturating_duration_since(Instant::now());
+                ("circuit_opened", format!("{cause}; open for {:.1} s", left.as_secs_f64()))
+            }
+        };
+        self.reckon(seats);
+        self.metrics.circuit_transition(&self.name, circuit.state().as_str());
+        self.events.publish(Event::new(kind, cause).service(&self.name).instance(&seat.instance));
+    }
+
+    fn reckon(&self, seats: &[Seat]) {
+        let usable = || seats.iter().filter(|seat| seat.usable);
+        let due = usable().filter_map(|seat| match seat.circuit.state() {
+            State::Open(until) => Some(until.saturating_duration_since(self.born).as_nanos()),
+            State::Closed | State::HalfOpen => None,
+        });
+        self.due.store(due.min().map_or(NEVER, |due| u64::try_from(due).unwrap_or(NEVER)), Relaxed);
+        let ejected = usable().filter(|seat| !seat.circuit.is_closed()).count();
+        self.metrics.instances(&self.name, "ejected", ejected);
+        self.metrics.instances(&self.name, "available", usable().count().saturating_sub(ejected));
+    }
+}
+
+/// Whether one more circuit of these members may open.
+pub(super) fn has_place(seats: &[Seat], rules: &BreakerRules) -> bool {
+    let accepted = || seats.iter().filter(|seat| seat.accepted);
+    let open = accepted().filter(|seat| !seat.circuit.is_closed()).count();
+    open < rules.places(accepted().count())
 }

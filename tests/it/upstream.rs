@@ -53,7 +53,7 @@ async fn nothing_is_sent_to_an_instance_that_nobody_vouches_for() {
             "lictor_upstream_request_total{{service=\"web\",instance=\"{}\",outcome=\"connect_error\"}}",
             origin.address
         );
-        gateway.until_metric(&series, 1.0).await;
+        gateway.until_metric(&series, 3.0).await;
     }
     assert_eq!(origin.requests(), 0);
     assert!(origin.connections() >= 3);

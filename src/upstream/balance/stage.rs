@@ -10,8 +10,9 @@ use crate::{
         instance::{Address, Health, Instance},
         random::Draws,
     },
-    telemetry::{cells::Outcome, metrics::Metrics},
+    telemetry::{cells::Outcome, events::Events, metrics::Metrics},
     upstream::{
+        circuit::Circuit,
         cluster::{Cluster, Member, Rules},
         endpoint::{Endpoint, EndpointKey, Permit, Transport},
         policy::Policy,
@@ -25,7 +26,7 @@ pub fn members(weights: &[u32]) -> Vec<Arc<Member>> {
     (1_u32..).zip(weights).map(|(n, &weight)| member(&metrics, n, weight).into()).collect()
 }
 
-fn member(metrics: &Metrics, n: u32, weight: u32) -> Member {
+fn member(metrics: &Arc<Metrics>, n: u32, weight: u32) -> Member {
     let ip = std::net::Ipv4Addr::from(0x0a00_0000 + n);
     let address = Address::Ip((ip, 80).into());
     let name = address.to_string();
@@ -45,7 +46,8 @@ fn member(metrics: &Metrics, n: u32, weight: u32) -> Member {
         datacenter: String::new(),
         create_index: 0,
     };
-    let endpoint = Arc::new(Endpoint::new(key, metrics.instance("s", &name)));
+    let endpoint =
+        Arc::new(Endpoint::new(key, metrics.instance("s", &name), Circuit::new(metrics.circuit("s", &name)).into()));
     Member::new([instance].into(), endpoint, &[Health::Passing])
 }
 
@@ -116,7 +118,8 @@ impl Stage {
 
     /// A request on its way to a member.
     pub fn admit(&self, member: usize, worker: usize) -> Permit {
-        self.cluster.members[member].endpoint.admit(self.cluster.live(), worker, Instant::now())
+        let endpoint = &self.cluster.members[member].endpoint;
+        endpoint.admit(self.cluster.live(), &self.cluster.policy, worker, Instant::now()).unwrap()
     }
 
     /// A request to a member that ends so after so long, by the paused clock.
@@ -156,5 +159,6 @@ fn cluster(policy: Policy, members: Vec<Arc<Member>>) -> Cluster {
         transport: Transport::default(),
         tls: None,
     };
-    Cluster::new(rules, members, Vec::new(), Service::new(Metrics::new(2).service("s")).into())
+    let live = Service::new("s".into(), &Metrics::new(2), &Events::new());
+    Cluster::new(rules, members, Vec::new(), live.into())
 }

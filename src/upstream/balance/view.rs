@@ -53,7 +53,10 @@ impl View<'_> {
     #[must_use]
     pub fn is_usable(&self, member: usize) -> bool {
         let Member { endpoint, weight, .. } = &*self.members[member];
-        *weight > 0 && !endpoint.is_draining() && !self.ask.tried.contains(&endpoint.serial)
+        *weight > 0
+            && !endpoint.is_draining()
+            && endpoint.circuit().is_closed()
+            && !self.ask.tried.contains(&endpoint.serial)
     }
 
     /// Whether the member is new and leaves this request to others: the newer, the more draws it leaves.

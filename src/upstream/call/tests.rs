@@ -18,9 +18,10 @@ use super::*;
 use crate::{
     body::BodyError,
     model::instance::{Address, Health, Instance},
-    telemetry::metrics::Metrics,
+    telemetry::{events::Events, metrics::Metrics},
     upstream::{
         balance::Balance,
+        circuit::Circuit,
         cluster::Rules,
         endpoint::{Endpoint, EndpointKey, Transport},
         policy::Policy,
@@ -30,6 +31,7 @@ use crate::{
 
 mod bodies;
 mod breaks;
+mod retries;
 mod streams;
 
 /// A service with instances that listen, in the order of their turns.
@@ -54,7 +56,8 @@ impl Stage {
                 address: address.clone(),
                 transport: Transport::default(),
             };
-            let endpoint = std::sync::Arc::new(Endpoint::new(key, metrics.instance("s", &name)));
+            let circuit = Circuit::new(metrics.circuit("s", &name));
+            let endpoint = std::sync::Arc::new(Endpoint::new(key, metrics.instance("s", &name), circuit.into()));
             let instance = Instance {
                 id: name.as_str().into(),
                 address,
@@ -76,7 +79,7 @@ impl Stage {
             transport: Transport::default(),
             tls: None,
         };
-        let service = Service::new(metrics.service("s"));
+        let service = Service::new("s".into(), &metrics, &Events::new());
         let cluster = Cluster::new(rules, members, Vec::new(), service.into());
         // Whose turn it is first is the order's business.
         let now = Instant::now();
@@ -152,6 +155,7 @@ fn timeouts(total: u64, read: u64) -> Policy {
     let mut policy = Policy::default();
     policy.timeout.total = Duration::from_secs(total);
     policy.timeout.read = Duration::from_secs(read);
+    policy.retry.attempts = 1;
     policy
 }
 
@@ -175,7 +179,8 @@ async fn a_request_that_may_be_repeated_goes_to_another_instance_when_its_kept_c
 
 #[tokio::test(start_paused = true)]
 async fn where_there_is_no_other_instance_the_same_one_gets_a_new_connection() {
-    let stage = Stage::new(1, Policy::default()).await;
+    // A connection that was closed already was no try.
+    let stage = Stage::new(1, timeouts(30, 10)).await;
     let mut first = stage.keep(0).await;
     let play = async {
         request(&mut first).await;
@@ -194,7 +199,7 @@ async fn where_there_is_no_other_instance_the_same_one_gets_a_new_connection() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_may_not_be_repeated_is_sent_once() {
     for (method, body) in
-        [(Method::POST, Body::empty()), (Method::PATCH, Body::empty()), (Method::PUT, Body::from("a".to_owned()))]
+        [(Method::POST, Body::empty()), (Method::PATCH, Body::empty()), (Method::PUT, Body::from("a".repeat(65_537)))]
     {
         let stage = Stage::new(2, Policy::default()).await;
         let (mut first, second) = (stage.keep(0).await, stage.keep(1).await);

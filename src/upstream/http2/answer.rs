@@ -78,6 +78,9 @@ impl Answer {
                     if data.is_empty() {
                         continue;
                     }
+                    if self.is_grpc {
+                        self.permit.iter_mut().for_each(Permit::proven);
+                    }
                     self.lent = data.len();
                     self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
                     return Poll::Ready(Ok(Some(Frame::data(data))));

@@ -26,7 +26,7 @@ use super::{
     cluster::{Cluster, Member},
     dial::DialError,
     endpoint::Permit,
-    exchange::{ExchangeError, judge},
+    exchange::ExchangeError,
     policy::Timeouts,
     progress::Progress,
 };
@@ -44,15 +44,15 @@ pub(super) async fn attempt(
     local: &Rc<Local>,
     request: &mut Outbound,
     whole: Option<Instant>,
-    now: Instant,
+    repeatable: bool,
+    mut permit: Permit,
 ) -> Result<Response<Body>, AttemptError> {
-    let mut permit = member.endpoint.admit(cluster.live(), local.worker, now);
     if whole.is_some() {
-        permit.asked(now);
+        permit.asked(permit.started());
     }
     let mut goodbyes = 0;
     loop {
-        let broken = match once(cluster, member, local, request, whole).await {
+        let broken = match once(cluster, member, local, request, whole, repeatable).await {
             Ok((stream, head)) => return Ok(stream.answer(head, permit)),
             Err(broken) => broken,
         };
@@ -61,7 +61,8 @@ pub(super) async fn attempt(
                 goodbyes += 1;
                 continue;
             }
-            Broken::Left(e) | Broken::Undone(e) => (Outcome::Cancelled, AttemptError::Stale(e)),
+            Broken::Left(e) | Broken::Refused(e) => (Outcome::Cancelled, AttemptError::Refused(e)),
+            Broken::Stale(e) => (Outcome::Cancelled, AttemptError::Stale(e)),
             Broken::Dial(e) => (undialed(&e), AttemptError::Dial(e)),
             Broken::Lost(e) => (unanswered(&e), AttemptError::Lost(e)),
             Broken::Exchange(e) => (unanswered(&e), AttemptError::Exchange(e)),
@@ -78,14 +79,14 @@ async fn once(
     local: &Rc<Local>,
     request: &mut Outbound,
     whole: Option<Instant>,
+    repeatable: bool,
 ) -> Result<(Stream, Response<RecvStream>), Broken> {
-    let repeatable = request.body.is_empty() && request.method.is_idempotent();
     let place = Sessions::place(local, cluster, &member.endpoint, dial_limit(cluster, whole)).await;
     let (place, kept) = place.map_err(Broken::Dial)?;
     let started = Instant::now();
     let opened = Stream::open(place, request, cluster, &member.endpoint.key.address, started);
     // Nothing was sent.
-    let mut stream = opened.map_err(|e| Broken::Undone(failed(e)))?;
+    let mut stream = opened.map_err(|e| Broken::Refused(failed(e)))?;
     let error = match stream.head(started, whole).await {
         Ok(head) => return Ok((stream, head)),
         Err(Unheard::Stream(e)) => e,
@@ -96,15 +97,15 @@ async fn once(
     let refused = error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
     // … or the connection broke, and the request may be repeated.
     let broke = error.is_io() && repeatable;
-    let again = if left || refused || broke { stream.upload.untouched() } else { None };
+    let untouched = stream.upload.untouched().map(|body| request.body = body).is_some();
     let error = failed(error);
-    let Some(body) = again else { return Err(Broken::Exchange(error)) };
-    request.body = body;
     Err(match () {
-        () if left => Broken::Left(error),
+        () if left && untouched => Broken::Left(error),
+        () if (left || refused) && (untouched || repeatable) => Broken::Refused(error),
         // One that was there before may have been dead for long: that says nothing against the instance.
-        () if refused || kept => Broken::Undone(error),
-        () => Broken::Lost(error),
+        () if broke && kept => Broken::Stale(error),
+        () if broke => Broken::Lost(error),
+        () => Broken::Exchange(error),
     })
 }
 
@@ -114,9 +115,11 @@ enum Broken {
     Dial(DialError),
     /// It was about to end, and did nothing; the request is whole.
     Left(ExchangeError),
-    /// Nothing was done for another reason; the request is whole.
-    Undone(ExchangeError),
-    /// A new connection broke; the request may be repeated, but not there.
+    /// Nothing was done for another reason; the request is whole, or may be repeated.
+    Refused(ExchangeError),
+    /// A kept connection broke; the request may be repeated.
+    Stale(ExchangeError),
+    /// A new connection broke; the request may be repeated.
     Lost(ExchangeError),
     /// All else.
     Exchange(ExchangeError),
@@ -192,7 +195,7 @@ impl Stream {
         let (mut head, stream) = head.into_parts();
         head.version = Version::HTTP_11; // what follows knows of no other
         let said = if self.is_grpc { grpc_outcome(&head.headers) } else { None };
-        let outcome = match judge(head.status) {
+        let outcome = match permit.policy().breaker.judge(head.status) {
             // What its trailers do not say later counts as said badly.
             Outcome::Success if self.is_grpc => said.unwrap_or(Outcome::Failure),
             judged => judged,
@@ -202,6 +205,13 @@ impl Stream {
             return Response::from_parts(head, Body::empty());
         }
         permit.answered();
+        // What a call of gRPC comes to is said at its end, but what it answers before shows enough.
+        match outcome {
+            Outcome::Success if !self.is_grpc => permit.proven(),
+            _ if self.is_grpc => {}
+            // Whatever becomes of the rest, and whoever waits for it.
+            failed => permit.settle(failed),
+        }
         let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let body = Body::stream(Answer {
             stream,

@@ -157,7 +157,7 @@ async fn connections_that_end_before_they_began_a_request_say_nothing_against_th
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_ends_as_it_begins_is_none() {
     let run = async {
-        let stage = speaking(Protocol::H2c, Policy::default()).await;
+        let stage = speaking(Protocol::H2c, timeouts(30, 10)).await;
         let play = async {
             let mut leaving = stage.accept(0).await;
             leaving.write_all(&[SETTINGS, GOAWAY].concat()).await.unwrap();

@@ -1,0 +1,46 @@
+//! `breaker` and `retry`: what is read of them, merged key by key, and refused.
+
+use super::*;
+
+#[test]
+fn a_service_leaves_out_what_is_as_in_the_defaults_and_all_reads_as_it_is_shown() {
+    let config = World::file(
+        "[defaults]\nbreaker = { consecutive = 3, max_ejected = 1 }\nretry = { on = [503, 'reset', 'reset'], factor = 1.5 }\n\
+         [services.s]\nbreaker = { error_rate = 0.25, failure_status = [503, 500] }\nretry = { attempts = 1 }",
+    )
+    .load();
+    let policy = &config.services["s"].policy;
+    assert_eq!((policy.breaker.consecutive, policy.breaker.error_rate.to_string().as_str()), (3, "0.25"));
+    assert_eq!((policy.breaker.max_ejected.of(7), &policy.breaker.failure_status[..]), (7, &[500, 503][..]));
+    assert_eq!(
+        (policy.retry.attempts, policy.retry.factor, policy.retry.on.len()),
+        (1, crate::upstream::retry::Factor::new(1.5).unwrap(), 2)
+    );
+    let shown = World::file(&toml::to_string(&config.shown()).unwrap()).load();
+    assert_eq!((shown.defaults, shown.services), (config.defaults.clone(), config.services.clone()));
+    assert!(jsonschema::validator_for(&schema()).unwrap().is_valid(&config.shown()));
+}
+
+#[test]
+fn what_no_circuit_and_no_retry_could_go_by_is_refused() {
+    for (keys, want) in [
+        ("breaker = { error_rate = 1.5 }", "defaults.breaker.error_rate: expected a part between 0.0 and 1.0"),
+        ("breaker = { error_rate = 0.0 }", "defaults.breaker.error_rate: at `0.0` any request would open a circuit"),
+        ("breaker = { error_rate = 'x' }", "defaults.breaker.error_rate: expected a number; got the text `x`"),
+        ("breaker = { window = '2m' }", "defaults.breaker.window: expected between `1s` and `60s`; got `2m`"),
+        ("breaker = { open = '2m' }", "defaults.breaker.open: `open` is `2m`, and `max_open` is less: `60s`"),
+        ("breaker = { failure_status = [200] }", "defaults.breaker.failure_status[0]: `200` is too small"),
+        ("breaker = { min_requests = 0 }", "defaults.breaker.min_requests: `0` is too small"),
+        ("retry = { attempts = 0 }", "defaults.retry.attempts: `0` is too small; the least is `1`"),
+        ("retry = { factor = 0.5 }", "defaults.retry.factor: expected a factor between 1.0 and 100.0"),
+        ("retry = { budget = 2 }", "defaults.retry.budget: expected a part between 0.0 and 1.0"),
+        ("retry = { on = ['resets'] }", "defaults.retry.on[0]: expected `connect`, `reset`"),
+        ("retry = { methods = ['get'] }", "defaults.retry.methods[0]: expected a method in capitals"),
+        ("retry = { max_body = '1GiB' }", "defaults.retry.max_body: `1GiB` for each request is too much"),
+        ("retry = { max_backoff = '2m' }", "defaults.retry.max_backoff: expected at most `1m`; got `2m`"),
+    ] {
+        let problems = World::file(&format!("[defaults]\n{keys}")).problems();
+        let want = format!("lictor.toml:2 {want}");
+        assert!(problems.len() == 1 && problems[0].starts_with(&want), "{keys}: {problems:?}, not {want}");
+    }
+}

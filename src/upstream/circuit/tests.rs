@@ -1,0 +1,227 @@
+//! Circuits as their service has them: places, probes, and who hears of it.
+
+use std::thread;
+
+use super::*;
+use crate::{
+    model::units::Share,
+    telemetry::{events::Events, metrics::Metrics},
+};
+
+const S: Duration = Duration::from_secs(1);
+
+struct Stage {
+    service: Service,
+    circuits: Vec<Arc<Circuit>>,
+    metrics: Arc<Metrics>,
+    events: Arc<Events>,
+    rules: BreakerRules,
+    start: Instant,
+}
+
+impl Stage {
+    fn new(members: usize, rules: BreakerRules) -> Self {
+        let (metrics, events) = (Metrics::new(2), Events::new());
+        let service = Service::new("s".into(), &metrics, &events);
+        let circuit = |n: usize| Circuit::new(metrics.circuit("s", &format!("a:{n}"))).into();
+        let circuits = (0..members).map(circuit).collect();
+        let stage = Self { service, circuits, metrics, events, rules, start: Instant::now() };
+        stage.enlist(&[]);
+        stage
+    }
+
+    /// Says who the members are: all, but of those that are `out` none is let in.
+    fn enlist(&self, out: &[usize]) {
+        let seat = |(n, circuit): (usize, &Arc<Circuit>)| Seat {
+            instance: n.to_string().as_str().into(),
+            circuit: circuit.clone(),
+            accepted: !out.contains(&n),
+            usable: !out.contains(&n),
+        };
+        self.service.enlist(self.circuits.iter().enumerate().map(seat).collect());
+    }
+
+    fn end(&self, n: usize, era: Era, outcome: Outcome, second: u32) {
+        self.circuits[n].report(&self.service, &self.rules, 0, era, outcome, self.start + second * S);
+    }
+
+    fn enter(&self, n: usize, second: u32) -> Option<Era> {
+        self.circuits[n].enter(&self.service, self.start + second * S)
+    }
+
+    fn fail(&self, n: usize, times: usize, second: u32) {
+        for _ in 0..times {
+            if let Some(era) = self.enter(n, second) {
+                self.end(n, era, Outcome::Failure, second);
+            }
+        }
+    }
+
+    fn open(&self) -> Vec<usize> {
+        (0..self.circuits.len()).filter(|&n| !self.circuits[n].is_closed()).collect()
+    }
+
+    fn told(&self) -> Vec<(&'static str, String)> {
+        self.events.subscribe().0.iter().map(|event| (event.kind, event.cause.clone())).collect()
+    }
+
+    fn shown(&self, start: &str) -> Vec<String> {
+        self.metrics.render().lines().filter(|line| line.starts_with(start)).map(str::to_owned).collect()
+    }
+}
+
+#[test]
+fn a_circuit_that_opens_closes_or_is_probed_is_told_and_shown() {
+    let stage = Stage::new(3, BreakerRules::default());
+    stage.fail(1, 9, 0);
+    assert_eq!(stage.open(), [1]);
+    assert!(
+        stage.shown("lictor_circuit_state").contains(&r#"lictor_circuit_state{service="s",instance="a:1"} 2"#.into())
+    );
+    let instances = stage.shown("lictor_instances");
+    assert_eq!(
+        instances,
+        [r#"lictor_instances{service="s",state="available"} 2"#, r#"lictor_instances{service="s",state="ejected"} 1"#]
+    );
+    assert!(!stage.service.is_probe_due(stage.start + 4 * S));
+    assert!(stage.service.is_probe_due(stage.start + 5 * S));
+    let probe = stage.enter(1, 5).unwrap();
+    assert_eq!((stage.enter(1, 5), stage.service.is_probe_due(stage.start + 5 * S)), (None, false));
+    stage.end(1, probe, Outcome::Success, 6);
+    assert_eq!(stage.open(), [0; 0]);
+    let told = stage.told();
+    let kinds: Vec<_> = told.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(kinds, ["circuit_opened", "circuit_half_open", "circuit_closed"]);
+    assert!(told[0].1.starts_with("5 failures in a row, the last one a failure; open for"), "{told:?}");
+    assert_eq!(
+        stage.shown("lictor_circuit_transition_total"),
+        ["closed", "half_open", "open"]
+            .map(|to| format!(r#"lictor_circuit_transition_total{{service="s",to="{to}"}} 1"#))
+    );
+}
+
+#[test]
+fn what_was_let_in_before_a_change_says_nothing_after_it() {
+    let stage = Stage::new(1, BreakerRules::default());
+    let early: Vec<_> = (0..20).map(|_| stage.enter(0, 0).unwrap()).collect();
+    stage.fail(0, 5, 0);
+    stage.end(0, early[0], Outcome::Success, 1);
+    stage.end(0, early[1], Outcome::Failure, 1);
+    let probe = stage.enter(0, 5).unwrap();
+    stage.end(0, early[2], Outcome::Success, 5);
+    assert_eq!(stage.open(), [0]);
+    stage.end(0, probe, Outcome::Success, 5);
+    for era in &early[3..] {
+        stage.end(0, *era, Outcome::Timeout, 6);
+    }
+    assert_eq!(stage.open(), [0; 0]);
+}
+
+#[test]
+fn a_probe_whose_client_goes_away_makes_the_next_one_the_probe() {
+    let stage = Stage::new(1, BreakerRules::default());
+    stage.fail(0, 5, 0);
+    let probe = stage.enter(0, 5).unwrap();
+    stage.end(0, probe, Outcome::Cancelled, 7);
+    let probe = stage.enter(0, 7).unwrap();
+    stage.end(0, probe, Outcome::Timeout, 8);
+    assert_eq!(stage.enter(0, 15), None, "a failed probe doubles the time, give or take a fifth");
+    assert!(stage.enter(0, 18).is_some());
+}
+
+#[test]
+fn a_probe_that_goes_on_for_long_need_not_end_to_close_the_circuit() {
+    let stage = Stage::new(1, BreakerRules::default());
+    stage.fail(0, 5, 0);
+    let probe = stage.enter(0, 5).unwrap();
+    let era = stage.circuits[0].prove(&stage.service, probe, stage.start + 5 * S).unwrap();
+    assert_eq!(stage.open(), [0; 0]);
+    // What comes of it later counts as that of any other.
+    stage.end(0, era, Outcome::Failure, 60);
+    stage.fail(0, 4, 60);
+    assert_eq!(stage.open(), [0]);
+}
+
+#[test]
+fn half_of_the_members_stay_and_one_that_leaves_makes_place() {
+    let stage = Stage::new(4, BreakerRules::default());
+    for n in 0..4 {
+        stage.fail(n, 9, 0);
+    }
+    assert_eq!(stage.open(), [0, 1]);
+    stage.fail(2, 1, 0);
+    assert_eq!(stage.open(), [0, 1]);
+    // One of those that are open is let in no more: of three, one may be open, and one is.
+    stage.enlist(&[0]);
+    stage.fail(2, 1, 0);
+    assert_eq!(stage.open(), [0, 1]);
+    stage.circuits[1].reset(&stage.service);
+    stage.fail(2, 1, 0);
+    assert_eq!(stage.open(), [0, 2]);
+    stage.enlist(&[]);
+    assert_eq!(stage.open(), [0, 2], "who comes back is as it was");
+}
+
+#[test]
+fn none_ever_opens_where_none_may_and_the_only_one_does_where_any_may() {
+    let stage = Stage::new(2, BreakerRules { max_ejected: Share::NONE, ..BreakerRules::default() });
+    stage.fail(0, 100, 0);
+    assert_eq!(stage.open(), [0; 0]);
+    let stage = Stage::new(1, BreakerRules::default());
+    stage.fail(0, 5, 0);
+    assert_eq!(stage.open(), [0]);
+}
+
+#[test]
+fn a_rate_is_of_the_window_and_of_what_came_since_it_was_closed() {
+    let rules = BreakerRules { consecutive: 0, ..BreakerRules::default() };
+    let stage = Stage::new(1, rules);
+    let pass = |outcome, times: u32, second| {
+        for _ in 0..times {
+            if let Some(era) = stage.enter(0, second) {
+                stage.end(0, era, outcome, second);
+            }
+        }
+    };
+    pass(Outcome::Success, 100, 1);
+    pass(Outcome::Failure, 19, 20);
+    pass(Outcome::Cancelled, 9, 20);
+    assert_eq!(stage.open(), [0; 0]);
+    pass(Outcome::Failure, 1, 20);
+    assert_eq!(stage.open(), [0]);
+    pass(Outcome::Success, 1, 26);
+    assert_eq!(stage.open(), [0; 0]);
+    pass(Outcome::Success, 19, 27);
+    pass(Outcome::Failure, 18, 27);
+    assert_eq!(stage.open(), [0; 0]);
+    pass(Outcome::Failure, 2, 27);
+    assert_eq!(stage.open(), [0]);
+}
+
+#[test]
+fn on_many_threads_exactly_one_gets_the_probe_and_no_place_is_given_twice() {
+    for _ in 0..50 {
+        let stage = Stage::new(4, BreakerRules { consecutive: 1, ..BreakerRules::default() });
+        thread::scope(|scope| {
+            for n in 0..4 {
+                let stage = &stage;
+                scope.spawn(move || stage.fail(n, 3, 0));
+            }
+        });
+        assert_eq!(stage.open().len(), 2);
+        let open = stage.open()[0];
+        let probes: usize = thread::scope(|scope| {
+            let asked: Vec<_> = (0..4).map(|_| scope.spawn(|| usize::from(stage.enter(open, 5).is_some()))).collect();
+            asked.into_iter().map(|one| one.join().unwrap()).sum()
+        });
+        assert_eq!(probes, 1);
+    }
+}
+
+#[test]
+fn an_instance_that_has_left_is_told_of_no_more() {
+    let stage = Stage::new(1, BreakerRules::default());
+    stage.service.enlist(Vec::new());
+    stage.fail(0, 5, 0);
+    assert_eq!((stage.open(), stage.told().len()), (vec![0; 1], 0));
+}

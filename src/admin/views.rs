@@ -69,7 +69,7 @@ pub async fn topology(State(admin): State<Arc<Admin>>) -> Json<Topology> {
     Json(Topology {
         index: world.index,
         age_seconds: admin.metrics.topology_age().map(|age| age.as_secs_f64()),
-        source: if world.config.consul.is_some() { "consul" } else { "fixed" },
+        source: world.source.as_str(),
         services: services.collect(),
     })
 }

@@ -5,6 +5,7 @@ pub mod fixed;
 mod health;
 mod hunt;
 mod plan;
+pub mod saved;
 mod shared;
 mod sharing;
 pub mod tags;
@@ -14,6 +15,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 pub use crate::consul::wire::Unreadable;
 use crate::model::{name::ServiceName, topology::Update};
@@ -34,7 +36,7 @@ pub struct Wanted {
 }
 
 /// What is asked of Consul about one service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Query {
     /// The name in Consul.
     pub consul: String,

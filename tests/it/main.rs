@@ -29,6 +29,7 @@ mod rights;
 mod rolling;
 mod routing;
 mod smuggle;
+mod snapshot;
 mod spread;
 mod streams;
 mod switch;

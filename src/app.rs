@@ -1,6 +1,6 @@
 //! Puts the parts together, starts them, and ends them in order. Owns every task and thread.
 
-use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
 use anyhow::{Context, Result};
 use tokio::{
@@ -19,7 +19,7 @@ use crate::{
         Control, News, keeper,
         reload::{self, Occasion, Reloader},
     },
-    discovery,
+    discovery::{self, Wanted},
     edge::{
         certs::Certificates,
         crowd::Crowd,
@@ -107,20 +107,8 @@ impl Gateway {
         let (saved, keeper) = keeper::open(&config, reader.clone(), metrics.clone(), &events);
         let keeping = keeper.map(Keeping::new);
         let (wanted, wanting) = watch::channel(control::wanted(&config));
-        if let Some(consul) = &config.consul {
-            let client = consul::Client::new(settings(consul), watching(&metrics)).context("cannot use [consul]")?;
-            let (told, mut telling) = mpsc::channel(QUEUE);
-            let carriers = saved.as_ref().map(|saved| saved.lists.carriers.clone()).unwrap_or_default();
-            tasks.spawn(discovery::consul::run(Arc::new(client), wanting, told, carriers));
-            let news = news.clone();
-            tasks.spawn(async move {
-                while let Some(change) = telling.recv().await {
-                    if news.send(News::Told(change)).await.is_err() {
-                        break;
-                    }
-                }
-            });
-        }
+        let carriers = saved.as_ref().map(|saved| saved.lists.carriers.clone()).unwrap_or_default();
+        discover(&config, &metrics, wanting, carriers, news.clone(), &mut tasks)?;
         let control = Control::new(&config, writer, wanted, metrics.clone(), events.clone());
         tasks.spawn(control.run(saved, absorbed));
         // The first request is to find what the configuration alone says.
@@ -226,6 +214,31 @@ impl Keeping {
             tracing::warn!("the disk takes too long for the snapshot; it stays as it was");
         }
     }
+}
+
+/// Starts the sources, and passes on what they tell.
+fn discover(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    wanting: watch::Receiver<Wanted>,
+    carriers: BTreeSet<String>,
+    news: mpsc::Sender<News>,
+    tasks: &mut JoinSet<()>,
+) -> Result<()> {
+    let (told, mut telling) = mpsc::channel(QUEUE);
+    tasks.spawn(discovery::dns::run(wanting.clone(), told.clone()));
+    if let Some(consul) = &config.consul {
+        let client = consul::Client::new(settings(consul), watching(metrics)).context("cannot use [consul]")?;
+        tasks.spawn(discovery::consul::run(Arc::new(client), wanting, told, carriers));
+    }
+    tasks.spawn(async move {
+        while let Some(change) = telling.recv().await {
+            if news.send(News::Told(change)).await.is_err() {
+                break;
+            }
+        }
+    });
+    Ok(())
 }
 
 fn watcher(config: &Config, occasions: &mpsc::Sender<Occasion>, events: &Events) -> Option<Box<dyn Send>> {

@@ -145,7 +145,7 @@ fn lists(world: &Snapshot) -> Lists {
 fn query(config: &Config, service: &ServiceName) -> Option<Query> {
     match config.services.get(service).map(|service| &service.origin) {
         Some(Origin::Consul { name, tag }) => Some(Query { consul: name.clone(), tag: tag.clone() }),
-        Some(Origin::Fixed(_)) => None,
+        Some(Origin::Fixed(_) | Origin::Dns(_)) => None,
         None => {
             Some(Query { consul: service.to_string(), tag: config.expose.as_ref().map(|expose| expose.tag.clone()) })
         }

@@ -7,6 +7,7 @@ mod known;
 pub mod reload;
 mod restore;
 mod switch;
+mod wants;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,10 +20,11 @@ use tokio::{
 };
 
 pub use switch::Switch;
+pub use wants::wanted;
 
 use crate::{
     config::{Config, Origin},
-    discovery::{Change, Query, Wanted, fixed, saved::Saved},
+    discovery::{Change, Wanted, fixed, saved::Saved},
     model::{
         name::ServiceName,
         topology::{Difference, Kind, Members, Rejected, Topology, Update},
@@ -97,23 +99,6 @@ pub fn nothing(config: Arc<Config>) -> Snapshot {
         config,
         routes: Arc::new(RouteTable::build(Vec::new())),
         clusters: Arc::default(),
-    }
-}
-
-/// What discovery has to watch for a configuration.
-#[must_use]
-pub fn wanted(config: &Config) -> Wanted {
-    let query = |service: &crate::config::Service| match &service.origin {
-        Origin::Consul { name, tag } => Some(Query { consul: name.clone(), tag: tag.clone() }),
-        Origin::Fixed(_) => None,
-    };
-    let services = config.services.iter().filter_map(|(name, service)| Some((name.clone(), query(service)?)));
-    Wanted {
-        services: services.collect(),
-        expose_tag: config.expose.as_ref().map(|expose| expose.tag.clone()),
-        taken: config.services.keys().cloned().collect(),
-        deny: config.consul.as_ref().map(|consul| consul.deny.clone()).unwrap_or_default(),
-        max_watches: config.consul.as_ref().map_or(0, |consul| consul.max_watches),
     }
 }
 
@@ -192,6 +177,13 @@ impl Control {
             News::Told(Change::Failed { part, error }) => self.failed(part, &error),
             News::Told(Change::Returned) => {
                 self.events.publish(Event::new("consul_returned", "Consul's agent answers again"));
+            }
+            News::Told(Change::Unresolved { service, why }) => {
+                self.events.publish(Event::new("dns_failed", why).service(&service));
+                self.answered.insert(service);
+            }
+            News::Told(Change::Resolved { service }) => {
+                self.events.publish(Event::new("dns_returned", "DNS answers again").service(&service));
             }
             News::Document(config) => {
                 let more = self.adopt(&Arc::new(*config));

@@ -79,6 +79,7 @@ fn wanted(services: &[&str]) -> Wanted {
         expose_tag: Some("lictor".into()),
         deny: Vec::new(),
         max_watches: 64,
+        ..Wanted::default()
     }
 }
 

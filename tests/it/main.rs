@@ -12,6 +12,7 @@ mod clients;
 mod clients_grpc;
 mod commands;
 mod conduct;
+mod dns;
 mod drain;
 mod exposure;
 mod fault;

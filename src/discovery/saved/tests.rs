@@ -97,6 +97,7 @@ fn only_what_is_wanted_now_is_told() {
         expose_tag: Some("lictor".into()),
         deny: vec!["10.0.0.0/8".parse().unwrap()],
         max_watches: 64,
+        ..Wanted::default()
     };
     let told = saved().tell(&wanted);
     let lists: Vec<_> = told

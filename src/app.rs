@@ -1,14 +1,14 @@
 //! Puts the parts together, starts them, and ends them in order. Owns every task and thread.
 
-use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
 use anyhow::{Context, Result};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::{JoinSet, spawn_blocking},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -16,10 +16,10 @@ use crate::{
     config::{self, Config, Sources},
     consul, control,
     control::{
-        Control, News,
+        Control, News, keeper,
         reload::{self, Occasion, Reloader},
     },
-    discovery,
+    discovery::{self, Wanted},
     edge::{
         certs::Certificates,
         crowd::Crowd,
@@ -46,11 +46,13 @@ pub struct Gateway {
     workers: Vec<JoinHandle<()>>,
     occasions: mpsc::Sender<Occasion>,
     tasks: JoinSet<()>,
+    keeping: Option<Keeping>,
     _watcher: Option<Box<dyn Send>>,
 }
 
 /// Lists from discovery that may wait for the writer.
 const QUEUE: usize = 1024;
+const LAST_WRITE: Duration = Duration::from_secs(5);
 
 impl Gateway {
     /// Starts all parts. The caller's runtime carries the control plane; each worker has a thread of its own.
@@ -102,22 +104,13 @@ impl Gateway {
             tasks.spawn(admin::serve(listener, admin.clone(), scope));
         }
 
+        let (saved, keeper) = keeper::open(&config, reader.clone(), metrics.clone(), &events);
+        let keeping = keeper.map(Keeping::new);
         let (wanted, wanting) = watch::channel(control::wanted(&config));
-        if let Some(consul) = &config.consul {
-            let client = consul::Client::new(settings(consul), watching(&metrics)).context("cannot use [consul]")?;
-            let (told, mut telling) = mpsc::channel(QUEUE);
-            tasks.spawn(discovery::consul::run(Arc::new(client), wanting, told));
-            let news = news.clone();
-            tasks.spawn(async move {
-                while let Some(change) = telling.recv().await {
-                    if news.send(News::Told(change)).await.is_err() {
-                        break;
-                    }
-                }
-            });
-        }
+        let carriers = saved.as_ref().map(|saved| saved.lists.carriers.clone()).unwrap_or_default();
+        discover(&config, &metrics, wanting, carriers, news.clone(), &mut tasks)?;
         let control = Control::new(&config, writer, wanted, metrics.clone(), events.clone());
-        tasks.spawn(control.run(absorbed));
+        tasks.spawn(control.run(saved, absorbed));
         // The first request is to find what the configuration alone says.
         reader.clone().changed().await;
 
@@ -157,6 +150,7 @@ impl Gateway {
             workers,
             occasions,
             tasks,
+            keeping,
             _watcher: watcher,
         })
     }
@@ -192,9 +186,59 @@ impl Gateway {
                 tracing::error!("a worker ended in a panic");
             }
         }
+        if let Some(keeping) = self.keeping.take() {
+            keeping.end().await;
+        }
         self.tasks.shutdown().await;
         tracing::info!("drained");
     }
+}
+
+/// Who keeps the topology on disk: ends once it has written what is known then.
+struct Keeping {
+    end: oneshot::Sender<()>,
+    task: JoinSet<()>,
+}
+
+impl Keeping {
+    fn new(keeper: keeper::Keeper) -> Self {
+        let (end, ended) = oneshot::channel();
+        let mut task = JoinSet::new();
+        task.spawn(keeper.run(ended));
+        Self { end, task }
+    }
+
+    async fn end(mut self) {
+        let _ = self.end.send(());
+        if timeout(LAST_WRITE, self.task.join_next()).await.is_err() {
+            tracing::warn!("the disk takes too long for the snapshot; it stays as it was");
+        }
+    }
+}
+
+/// Starts the sources, and passes on what they tell.
+fn discover(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    wanting: watch::Receiver<Wanted>,
+    carriers: BTreeSet<String>,
+    news: mpsc::Sender<News>,
+    tasks: &mut JoinSet<()>,
+) -> Result<()> {
+    let (told, mut telling) = mpsc::channel(QUEUE);
+    tasks.spawn(discovery::dns::run(wanting.clone(), told.clone()));
+    if let Some(consul) = &config.consul {
+        let client = consul::Client::new(settings(consul), watching(metrics)).context("cannot use [consul]")?;
+        tasks.spawn(discovery::consul::run(Arc::new(client), wanting, told, carriers));
+    }
+    tasks.spawn(async move {
+        while let Some(change) = telling.recv().await {
+            if news.send(News::Told(change)).await.is_err() {
+                break;
+            }
+        }
+    });
+    Ok(())
 }
 
 fn watcher(config: &Config, occasions: &mpsc::Sender<Occasion>, events: &Events) -> Option<Box<dyn Send>> {

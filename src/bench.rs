@@ -153,7 +153,7 @@ impl World {
         let (news, absorbed) = mpsc::channel(8);
         let control = Control::new(&config, writer, wanted, Metrics::new(2), Events::new());
         let mut tasks = JoinSet::new();
-        tasks.spawn_on(control.run(absorbed), runtime.handle());
+        tasks.spawn_on(control.run(None, absorbed), runtime.handle());
         let made = Self { runtime, _tasks: tasks, news, reader: reader.into(), instances };
         for n in 0..services {
             let _ = made.tell(Telling(Update { service: format!("s{n}").into(), ..made.update(0).0 }));

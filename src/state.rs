@@ -1,15 +1,19 @@
 //! The one thing that the two paths share: an immutable snapshot of all that a request needs to be decided.
 //! One writer swaps it; everyone else reads. Who they are is not known here.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::SystemTime,
 };
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use crate::{config::Config, route::RouteTable, upstream::cluster::Clusters};
+use crate::{config::Config, model::name::ServiceName, route::RouteTable, upstream::cluster::Clusters};
 
 /// One version of the world. Never changed, only replaced.
 #[derive(Debug)]
@@ -20,12 +24,47 @@ pub struct Snapshot {
     pub index: u64,
     /// Whether the first topology is known.
     pub ready: bool,
+    /// Where it is from.
+    pub source: Source,
+    /// Names in Consul that carry the tag by which services expose themselves; `None`: not known.
+    pub carriers: Option<Arc<BTreeSet<String>>>,
+    /// Services of which no source has told the list yet.
+    pub untold: Arc<BTreeSet<ServiceName>>,
     /// The configuration in force.
     pub config: Arc<Config>,
     /// Which route serves a request.
     pub routes: Arc<RouteTable>,
     /// The services, by name.
     pub clusters: Arc<Clusters>,
+}
+
+/// Where the topology is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The configuration alone: there is no Consul.
+    Fixed,
+    /// Consul has told all of it, so far as it is known.
+    Consul,
+    /// Some of it is what an earlier run had known at this time.
+    Snapshot(SystemTime),
+}
+
+impl Source {
+    /// The word for it in the admin API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fixed => "fixed",
+            Self::Consul => "consul",
+            Self::Snapshot(_) => "snapshot",
+        }
+    }
+
+    /// Whether Consul has still to tell some of it.
+    #[must_use]
+    pub fn is_restored(self) -> bool {
+        matches!(self, Self::Snapshot(_))
+    }
 }
 
 /// The one who publishes. There is one, and it cannot be cloned.

@@ -37,6 +37,7 @@ const BESIDE: &[(&str, &str)] = &[
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("axum", &["admin", "cli"]),
     ("figment", &["config"]),
+    ("hickory_resolver", &["discovery"]),
     ("prometheus", &["telemetry"]),
     ("reqwest", &["consul", "cli"]),
 ];

@@ -19,7 +19,7 @@ use tokio::{net::TcpListener, sync::mpsc};
 
 use crate::{
     control::News,
-    state::Reader,
+    state::{Reader, Source},
     telemetry::{events::Events, metrics::Metrics},
 };
 
@@ -90,9 +90,15 @@ fn router(admin: Arc<Admin>, scope: Scope, local: bool) -> Router {
 }
 
 async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
-    let known = admin.reader.load().ready;
-    match (admin.reader.is_ready(), known) {
-        (true, _) => "ready\n".into_response(),
+    let world = admin.reader.load();
+    match (admin.reader.is_ready(), world.ready) {
+        (true, _) => match world.source {
+            Source::Fixed | Source::Consul => "ready\n".into_response(),
+            Source::Snapshot(at) => {
+                let at = humantime::format_rfc3339_seconds(at);
+                format!("ready, by the snapshot of {at}: Consul has not told all of it anew\n").into_response()
+            }
+        },
         (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "the first topology is not known yet\n").into_response(),
         (false, true) => (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response(),
     }

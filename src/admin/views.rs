@@ -74,7 +74,7 @@ pub async fn topology(extract::State(admin): extract::State<Arc<Admin>>) -> Json
     Json(Topology {
         index: world.index,
         age_seconds: admin.metrics.topology_age().map(|age| age.as_secs_f64()),
-        source: if world.config.consul.is_some() { "consul" } else { "fixed" },
+        source: world.source.as_str(),
         services: services.collect(),
     })
 }

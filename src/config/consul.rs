@@ -43,6 +43,11 @@ pub struct Table {
     /// The most blocking queries that are held at once, at least 2; services beyond it share two of them.
     #[schemars(range(min = 2))]
     pub max_watches: Option<u32>,
+    /// The file with the last known topology, for a start while Consul is away; left out: `topology.json` in systemd's
+    /// `$STATE_DIRECTORY` where that is set, else none; "": none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["/var/lib/lictor/topology.json"]))]
+    pub snapshot: Option<PathBuf>,
     /// Networks that no instance may be in, such as "169.254.0.0/16".
     #[schemars(extend("examples" = [["169.254.0.0/16"]]))]
     pub deny: Option<Vec<String>>,
@@ -85,6 +90,7 @@ impl Default for Table {
             max_stale: text("10s"),
             wait: text("60s"),
             max_watches: Some(64),
+            snapshot: None,
             deny: Some(Vec::new()),
         }
     }
@@ -113,6 +119,8 @@ pub struct Consul {
     pub wait: Duration,
     /// The most blocking queries that are held at once.
     pub max_watches: usize,
+    /// The file with the last known topology; `None`: there is none.
+    pub snapshot: Option<PathBuf>,
     /// Networks that no instance may be in.
     pub deny: Vec<IpNet>,
 }
@@ -167,6 +175,7 @@ impl Consul {
             max_stale: at.time("max_stale", table.max_stale.as_deref()).unwrap_or_default(),
             wait,
             max_watches: table.max_watches.map_or(2, |most| usize::try_from(most).unwrap_or(usize::MAX)),
+            snapshot: path(table.snapshot.as_ref()),
             deny,
         };
         (written != Some("")).then_some(checked)
@@ -192,6 +201,7 @@ impl Consul {
             max_stale: Some(Time(self.max_stale).to_string()),
             wait: Some(Time(self.wait).to_string()),
             max_watches: u32::try_from(self.max_watches).ok(),
+            snapshot: self.snapshot.clone(),
             deny: Some(self.deny.iter().map(ToString::to_string).collect()),
         }
     }
@@ -208,6 +218,7 @@ impl Consul {
             ("consul.consistency", self.consistency != next.consistency),
             ("consul.max_stale", self.max_stale != next.max_stale),
             ("consul.wait", self.wait != next.wait),
+            ("consul.snapshot", self.snapshot != next.snapshot),
         ];
         keys.into_iter().filter_map(|(key, differs)| differs.then_some(key))
     }

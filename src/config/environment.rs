@@ -37,7 +37,7 @@ pub fn ours(variables: &Variables) -> Vec<Layer> {
     ours.collect()
 }
 
-/// Consul's own variables, for what `[consul]` leaves out; `over` are the layers that may say it.
+/// Consul's own variables and systemd's, for what `[consul]` leaves out; `over` are the layers that may say it.
 ///
 /// # Errors
 /// What Consul's programs would not understand either.
@@ -62,6 +62,11 @@ pub fn consuls(variables: &Variables, over: &[Layer]) -> Result<Vec<Layer>, Prob
         Some(address) => fill(ADDRESS, &["address"], &format!("{scheme}://{address}")),
         None if tls => fill(SSL, &["address"], &format!("{scheme}://127.0.0.1:8500")),
         None => {}
+    }
+    if let Some(folders) = get(STATE) {
+        // Systemd gives several with colons between them.
+        let folder = folders.split(':').next().unwrap_or_default();
+        fill(STATE, &["snapshot"], &format!("{folder}/{SNAPSHOT}"));
     }
     // A token file wins over a token: one in the environment must not win over a token in a file of ours.
     let said = |key: &str| over.iter().any(|layer| layer.get(&["consul", key]).is_some());
@@ -128,6 +133,8 @@ const BETWEEN: &str = "__";
 const SET: &str = "--set";
 const ADDRESS: &str = "CONSUL_HTTP_ADDR";
 const SSL: &str = "CONSUL_HTTP_SSL";
+const STATE: &str = "STATE_DIRECTORY";
+const SNAPSHOT: &str = "topology.json";
 /// The first two are the token's.
 const SIMPLE: [(&str, &[&str]); 6] = [
     ("CONSUL_HTTP_TOKEN", &["token"]),

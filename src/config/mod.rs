@@ -17,6 +17,7 @@ use self::{
 };
 pub use self::{
     consul::{Consistency, Consul},
+    dns::Dns,
     expose::Expose,
     http::Http,
     https::{Https, TlsFiles},
@@ -38,6 +39,7 @@ use crate::{
 mod breaker;
 mod check;
 mod consul;
+mod dns;
 mod environment;
 mod expose;
 mod file;
@@ -73,6 +75,8 @@ pub struct Document {
     pub metrics: listen::MetricsTable,
     /// How Consul's agent is reached and asked.
     pub consul: consul::Table,
+    /// Who is asked for names of services.
+    pub dns: dns::Table,
     /// Services that route themselves.
     pub expose: expose::Table,
     /// The rules of every service that has no table, or leaves a key out.
@@ -93,6 +97,7 @@ impl Default for Document {
             admin: listen::AdminTable::default(),
             metrics: listen::MetricsTable::default(),
             consul: consul::Table::default(),
+            dns: dns::Table::default(),
             expose: expose::Table::default(),
             defaults: policy::shown(&Policy::default()),
             services: BTreeMap::new(),
@@ -117,6 +122,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// Consul; `None`: there is none.
     pub consul: Option<Consul>,
+    /// Who is asked for names.
+    pub dns: Dns,
     /// How services expose themselves; `None`: they do not.
     pub expose: Option<Expose>,
     /// Policy of services without a table.
@@ -196,6 +203,7 @@ impl Config {
         let listeners = listeners.into_iter().chain(https.as_ref().map(|https| ("https", &https.listen)));
         listen::distinct(listeners.map(|(table, list)| (table, list.as_slice())), at);
         let consul = Consul::check(&document.consul, &at.key("consul"));
+        let dns = Dns::check(&document.dns, &at.key("dns"));
         // Without Consul there is nobody to expose anything.
         let expose = Expose::check(&document.expose, &at.key("expose")).filter(|_| consul.is_some());
         let defaults = policy::check(&document.defaults, &Policy::default(), &at.key("defaults"));
@@ -203,7 +211,7 @@ impl Config {
         let routes = routes::check(&document.routes, &mut services, &at.key("routes"));
         let telemetry = Telemetry::check(&document.telemetry, &at.key("telemetry"));
         let services = services.known;
-        Self { files, http, https, admin, metrics, consul, expose, defaults, services, routes, telemetry }
+        Self { files, http, https, admin, metrics, consul, dns, expose, defaults, services, routes, telemetry }
     }
 
     /// The keys that a change to `next` cannot put in force without a restart.
@@ -249,6 +257,7 @@ impl Config {
             admin: self.admin.shown(),
             metrics: self.metrics.shown(),
             consul: self.consul.as_ref().map_or_else(consul::Table::none, Consul::shown),
+            dns: self.dns.shown(),
             expose: Expose::shown(self.expose.as_ref()),
             defaults: policy::shown(&self.defaults),
             services: self.services.iter().map(|(name, service)| (name.to_string(), service.shown())).collect(),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{check::At, policy, schema::nearest};
 use crate::{
-    model::{instance::Address, name::ServiceName, protocol::Protocol},
+    model::{instance::Address, lookup::Lookup, name::ServiceName, protocol::Protocol},
     upstream::{
         policy::Policy,
         tls::{Authorities, Trust},
@@ -39,6 +39,11 @@ pub struct Table {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("examples" = [["10.0.0.7:8002"]]))]
     pub instances: Option<Vec<String>>,
+    /// A name that DNS is asked for in place of Consul: one of SRV records, or `HOST:PORT`, of which every address is an
+    /// instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["_users._tcp.service.consul"]))]
+    pub dns: Option<String>,
     /// The rules of this service; what is left out is as in `[defaults]`.
     #[serde(flatten)]
     pub policy: policy::Table,
@@ -83,6 +88,8 @@ pub enum Origin {
     },
     /// The configuration itself.
     Fixed(Vec<Address>),
+    /// DNS.
+    Dns(Lookup),
 }
 
 /// All services that are known by name.
@@ -95,7 +102,7 @@ pub struct Services {
 }
 
 impl Services {
-    /// Checks what was written. Without `consul`, only fixed instances can be had.
+    /// Checks what was written. Without `consul`, only fixed instances and those of DNS can be had.
     #[must_use]
     pub fn check(tables: &BTreeMap<String, Table>, defaults: &Policy, consul: bool, at: &At<'_>) -> Self {
         let mut known = BTreeMap::new();
@@ -158,21 +165,21 @@ impl Service {
     /// As it would be written.
     #[must_use]
     pub fn shown(&self) -> Table {
-        let (consul, tag, instances) = match &self.origin {
-            Origin::Consul { name, tag } => (Some(name.clone()), tag.clone(), None),
-            Origin::Fixed(addresses) => (None, None, Some(addresses.iter().map(ToString::to_string).collect())),
-        };
+        let mut from = Table::default();
+        match &self.origin {
+            Origin::Consul { name, tag } => (from.consul, from.tag) = (Some(name.clone()), tag.clone()),
+            Origin::Fixed(list) => from.instances = Some(list.iter().map(ToString::to_string).collect()),
+            Origin::Dns(lookup) => from.dns = Some(lookup.to_string()),
+        }
         Table {
-            consul,
-            tag,
             host: self.host.clone(),
             protocol: self.protocol.map(|protocol| protocol.to_string()),
             tls: TlsTable {
                 ca: self.tls.authorities.as_ref().map(|authorities| authorities.file.clone()),
                 server_name: self.tls.name.as_ref().map(|name| name.to_str().into_owned()),
             },
-            instances,
             policy: policy::shown(&self.policy),
+            ..from
         }
     }
 
@@ -204,19 +211,27 @@ fn server_name(text: &str) -> Result<ServerName<'static>, String> {
 
 fn origin(name: &str, table: &Table, consul: bool, at: &At<'_>) -> Origin {
     let filled = |text: Option<&String>| text.filter(|text| !text.is_empty()).cloned();
+    let elsewhere = [("instances", table.instances.is_some()), ("dns", table.dns.is_some())];
+    let elsewhere = elsewhere.into_iter().find_map(|(key, is)| is.then_some(key));
+    if let Some(from) = elsewhere {
+        let beside = [("consul", table.consul.is_some()), ("tag", table.tag.is_some())];
+        let beside = beside.into_iter().chain([("dns", table.dns.is_some() && from != "dns")]);
+        for (key, _) in beside.filter(|(_, is)| *is) {
+            let other = if key == "dns" { "DNS" } else { "Consul" };
+            at.key(key).say(format!("instances come from `{from}` or from {other}, not from both; leave out `{key}`"));
+        }
+    }
+    if let (Some(text), None) = (&table.dns, &table.instances) {
+        let at = at.key("dns");
+        return at.read(text).map_or_else(|| Origin::Fixed(Vec::new()), Origin::Dns);
+    }
     let Some(instances) = &table.instances else {
         if !consul {
-            at.say("has no instances and there is no Consul; list `instances`, or set `consul.address`");
+            at.say("has no instances and there is no Consul; list `instances`, name them by `dns`, or set `consul.address`");
         }
         let name = filled(table.consul.as_ref()).unwrap_or_else(|| name.into());
         return Origin::Consul { name, tag: filled(table.tag.as_ref()) };
     };
-    for (key, value) in [("consul", &table.consul), ("tag", &table.tag)] {
-        if value.is_some() {
-            at.key(key)
-                .say(format!("instances come from `instances` or from Consul, not from both; leave out `{key}`"));
-        }
-    }
     let at = at.key("instances");
     if instances.is_empty() {
         at.say("the list is empty, so nobody could answer; add an address such as `10.0.0.7:8002`");

@@ -102,6 +102,20 @@ fn the_later_layer_wins() {
 }
 
 #[test]
+fn the_snapshot_is_in_systemds_folder_unless_it_is_named_or_off() {
+    let systemd = ("STATE_DIRECTORY", "/var/lib/lictor:/var/lib/more");
+    let snapshot = |world: World| world.load().consul.unwrap().snapshot.map(|path| path.display().to_string());
+    assert_eq!(snapshot(World::default()), None);
+    let given = World::default().variables(&[systemd]);
+    assert_eq!(snapshot(given).as_deref(), Some("/var/lib/lictor/topology.json"));
+    for (text, want) in [("/tmp/t.json", Some("/tmp/t.json")), ("", None)] {
+        let toml = format!("[consul]\nsnapshot = '{text}'");
+        let world = World::files(&[("a.toml", &toml)]).variables(&[systemd]);
+        assert_eq!(snapshot(world).as_deref(), want, "{text}");
+    }
+}
+
+#[test]
 fn rules_merge_key_by_key_into_a_service() {
     let world = World::files(&[
         (

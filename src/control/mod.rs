@@ -2,8 +2,12 @@
 
 mod compile;
 mod exposure;
+pub mod keeper;
+mod known;
 pub mod reload;
+mod restore;
 mod switch;
+mod wants;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,17 +20,17 @@ use tokio::{
 };
 
 pub use switch::{Switch, Turn};
+pub use wants::wanted;
 
 use crate::{
     config::{Config, Origin},
-    consul,
-    discovery::{Change, Part, Query, Wanted, fixed},
+    discovery::{Change, Wanted, fixed, saved::Saved},
     model::{
         name::ServiceName,
         topology::{Difference, Kind, Members, Rejected, Topology, Update},
     },
     route::RouteTable,
-    state::{Snapshot, Writer},
+    state::{Snapshot, Source, Writer},
     telemetry::{
         events::{Event, Events},
         metrics::Metrics,
@@ -35,6 +39,7 @@ use crate::{
 };
 use compile::{Conflict, Rosters};
 use exposure::Exposures;
+use restore::Restored;
 
 /// What the writer takes in.
 #[derive(Debug)]
@@ -59,9 +64,13 @@ pub struct Control {
     /// Services of which a source has said something, if only that it cannot.
     answered: BTreeSet<ServiceName>,
     catalog_answered: bool,
+    /// Names in Consul that carry the tag.
+    carriers: Option<Arc<BTreeSet<String>>>,
+    restored: Option<Restored>,
     /// Operators whose switches are not in force yet.
     waiting: Vec<switch::Waiting>,
     ready: bool,
+    source: Source,
     version: u64,
     index: u64,
     writer: Writer,
@@ -84,26 +93,12 @@ pub fn nothing(config: Arc<Config>) -> Snapshot {
         version: 0,
         index: 0,
         ready: false,
+        source: if config.consul.is_some() { Source::Consul } else { Source::Fixed },
+        carriers: None,
+        untold: Arc::default(),
         config,
         routes: Arc::new(RouteTable::build(Vec::new())),
         clusters: Arc::default(),
-    }
-}
-
-/// What discovery has to watch for a configuration.
-#[must_use]
-pub fn wanted(config: &Config) -> Wanted {
-    let query = |service: &crate::config::Service| match &service.origin {
-        Origin::Consul { name, tag } => Some(Query { consul: name.clone(), tag: tag.clone() }),
-        Origin::Fixed(_) => None,
-    };
-    let services = config.services.iter().filter_map(|(name, service)| Some((name.clone(), query(service)?)));
-    Wanted {
-        services: services.collect(),
-        expose_tag: config.expose.as_ref().map(|expose| expose.tag.clone()),
-        taken: config.services.keys().cloned().collect(),
-        deny: config.consul.as_ref().map(|consul| consul.deny.clone()).unwrap_or_default(),
-        max_watches: config.consul.as_ref().map_or(0, |consul| consul.max_watches),
     }
 }
 
@@ -127,8 +122,11 @@ impl Control {
             conflicts: Vec::new(),
             answered: BTreeSet::new(),
             catalog_answered: false,
+            carriers: None,
+            restored: None,
             waiting: Vec::new(),
             ready: false,
+            source: Source::Fixed,
             version: 0,
             index: 0,
             writer,
@@ -138,10 +136,13 @@ impl Control {
         }
     }
 
-    /// Takes in what comes until nobody sends any more. A burst becomes one snapshot.
-    pub async fn run(mut self, mut news: mpsc::Receiver<News>) {
+    /// Takes in what comes until nobody sends any more, after what was saved. A burst becomes one snapshot.
+    pub async fn run(mut self, saved: Option<Saved>, mut news: mpsc::Receiver<News>) {
         let config = self.config.clone();
         let mut dirty = self.adopt(&config);
+        if let Some(saved) = saved {
+            self.restore(saved, &mut dirty);
+        }
         self.publish(&mut dirty);
         while let Some(first) = news.recv().await {
             self.absorb(first, &mut dirty);
@@ -158,10 +159,12 @@ impl Control {
             News::Told(Change::Instances { update, index, .. }) => {
                 self.index = self.index.max(index);
                 self.answered.insert(update.service.clone());
+                self.told_anew(Some(&update.service));
                 self.told(update, dirty);
             }
             News::Told(Change::Exposed { services, clashes, index }) => {
                 self.index = self.index.max(index);
+                self.told_anew(None);
                 self.catalog_answered = true;
                 self.exposed(services, clashes, dirty);
             }
@@ -174,6 +177,13 @@ impl Control {
             News::Told(Change::Failed { part, error }) => self.failed(part, &error),
             News::Told(Change::Returned) => {
                 self.events.publish(Event::new("consul_returned", "Consul's agent answers again"));
+            }
+            News::Told(Change::Unresolved { service, why }) => {
+                self.events.publish(Event::new("dns_failed", why).service(&service));
+                self.answered.insert(service);
+            }
+            News::Told(Change::Resolved { service }) => {
+                self.events.publish(Event::new("dns_returned", "DNS answers again").service(&service));
             }
             News::Document(config) => {
                 let more = self.adopt(&Arc::new(*config));
@@ -218,6 +228,8 @@ impl Control {
 
     /// Takes in which services expose themselves.
     fn exposed(&mut self, services: BTreeMap<String, ServiceName>, clashes: BTreeSet<String>, dirty: &mut Dirty) {
+        let carriers: BTreeSet<_> = services.keys().chain(&clashes).cloned().collect();
+        self.carriers = Some(carriers.into());
         let turnover = self.exposures.set(services.into_values().collect(), clashes, &self.events);
         for service in turnover.gone {
             dirty.routes = true;
@@ -239,28 +251,6 @@ impl Control {
         }
     }
 
-    /// What was told stays. An answer, if only an error, is enough not to wait for a better one at the start.
-    fn failed(&mut self, part: Part, error: &consul::Error) {
-        let event = Event::new("consul_failed", error.causes());
-        self.events.publish(if let Part::Service(service) = &part { event.service(service) } else { event });
-        if !error.reachable() {
-            return;
-        }
-        match part {
-            // While it has no leader nothing else is asked, so this is the answer to all.
-            Part::Agent => {
-                self.catalog_answered = true;
-                self.answered.extend(self.config.services.keys().cloned());
-            }
-            Part::Catalog => self.catalog_answered = true,
-            Part::Checks => {}
-            Part::Shared => {
-                self.answered.extend(self.config.services.keys().cloned().chain(self.exposures.services()));
-            }
-            Part::Service(service) => drop(self.answered.insert(service)),
-        }
-    }
-
     /// Puts a configuration in force.
     fn adopt(&mut self, config: &Arc<Config>) -> Dirty {
         let mut dirty = Dirty { routes: true, ..Dirty::default() };
@@ -275,6 +265,7 @@ impl Control {
         }
         if config.expose.is_none() {
             self.exposed(BTreeMap::new(), BTreeSet::new(), &mut dirty);
+            self.carriers = None;
         }
         let deny = config.consul.as_ref().map(|consul| consul.deny.clone()).unwrap_or_default();
         for (service, table) in &config.services {
@@ -304,14 +295,15 @@ impl Control {
 
     /// Builds what changed and swaps the world, once for all that was absorbed.
     fn publish(&mut self, dirty: &mut Dirty) {
-        let ready = self.ready || self.is_first_topology_known();
-        if dirty.services.is_empty() && !dirty.routes && ready == self.ready {
+        let source = self.origin();
+        let ready = self.ready || source.is_restored() || self.is_first_topology_known();
+        if dirty.services.is_empty() && !dirty.routes && (ready, source) == (self.ready, self.source) {
             return;
         }
         if ready && !self.ready {
             self.events.publish(Event::new("ready", "the first topology is known"));
         }
-        self.ready = ready;
+        (self.ready, self.source) = (ready, source);
         if !dirty.services.is_empty() {
             self.build_clusters(&dirty.services);
         }
@@ -324,6 +316,9 @@ impl Control {
             version: self.version,
             index: self.index,
             ready: self.ready,
+            source: self.source,
+            carriers: self.carriers.clone(),
+            untold: self.untold(),
             config: self.config.clone(),
             routes: self.routes.clone(),
             clusters: self.clusters.clone(),
@@ -363,16 +358,6 @@ impl Control {
         }
         self.conflicts = conflicts;
         self.routes = Arc::new(RouteTable::build(routes));
-    }
-
-    /// Every wanted service answered once, and so did the catalog where tags expose services.
-    fn is_first_topology_known(&self) -> bool {
-        if self.config.consul.is_none() {
-            return true;
-        }
-        let catalog = self.config.expose.is_none() || self.catalog_answered;
-        let services = self.config.services.keys().cloned().chain(self.exposures.services());
-        catalog && services.into_iter().all(|service| self.answered.contains(&service))
     }
 
     fn report(&self, difference: &Difference) {

@@ -31,11 +31,18 @@ use crate::{
 use lists::Doubtful;
 use sharers::{Sharing, hear};
 
-/// Watches what is wanted until nobody listens.
-pub async fn run(client: Arc<Client>, mut wanted: watch::Receiver<Wanted>, told: mpsc::Sender<Change>) {
+/// Watches what is wanted until nobody listens. `carriers` are names that carried the tag in an earlier run: if the token
+/// may not read them now, they are no less there.
+pub async fn run(
+    client: Arc<Client>,
+    mut wanted: watch::Receiver<Wanted>,
+    told: mpsc::Sender<Change>,
+    carriers: BTreeSet<String>,
+) {
     let mut known = Agent::Unknown;
     let (mut room, mut believed) = (client.room(), Instant::now());
     let mut watching = Watching::new(client.clone(), told, wanted.borrow_and_update().clone());
+    watching.earlier = carriers;
     // Ends with an error when nobody listens.
     let mut heard = watching.follow().await;
     while heard.is_ok() {
@@ -86,6 +93,8 @@ struct Watching {
     room: usize,
     /// Which services carry the tag, and Consul's index of it; `None`: not known yet.
     carriers: Option<Fresh<BTreeSet<String>>>,
+    /// Names that carried it in an earlier run, until they are known anew.
+    earlier: BTreeSet<String>,
     catalog: Option<Live>,
     /// Whether any share, so that the catalog's index alone is worth hearing of.
     wakes: Arc<AtomicBool>,
@@ -155,6 +164,7 @@ impl Watching {
             wanted,
             room: usize::MAX,
             carriers: None,
+            earlier: BTreeSet::new(),
             catalog: None,
             wakes: Arc::default(),
             listed: None,
@@ -179,6 +189,7 @@ impl Watching {
         if before.expose_tag != self.wanted.expose_tag {
             self.catalog = None;
             self.carriers = None;
+            self.earlier.clear();
             self.doubts.remove(&None);
         }
         self.follow().await

@@ -1,28 +1,38 @@
 //! Sources that tell the instances of services: each sends whole lists, and no failure of one empties a list.
 
 pub mod consul;
+pub mod dns;
 pub mod fixed;
 mod health;
 mod hunt;
 mod plan;
+pub mod saved;
 mod shared;
 mod sharing;
 pub mod tags;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 pub use crate::consul::wire::Unreadable;
-use crate::model::{name::ServiceName, topology::Update};
+use crate::model::{lookup::Lookup, name::ServiceName, topology::Update};
 
 /// What is to be watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Services that the configuration names.
     pub services: BTreeMap<ServiceName, Query>,
+    /// Services that DNS is asked for.
+    pub lookups: BTreeMap<ServiceName, Lookup>,
+    /// Who is asked; none: the system's name servers.
+    pub name_servers: Vec<SocketAddr>,
     /// Names of all tables, whatever their source: no other service may go by one.
     pub taken: BTreeSet<ServiceName>,
     /// The tag by which services expose themselves.
@@ -34,7 +44,7 @@ pub struct Wanted {
 }
 
 /// What is asked of Consul about one service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Query {
     /// The name in Consul.
     pub consul: String,
@@ -77,6 +87,18 @@ pub enum Change {
     },
     /// The agent answers again, and has a leader.
     Returned,
+    /// DNS has no answer for a service, or now for another reason. What it told before stays in force.
+    Unresolved {
+        /// The service.
+        service: ServiceName,
+        /// Why.
+        why: String,
+    },
+    /// DNS answers for it again.
+    Resolved {
+        /// The service.
+        service: ServiceName,
+    },
 }
 
 /// What failed.

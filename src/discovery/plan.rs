@@ -88,6 +88,7 @@ mod tests {
             expose_tag: Some("lictor".into()),
             deny: Vec::new(),
             max_watches: 64,
+            ..Wanted::default()
         }
     }
 

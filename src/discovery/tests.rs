@@ -35,7 +35,7 @@ impl Stage {
         let (wanted, wanting) = watch::channel(wanted);
         let (told, changes) = mpsc::channel(1024);
         let mut task = JoinSet::new();
-        task.spawn(run(client, wanting, told));
+        task.spawn(run(client, wanting, told, BTreeSet::new()));
         Self { wanted, changes, _task: task }
     }
 
@@ -79,6 +79,7 @@ fn wanted(services: &[&str]) -> Wanted {
         expose_tag: Some("lictor".into()),
         deny: Vec::new(),
         max_watches: 64,
+        ..Wanted::default()
     }
 }
 

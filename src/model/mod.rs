@@ -4,6 +4,7 @@
 pub mod barred;
 pub mod host;
 pub mod instance;
+pub mod lookup;
 pub mod name;
 pub mod path;
 pub mod pattern;

@@ -211,6 +211,11 @@ impl Metrics {
         self.series.age.answered();
     }
 
+    /// What is in force was known so long ago, and Consul has not answered since.
+    pub fn topology_known_since(&self, ago: Duration) {
+        self.series.age.known(ago);
+    }
+
     /// Since when what is known of Consul may be out of date; `None` without Consul.
     #[must_use]
     pub fn topology_age(&self) -> Option<Duration> {

@@ -180,6 +180,11 @@ impl Age {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = configured;
     }
 
+    pub(super) fn known(&self, ago: Duration) {
+        let now = Instant::now();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = now.checked_sub(ago).unwrap_or(now);
+    }
+
     pub(super) fn answered(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = Instant::now();
     }

@@ -96,3 +96,27 @@ async fn what_is_really_gone_is_gone_with_acls_too() {
     gateway.until_status("/api/v1/web/", 404).await;
     assert!(gateway.events("consul_failed").is_empty());
 }
+
+#[tokio::test]
+async fn a_right_that_was_lost_between_two_runs_takes_no_service_of_the_snapshot_away() {
+    let all = r#"service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }"#;
+    let consul = start(all).await;
+    let origin = Origin::start("a").await;
+    consul.register("web", "a", origin.address).await;
+    let folder = tempfile::tempdir().unwrap();
+    let section = format!(
+        "[consul]\naddress = \"{}\"\ntoken = \"{TOKEN}\"\nsnapshot = \"{}\"\n",
+        consul.address(),
+        folder.path().join("topology.json").display()
+    );
+    let mut first = Gateway::start_unready(&section, "").await;
+    first.until_usable("web", 1).await;
+    first.signal("TERM");
+    first.ended().await;
+
+    consul.replace_policy("ours", r#"node_prefix "" { policy = "read" }"#).await;
+    let gateway = Gateway::start_unready(&section, "").await;
+    let failed = gateway.until_event("consul_failed").await;
+    assert!(failed["cause"].as_str().unwrap().contains("`service:read` on `web`"), "{failed}");
+    assert_eq!(gateway.get("/api/v1/web/").await.text, "a");
+}

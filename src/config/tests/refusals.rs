@@ -142,7 +142,7 @@ fn a_consul_that_cannot_be_is_refused() {
         (
             "[consul]\naddress = ''\n[services.s]\n[[routes]]\nservice = 'z'\nmatch.path = '/'",
             &[
-                "lictor.toml:3 services.s: has no instances and there is no Consul; list `instances`, or set `consul.address`",
+                "lictor.toml:3 services.s: has no instances and there is no Consul; list `instances`, name them by `dns`, or set `consul.address`",
                 "lictor.toml:5 routes[0].service: there is no service `z`, and no Consul that could know it; did you mean `s`?",
             ],
         ),
@@ -216,6 +216,14 @@ fn a_service_that_cannot_be_is_refused() {
             "[services.a]\n[services.b]\nconsul = 'a'\n[services.c]\nconsul = 'a'\ntag = 'v2'",
             &[
                 "lictor.toml:3 services.b.consul: `a` is the service of the table `a` already; give one of them another `tag`",
+            ],
+        ),
+        (
+            "[services.a]\ndns = 'a:b'\ntag = 'x'\n[dns]\nservers = ['127.0.0.1']",
+            &[
+                "lictor.toml:2 services.a.dns: expected the name of SRV records such as `_users._tcp.service.consul`, or `HOST:PORT`; got `a:b`",
+                "lictor.toml:3 services.a.tag: instances come from `dns` or from Consul, not from both; leave out `tag`",
+                "lictor.toml:5 dns.servers[0]: expected an IP address and port such as `127.0.0.1:8600`; got `127.0.0.1`",
             ],
         ),
         (

@@ -27,7 +27,7 @@ impl Watching {
         let tagged = listed.iter().filter(|(_, tags)| tags.contains(tag)).map(|(name, _)| name.clone());
         let carriers: BTreeSet<String> = tagged.collect();
         // One that is listed without the tag has really lost it.
-        let before = self.carriers.iter().flat_map(|known| &known.answer);
+        let before = self.carriers.as_ref().map_or(&self.earlier, |known| &known.answer).iter();
         let lost: Vec<_> = before.filter(|name| !listed.contains_key(*name)).cloned().map(Right::Service).collect();
         let carriers = Fresh { answer: carriers, index };
         if lost.is_empty() {

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{
     client::{Caller, FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO},
-    told::Told,
+    told::{Told, apart},
 };
 use crate::http1::encode::Block;
 
@@ -110,7 +110,7 @@ fn ours(caller: &Caller, host: &HeaderValue) -> Block {
     fields.push((X_FORWARDED_PROTO, HeaderValue::from_static(caller.scheme)));
     fields.push((FORWARDED, HeaderValue::from_str(&elements).unwrap_or(HeaderValue::from_static("for=unknown"))));
     if !asked_for.is_empty() {
-        fields.push((X_FORWARDED_HOST, asked_for.clone()));
+        fields.push((X_FORWARDED_HOST, apart(asked_for)));
     }
     fields.push((header::VIA, VIA));
     Block::new(fields)

@@ -17,7 +17,32 @@ impl Told {
         let mut last = self.0.borrow_mut();
         match &*last {
             Some((of, fields)) if of == host => fields.clone(),
-            _ => last.insert((host.clone(), Rc::new(write()))).1.clone(),
+            _ => last.insert((apart(host), Rc::new(write()))).1.clone(),
         }
+    }
+}
+
+/// The same value in memory of its own: as it came it is a part of what was read with it, all of which it would keep.
+pub fn apart(value: &HeaderValue) -> HeaderValue {
+    HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::{Bytes, BytesMut};
+
+    use super::*;
+
+    #[test]
+    fn what_is_kept_holds_nothing_of_what_was_read() {
+        let mut read = BytesMut::with_capacity(1024);
+        read.extend_from_slice(b"example.com");
+        let host = HeaderValue::from_maybe_shared(read.split().freeze()).unwrap();
+        let told = Told::default();
+        told.fields(&host, || Block::new(vec![(http::header::HOST, apart(&host))]));
+        drop(host);
+        assert!(read.try_reclaim(1024));
+        let again = HeaderValue::from_maybe_shared(Bytes::from_static(b"example.com")).unwrap();
+        told.fields(&again, || unreachable!("it was written before"));
     }
 }

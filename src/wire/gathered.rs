@@ -29,6 +29,8 @@ struct Waiting {
     sent: usize,
     /// Whether other tasks were let go first, since there was nothing to send.
     gave_way: bool,
+    /// Written, but TLS may hold some of it back.
+    unflushed: bool,
 }
 
 /// What may wait; beyond it the codec has to.
@@ -39,7 +41,8 @@ const LARGE: usize = 4 * 1024;
 /// The two sides of a connection.
 #[must_use]
 pub fn gathered(stream: Rewound) -> (Gathered, Outlet) {
-    let waiting = Rc::new(RefCell::new(Waiting { stream, out: Vec::new(), sent: 0, gave_way: false }));
+    let waiting =
+        Rc::new(RefCell::new(Waiting { stream, out: Vec::new(), sent: 0, gave_way: false, unflushed: false }));
     (Gathered(waiting.clone()), Outlet(waiting))
 }
 
@@ -51,10 +54,7 @@ impl Outlet {
     /// The connection does not take it, and never will.
     pub fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let waiting = &mut *self.0.borrow_mut();
-        if waiting.left() == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        if !waiting.gave_way {
+        if waiting.left() > 0 && !waiting.gave_way {
             waiting.gave_way = true;
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -97,7 +97,11 @@ impl Waiting {
             let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.out[self.sent..]))?;
             self.took(sent)?;
         }
-        Pin::new(&mut self.stream).poll_flush(cx)
+        if self.unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// So much of what waits has left.
@@ -106,6 +110,7 @@ impl Waiting {
             return Err(io::ErrorKind::WriteZero.into());
         }
         self.sent += bytes;
+        self.unflushed = true;
         if self.left() == 0 {
             // A connection at rest holds no memory but its own.
             (self.out, self.sent, self.gave_way) = (Vec::new(), 0, false);
@@ -119,6 +124,7 @@ impl Waiting {
             ready!(self.poll_send(cx))?;
         }
         if bytes >= LARGE {
+            self.unflushed = true;
             return Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         }
         for slice in slices {
@@ -165,13 +171,14 @@ impl AsyncWrite for Gathered {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
+    use std::{future::poll_fn, sync::Arc};
 
     use bytes::Bytes;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
     };
+    use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream};
 
     use super::*;
     use crate::wire::Io;
@@ -229,5 +236,50 @@ mod tests {
         })
         .await;
         assert!(near.0.borrow().left() <= MOST);
+    }
+
+    #[tokio::test]
+    async fn what_tls_holds_back_leaves_when_there_is_room_though_nothing_more_is_written() {
+        let (near, mut far) = secured().await;
+        let (mut near, outlet) = gathered(near.rewound(Bytes::new()));
+        let mut taken = 0;
+        poll_fn(|cx| {
+            while let Poll::Ready(n) = Pin::new(&mut near).poll_write(cx, &[0; 2 * LARGE]) {
+                taken += n.unwrap();
+            }
+            Poll::Ready(())
+        })
+        .await;
+        let send = poll_fn(|cx| outlet.poll_send(cx));
+        let read = async {
+            let mut came = vec![0; taken];
+            tokio::time::timeout(std::time::Duration::from_secs(20), far.read_exact(&mut came)).await.unwrap().unwrap();
+        };
+        let (sent, ()) = tokio::join!(send, read);
+        sent.unwrap();
+    }
+
+    /// The two ends of a connection with TLS.
+    async fn secured() -> (Io, TlsStream<TcpStream>) {
+        use rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::aws_lc_rs, pki_types::PrivateKeyDer};
+
+        let pair = rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let server = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+        let server =
+            server.unwrap().with_no_client_auth().with_single_cert(vec![pair.cert.der().clone()], key).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(pair.cert.der().clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let client = client.unwrap().with_root_certificates(roots).with_no_client_auth();
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(listener.accept(), TcpStream::connect(address));
+        let accept = TlsAcceptor::from(Arc::new(server)).accept(near.unwrap().0);
+        let connect = TlsConnector::from(Arc::new(client)).connect("a.test".try_into().unwrap(), far.unwrap());
+        let (near, far) = tokio::join!(accept, connect);
+        (Io::tls(near.unwrap().into()), far.unwrap())
     }
 }

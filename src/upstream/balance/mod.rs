@@ -6,7 +6,7 @@ mod key;
 mod view;
 
 #[cfg(test)]
-mod stage;
+pub mod stage;
 
 pub use key::HashKey;
 pub use view::{Ask, View};

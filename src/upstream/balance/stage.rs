@@ -1,6 +1,6 @@
 //! Clusters for the tests of policies: members that nobody listens at, seeds that are always the same.
 
-use std::{cell::RefCell, sync::Arc, time::Duration};
+use std::{cell::RefCell, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -23,12 +23,13 @@ use crate::{
 /// Members of these weights at `10.0.0.1` and on.
 pub fn members(weights: &[u32]) -> Vec<Arc<Member>> {
     let metrics = Metrics::new(2);
-    (1_u32..).zip(weights).map(|(n, &weight)| member(&metrics, n, weight).into()).collect()
+    let at = |n: u32| (std::net::Ipv4Addr::from(0x0a00_0000 + n), 80).into();
+    (1_u32..).zip(weights).map(|(n, &weight)| member(&metrics, at(n), weight).into()).collect()
 }
 
-fn member(metrics: &Arc<Metrics>, n: u32, weight: u32) -> Member {
-    let ip = std::net::Ipv4Addr::from(0x0a00_0000 + n);
-    let address = Address::Ip((ip, 80).into());
+/// A member of this weight.
+pub fn member(metrics: &Arc<Metrics>, at: SocketAddr, weight: u32) -> Member {
+    let address = Address::Ip(at);
     let name = address.to_string();
     let key = EndpointKey {
         service: "s".into(),

@@ -17,13 +17,11 @@ use tokio::{
 use super::*;
 use crate::{
     body::BodyError,
-    model::instance::{Address, Health, Instance},
     telemetry::{events::Events, metrics::Metrics},
     upstream::{
-        balance::Balance,
-        circuit::Circuit,
+        balance::{Balance, stage::member},
         cluster::Rules,
-        endpoint::{Endpoint, EndpointKey, Transport},
+        endpoint::Transport,
         policy::Policy,
         service::Service,
     },
@@ -48,27 +46,7 @@ impl Stage {
         let mut members = Vec::new();
         for _ in 0..instances {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = Address::Ip(listener.local_addr().unwrap());
-            let name = address.to_string();
-            let key = EndpointKey {
-                service: "s".into(),
-                id: name.as_str().into(),
-                address: address.clone(),
-                transport: Transport::default(),
-            };
-            let circuit = Circuit::new(metrics.circuit("s", &name));
-            let endpoint = std::sync::Arc::new(Endpoint::new(key, metrics.instance("s", &name), circuit.into()));
-            let instance = Instance {
-                id: name.as_str().into(),
-                address,
-                health: Health::Passing,
-                weight: 1,
-                tags: Vec::new(),
-                meta: std::collections::BTreeMap::new(),
-                datacenter: String::new(),
-                create_index: 0,
-            };
-            members.push(Member::new([instance].into(), endpoint, &[Health::Passing]));
+            members.push(member(&metrics, listener.local_addr().unwrap(), 1));
             listeners.push(listener);
         }
         let rules = Rules {

@@ -250,12 +250,12 @@ mod tests {
             Poll::Ready(())
         })
         .await;
-        let send = poll_fn(|cx| outlet.poll_send(cx));
+        let driven = poll_fn(|cx| outlet.poll_send(cx));
         let read = async {
             let mut came = vec![0; taken];
             tokio::time::timeout(std::time::Duration::from_secs(20), far.read_exact(&mut came)).await.unwrap().unwrap();
         };
-        let (sent, ()) = tokio::join!(send, read);
+        let (sent, ()) = tokio::join!(driven, read);
         sent.unwrap();
     }
 

@@ -4,18 +4,6 @@ use std::{net::SocketAddr, time::Duration};
 
 use crate::support::{Consul, Gateway, Origin, now, until};
 
-/// Services `s0`, `s1` … with an instance at each of these addresses, on so many nodes.
-async fn register(consul: &Consul, services: usize, addresses: &[SocketAddr], nodes: usize) {
-    for node in 0..nodes {
-        let ours = (node..services).step_by(nodes);
-        let instances = ours.flat_map(|n| {
-            let instance = move |(i, address): (usize, &SocketAddr)| (format!("s{n}"), format!("s{n}-{i}"), *address);
-            addresses.iter().enumerate().map(instance)
-        });
-        consul.register_many(&format!("n{node}"), &instances.collect::<Vec<_>>()).await;
-    }
-}
-
 /// Waits until every service has so many usable instances.
 async fn until_all(gateway: &Gateway, services: usize, instances: usize) {
     until(&format!("{services} services"), || async {
@@ -47,7 +35,7 @@ async fn a_thousand_services_are_served_and_followed_by_a_stock_agent() {
         origins.push(Origin::start(name).await);
     }
     let addresses: Vec<_> = origins.iter().map(|origin| origin.address).collect();
-    register(&consul, 1000, &addresses, 1).await;
+    consul.register_services(1000, &addresses, 1).await;
     let started = now();
     let gateway = Gateway::start(&consul, "").await;
     println!("1,000 services: ready after {:?}", started.elapsed());
@@ -101,7 +89,7 @@ async fn one_service_may_have_a_thousand_instances() {
 async fn the_services_of_the_configuration_have_watches_of_their_own_first() {
     let consul = Consul::start().await;
     let origin = Origin::start("a").await;
-    register(&consul, 20, &[origin.address], 1).await;
+    consul.register_services(20, &[origin.address], 1).await;
     consul.register_tagged("zebra", "z", origin.address, &[]).await;
     // Two that are shared, and one for the one that is configured.
     let config = format!(
@@ -134,7 +122,7 @@ async fn the_services_of_the_configuration_have_watches_of_their_own_first() {
 async fn a_check_of_a_node_takes_out_all_that_is_on_it() {
     let consul = Consul::start().await;
     let origin = Origin::start("a").await;
-    register(&consul, 12, &[origin.address], 2).await;
+    consul.register_services(12, &[origin.address], 2).await;
     let gateway =
         Gateway::start_unready(&format!("[consul]\naddress = \"{}\"\nmax_watches = 4\n", consul.address()), "").await;
     until_all(&gateway, 12, 1).await;
@@ -150,7 +138,7 @@ async fn a_check_of_a_node_takes_out_all_that_is_on_it() {
 async fn on_many_nodes_changes_are_found_by_a_sweep() {
     let consul = Consul::start().await;
     let (a, b) = (Origin::start("a").await, Origin::start("b").await);
-    register(&consul, 90, &[a.address, b.address], 60).await;
+    consul.register_services(90, &[a.address, b.address], 60).await;
     let gateway = Gateway::start(&consul, "").await;
     until_all(&gateway, 90, 2).await;
     for n in [0, 50, 89] {
@@ -160,81 +148,4 @@ async fn on_many_nodes_changes_are_found_by_a_sweep() {
         println!("on 60 nodes: after {:?}", changed.elapsed());
     }
     expect_no_errors(&gateway).await;
-}
-
-#[tokio::test]
-#[ignore = "prints figures: `LICTOR_BIN=target/release/lictor cargo test --test it the_figures -- --ignored --nocapture`"]
-async fn the_figures_of_discovery() {
-    let mut consul = Consul::start().await;
-    let mut origins = Vec::new();
-    for name in ["a", "b", "c", "d", "e"] {
-        origins.push(Origin::start(name).await);
-    }
-    let addresses: Vec<_> = origins.iter().map(|origin| origin.address).collect();
-    let at = addresses[0];
-    register(&consul, 1000, &addresses, 1).await;
-    let single: Vec<_> = (0..10).map(|n| (format!("z{n}"), format!("z{n}"), at)).collect();
-    consul.register_many("n0", &single).await;
-    let started = now();
-    let gateway = Gateway::start(&consul, "").await;
-    println!("topology: 1,010 services with 5,010 instances are known after {:?}", started.elapsed());
-
-    let (used, idle) = (gateway.metric("process_cpu_seconds_total").await.unwrap(), now());
-    println!("idle: {:.1} requests a second to Consul", rate(&gateway, 20).await);
-    let used = gateway.metric("process_cpu_seconds_total").await.unwrap() - used;
-    println!("idle: {:.2} % of a core", 100.0 * used / idle.elapsed().as_secs_f64());
-    let memory = gateway.metric("process_resident_memory_bytes").await.unwrap();
-    println!("memory: {:.1} MiB resident", memory / f64::from(1 << 20));
-
-    let (mut instances, mut checks) = (Vec::new(), Vec::new());
-    for (_, id, _) in single.iter().cycle().take(30) {
-        let path = format!("/api/v1/{id}/");
-        let until_status = async |status: u16, times: &mut Vec<Duration>| {
-            let acknowledged = now();
-            gateway.until_status(&path, status).await;
-            times.push(acknowledged.elapsed());
-            tokio::time::sleep(Duration::from_millis(400)).await;
-        };
-        consul.deregister_on("n0", id).await;
-        until_status(404, &mut instances).await;
-        consul.register_many("n0", &[(id.clone(), id.clone(), at)]).await;
-        until_status(200, &mut instances).await;
-        consul.check_on("n0", id, "critical").await;
-        until_status(503, &mut checks).await;
-        consul.check_on("n0", id, "passing").await;
-        until_status(200, &mut checks).await;
-    }
-    for (what, mut times) in [("instances", instances), ("checks", checks)] {
-        times.sort();
-        println!(
-            "news of {what}: p50 {:?}, worst of {} {:?}",
-            times[times.len() / 2],
-            times.len(),
-            times[times.len() - 1]
-        );
-    }
-
-    consul.stop();
-    println!("hung: {:.1} requests a second to Consul", rate(&gateway, 10).await);
-    consul.resume();
-    consul.kill().await;
-    gateway.until_event("consul_failed").await;
-    println!("gone: {:.1} requests a second to Consul", rate(&gateway, 10).await);
-    consul.restart().await;
-    consul.register_many("n0", &single).await;
-    let back = now();
-    gateway.until_status("/api/v1/z9/", 200).await;
-    gateway.until_status("/api/v1/s9/", 404).await;
-    println!("return: in force after {:?}", back.elapsed());
-    let memory = gateway.metric("process_resident_memory_bytes").await.unwrap();
-    println!("memory: {:.1} MiB resident at the end", memory / f64::from(1 << 20));
-}
-
-/// How many requests a second Consul gets.
-async fn rate(gateway: &Gateway, seconds: u64) -> f64 {
-    let before = gateway.metric_sum("lictor_consul_request_total", "").await;
-    let began = now();
-    tokio::time::sleep(Duration::from_secs(seconds)).await;
-    let asked = gateway.metric_sum("lictor_consul_request_total", "").await - before;
-    asked / began.elapsed().as_secs_f64()
 }

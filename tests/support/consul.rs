@@ -158,6 +158,18 @@ impl Consul {
         assert!(self.try_register_many(node, instances).await, "Consul refused");
     }
 
+    /// Registers services `s0`, `s1` … with an instance at each of these addresses, on so many nodes, `n0` and on.
+    pub async fn register_services(&self, services: usize, addresses: &[SocketAddr], nodes: usize) {
+        for node in 0..nodes {
+            let ours = (node..services).step_by(nodes);
+            let instances = ours.flat_map(|n| {
+                let named = move |(i, address): (usize, &SocketAddr)| (format!("s{n}"), format!("s{n}-{i}"), *address);
+                addresses.iter().enumerate().map(named)
+            });
+            self.register_many(&format!("n{node}"), &instances.collect::<Vec<_>>()).await;
+        }
+    }
+
     /// Whether that was accepted.
     pub async fn try_register_many(&self, node: &str, instances: &[(String, String, SocketAddr)]) -> bool {
         let at = json!({ "Verb": "set", "Node": { "Node": node, "Address": "127.0.0.1" } });

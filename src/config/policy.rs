@@ -28,6 +28,9 @@ pub struct Table {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("items" = { "type": "string", "enum": HEALTH.map(Health::as_str) }))]
     pub accept: Option<Vec<String>>,
+    /// Requests that may be under way to the service at once; 0: any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_in_flight: Option<u32>,
     /// Which idle connections are kept to each instance, by each worker.
     pub pool: PoolTable,
     /// How an instance is picked.
@@ -96,6 +99,10 @@ pub fn check(table: &Table, base: &Policy, at: &At<'_>) -> Policy {
         breaker: breaker::check(&table.breaker, &base.breaker, &at.key("breaker")),
         retry: retry::check(&table.retry, &base.retry, &at.key("retry")),
         accept: table.accept.as_ref().map_or_else(|| base.accept.clone(), |list| accept(list, &at.key("accept"))),
+        max_in_flight: match table.max_in_flight {
+            Some(most) => Some(most.into()).filter(|most| *most > 0),
+            None => base.max_in_flight,
+        },
         pool: PoolRules {
             max_idle: pool.max_idle.and_then(|most| usize::try_from(most).ok()).unwrap_or(base.pool.max_idle),
             idle_timeout: time("pool", "idle_timeout", pool.idle_timeout.as_ref(), base.pool.idle_timeout),
@@ -116,6 +123,7 @@ pub fn shown(policy: &Policy) -> Table {
         breaker: breaker::shown(&policy.breaker),
         retry: retry::shown(&policy.retry),
         accept: Some(policy.accept.iter().map(|health| health.as_str().to_owned()).collect()),
+        max_in_flight: Some(policy.max_in_flight.map_or(0, |most| u32::try_from(most).unwrap_or(u32::MAX))),
         pool: PoolTable {
             max_idle: u32::try_from(policy.pool.max_idle).ok(),
             idle_timeout: time(policy.pool.idle_timeout),

@@ -131,6 +131,12 @@ pub(super) fn no_instance(service: &ServiceName, trail: &Trail) -> Response<Body
     later(problem(StatusCode::SERVICE_UNAVAILABLE, "no instance of the service can be used", Some(service), trail))
 }
 
+/// 503: the service has as many requests as it may have.
+fn crowded(service: &ServiceName, trail: &Trail) -> Response<Body> {
+    let detail = "too many requests to the service are under way; try again soon";
+    later(problem(StatusCode::SERVICE_UNAVAILABLE, detail, Some(service), trail))
+}
+
 /// 503: all instances have failed so often that they get nothing for a while.
 fn unavailable(wait: Duration, service: &ServiceName, trail: &Trail) -> Response<Body> {
     let (status, error) = (StatusCode::SERVICE_UNAVAILABLE, "Service temporarily unavailable");
@@ -172,6 +178,7 @@ pub(super) fn failed(error: &CallError, service: &ServiceName, trail: &Trail) ->
     let say = |status, detail| problem(status, detail, Some(service), trail);
     match error {
         CallError::NoInstance(_) => no_instance(service, trail),
+        CallError::Crowded(_) => crowded(service, trail),
         CallError::Open(_, wait) => unavailable(*wait, service, trail),
         CallError::Dial(DialError::Connect { .. } | DialError::Address { .. }) => {
             say(StatusCode::BAD_GATEWAY, "no connection to an instance of the service")

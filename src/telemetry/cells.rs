@@ -15,6 +15,7 @@ use std::{
 use http::{Method, StatusCode};
 
 use super::{
+    entries::Entries,
     histogram::{Histogram, Sum},
     tally::{Sums, Tally},
 };
@@ -57,44 +58,48 @@ impl RouteCells {
 
 /// What goes to a service, over all its instances.
 #[derive(Debug)]
-pub struct ServiceCells(Workers<ServiceCell>);
-
-#[derive(Debug, Default)]
-struct ServiceCell {
-    in_flight: AtomicU64,
-    took: Histogram,
+pub struct ServiceCells {
+    under_way: Entries,
+    took: Workers<Histogram>,
 }
 
 impl ServiceCells {
     pub(super) fn new(workers: usize) -> Self {
-        Self(Workers::new(workers))
+        Self { under_way: Entries::new(workers), took: Workers::new(workers) }
     }
 
-    /// A request begins.
+    /// A request begins, unless `most` are under way already; false: they are.
     #[inline]
-    pub fn enter(&self, worker: usize) {
-        bump(&self.0.of(worker).in_flight, 1);
+    #[must_use]
+    pub fn enter(&self, worker: usize, most: u64) -> bool {
+        self.under_way.enter(worker, most)
+    }
+
+    /// One that has begun goes on under a second count, before it gives the first one back.
+    #[inline]
+    pub fn carry(&self, worker: usize) {
+        self.under_way.carry(worker);
     }
 
     /// A request that began on this worker has ended.
     #[inline]
     pub fn leave(&self, worker: usize) {
-        lower(&self.0.of(worker).in_flight);
+        self.under_way.leave(worker);
     }
 
     /// An upstream request has ended.
     #[inline]
     pub fn took(&self, worker: usize, took: Duration) {
-        self.0.of(worker).took.took(took);
+        self.took.of(worker).took(took);
     }
 
     /// Requests under way.
     pub fn in_flight(&self) -> u64 {
-        self.0.made().map(|cell| cell.in_flight.load(Relaxed)).sum()
+        self.under_way.count()
     }
 
     pub(super) fn took_sum(&self) -> Sum {
-        self.0.made().fold(Sum::default(), |sum, cell| sum.with(&cell.took))
+        self.took.made().fold(Sum::default(), Sum::with)
     }
 }
 
@@ -257,7 +262,7 @@ mod tests {
     fn what_enters_is_in_flight_until_it_leaves() {
         let (service, instance, gauge) = (ServiceCells::new(2), InstanceCells::new(2), Gauge::new(2));
         for worker in [0, 1, 1] {
-            service.enter(worker);
+            assert!(service.enter(worker, 8));
             instance.enter(worker, Instant::now());
             gauge.up(worker);
         }

@@ -1,7 +1,11 @@
 //! What the gateway tells of itself: metrics, events, logs.
 
+mod atomic;
 pub mod cells;
 pub mod circuit;
+mod entries;
+#[cfg(test)]
+mod entries_tests;
 pub mod events;
 mod histogram;
 pub mod instance;

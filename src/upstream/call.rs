@@ -83,6 +83,9 @@ pub enum CallError {
     /// There are some, but their circuits are open. The first lets a request through after that time.
     #[error("all circuits of `{0}` are open for {1:?}")]
     Open(crate::model::name::ServiceName, Duration),
+    /// As many requests are under way to it as may be.
+    #[error("too many requests are under way to `{0}`")]
+    Crowded(crate::model::name::ServiceName),
     /// No connection to any instance that was tried.
     #[error("no connection")]
     Dial(#[source] DialError),
@@ -101,6 +104,9 @@ const FRESH: Duration = Duration::from_secs(2);
 /// # Errors
 /// [`CallError`] of the last try.
 pub async fn call(cluster: &Cluster, local: &Rc<Local>, mut request: Outbound) -> Result<Response<Body>, CallError> {
+    let Some(_entry) = cluster.live().enter(local.worker, cluster.policy.max_in_flight) else {
+        return Err(CallError::Crowded(cluster.service.clone()));
+    };
     let total = cluster.policy.timeout.total;
     let mut whole = request.body.is_empty().then(Instant::now);
     let mut now = whole.unwrap_or_else(Instant::now);

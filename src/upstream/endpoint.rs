@@ -129,7 +129,6 @@ impl Endpoint {
     ) -> Option<Permit> {
         let era = self.circuit.enter(service, now)?;
         self.cells.enter(worker, now);
-        service.cells.enter(worker);
         Some(Permit {
             endpoint: self.clone(),
             service: service.clone(),
@@ -139,6 +138,7 @@ impl Endpoint {
             era,
             asked: None,
             answered: false,
+            carries: false,
             outcome: Outcome::Cancelled,
             ended: None,
         })
@@ -157,6 +157,8 @@ pub struct Permit {
     /// Since when the instance has had the whole request.
     asked: Option<Instant>,
     answered: bool,
+    /// It is what counts the request as under way to the service: who called waits no more.
+    carries: bool,
     outcome: Outcome,
     /// When it ended, where that was asked already.
     ended: Option<Instant>,
@@ -193,6 +195,15 @@ impl Permit {
         let wait = now.saturating_duration_since(self.asked.unwrap_or(self.started));
         self.endpoint.cells.waited(self.worker, now, wait);
         self.answered = true;
+        self.carry();
+    }
+
+    /// From now on, and until this ends, it counts the request as one that is under way to the service.
+    pub(super) fn carry(&mut self) {
+        if !self.carries {
+            self.service.cells.carry(self.worker);
+            self.carries = true;
+        }
     }
 
     /// What came shows that the instance is well: a request that was to decide that has done so, though it may go on
@@ -248,7 +259,9 @@ impl Drop for Permit {
         let took = now.saturating_duration_since(self.started);
         self.endpoint.cells.leave(self.worker);
         self.endpoint.cells.outcome(self.worker, self.outcome, took);
-        self.service.cells.leave(self.worker);
+        if self.carries {
+            self.service.cells.leave(self.worker);
+        }
         self.service.cells.took(self.worker, took);
     }
 }

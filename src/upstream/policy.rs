@@ -22,6 +22,8 @@ pub struct Policy {
     pub retry: RetryRules,
     /// Health in which an instance may be picked.
     pub accept: Vec<Health>,
+    /// Requests that may be under way to the service at once; `None`: any number.
+    pub max_in_flight: Option<u64>,
     /// Which connections are kept.
     pub pool: PoolRules,
     /// How an instance is picked.
@@ -78,6 +80,7 @@ impl Default for Policy {
             breaker: BreakerRules::default(),
             retry: RetryRules::default(),
             accept: vec![Health::Passing, Health::Warning],
+            max_in_flight: Some(1024),
             pool,
             balance: Balance::P2cEwma,
             hash: HashKey::Ip,

@@ -61,6 +61,20 @@ pub struct Seat {
 #[repr(align(128))]
 struct Cursor(AtomicU64);
 
+/// A request under way to a service, as long as its caller waits for the head of an answer: over all of its tries and the
+/// pauses between them.
+#[derive(Debug)]
+pub struct Entry<'s> {
+    cells: &'s ServiceCells,
+    worker: usize,
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        self.cells.leave(self.worker);
+    }
+}
+
 const NEVER: u64 = u64::MAX;
 
 impl Service {
@@ -84,6 +98,13 @@ impl Service {
     #[must_use]
     pub fn turn(&self) -> u64 {
         self.cursor.0.fetch_add(1, Relaxed)
+    }
+
+    /// Lets a request in, unless as many are under way as may be.
+    #[inline]
+    #[must_use]
+    pub fn enter(&self, worker: usize, most: Option<u64>) -> Option<Entry<'_>> {
+        self.cells.enter(worker, most.unwrap_or(u64::MAX)).then(|| Entry { cells: &self.cells, worker })
     }
 
     /// A request is to be sent.

@@ -31,6 +31,7 @@ mod retry;
 mod rights;
 mod rolling;
 mod routing;
+mod shed;
 mod smuggle;
 mod snapshot;
 mod spread;

@@ -18,7 +18,7 @@ async fn all_metrics_are_written_as_prometheus_reads_them() {
     route.count(0, &Method::GET, StatusCode::OK, Duration::from_millis(2));
     route.count(1, &Method::GET, StatusCode::OK, Duration::from_secs(45));
     route.count(1, &Method::POST, StatusCode::BAD_GATEWAY, Duration::from_micros(500));
-    service.enter(1);
+    assert!(service.enter(1, 8));
     service.took(0, Duration::from_millis(25));
     instance.outcome(0, Outcome::Success, Duration::from_millis(25));
     instance.outcome(1, Outcome::Timeout, Duration::from_secs(1));

@@ -103,9 +103,9 @@ impl ConsistentHash {
     fn is_full(&self, view: &View<'_>, member: usize) -> bool {
         let member = &view.members[member];
         let under_way = member.loads().in_flight();
-        // What the service has in all is looked at only where it matters.
+        // What the service has in all, with this request, is looked at only where it matters.
         under_way >= FREE && {
-            let all = view.live.cells.in_flight() + 1;
+            let all = view.live.cells.in_flight();
             u128::from(under_way) * 4 * u128::from(self.weight) >= BOUND * u128::from(all) * u128::from(member.weight)
         }
     }

@@ -90,7 +90,10 @@ impl Stage {
     fn ask(&self, key: Option<u64>, tried: &[u64]) -> Option<usize> {
         let draw = self.draws.borrow_mut().next();
         let now = self.now.max(Instant::now());
-        let picked = self.cluster.pick(&Ask { worker: 0, now, draw, key, tried })?;
+        self.cluster.live().cells.carry(0); // this request
+        let picked = self.cluster.pick(&Ask { worker: 0, now, draw, key, tried });
+        self.cluster.live().cells.leave(0);
+        let picked = picked?;
         self.cluster.members.iter().position(|member| member.endpoint.serial == picked.endpoint.serial)
     }
 
@@ -120,7 +123,10 @@ impl Stage {
     /// A request on its way to a member.
     pub fn admit(&self, member: usize, worker: usize) -> Permit {
         let endpoint = &self.cluster.members[member].endpoint;
-        endpoint.admit(self.cluster.live(), &self.cluster.policy, worker, Instant::now()).unwrap()
+        let permit = endpoint.admit(self.cluster.live(), &self.cluster.policy, worker, Instant::now());
+        let mut permit = permit.unwrap();
+        permit.carry();
+        permit
     }
 
     /// A request to a member that ends so after so long, by the paused clock.

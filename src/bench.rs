@@ -52,6 +52,7 @@ impl Routes {
                 headers: Vec::new(),
                 target: Target::Service("s".into()),
                 rewrite: None,
+                policy: None,
                 exposed: false,
                 cells: Arc::clone(&cells),
             })

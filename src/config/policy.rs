@@ -1,7 +1,5 @@
 //! The rules of services: `[defaults]`, and the same keys in each service's table.
 
-use std::time::Duration;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -82,20 +80,33 @@ pub struct PoolTable {
     pub idle_timeout: Option<String>,
 }
 
+/// The waits that were written; what was left out is as in `base`.
+#[must_use]
+pub fn timeouts(table: &TimeoutTable, base: &Timeouts, at: &At<'_>) -> Timeouts {
+    let time = |key, text: Option<&String>, base| at.positive(key, text.map(String::as_str)).unwrap_or(base);
+    Timeouts {
+        total: time("total", table.total.as_ref(), base.total),
+        connect: time("connect", table.connect.as_ref(), base.connect),
+        read: time("read", table.read.as_ref(), base.read),
+        idle: time("idle", table.idle.as_ref(), base.idle),
+    }
+}
+
+/// As they would be written.
+#[must_use]
+pub fn shown_timeouts(timeouts: &Timeouts) -> TimeoutTable {
+    let time = |time| Some(Time(time).to_string());
+    let Timeouts { total, connect, read, idle } = *timeouts;
+    TimeoutTable { total: time(total), connect: time(connect), read: time(read), idle: time(idle) }
+}
+
 /// Checks what was written; what was left out is as in `base`.
 #[must_use]
 pub fn check(table: &Table, base: &Policy, at: &At<'_>) -> Policy {
-    let time = |table: &str, key: &str, text: Option<&String>, base: Duration| {
-        at.key(table).positive(key, text.map(String::as_str)).unwrap_or(base)
-    };
-    let (waits, pool) = (&table.timeout, &table.pool);
+    let pool = &table.pool;
+    let idle_timeout = at.key("pool").positive("idle_timeout", pool.idle_timeout.as_deref());
     Policy {
-        timeout: Timeouts {
-            total: time("timeout", "total", waits.total.as_ref(), base.timeout.total),
-            connect: time("timeout", "connect", waits.connect.as_ref(), base.timeout.connect),
-            read: time("timeout", "read", waits.read.as_ref(), base.timeout.read),
-            idle: time("timeout", "idle", waits.idle.as_ref(), base.timeout.idle),
-        },
+        timeout: timeouts(&table.timeout, &base.timeout, &at.key("timeout")),
         breaker: breaker::check(&table.breaker, &base.breaker, &at.key("breaker")),
         retry: retry::check(&table.retry, &base.retry, &at.key("retry")),
         accept: table.accept.as_ref().map_or_else(|| base.accept.clone(), |list| accept(list, &at.key("accept"))),
@@ -105,7 +116,7 @@ pub fn check(table: &Table, base: &Policy, at: &At<'_>) -> Policy {
         },
         pool: PoolRules {
             max_idle: pool.max_idle.and_then(|most| usize::try_from(most).ok()).unwrap_or(base.pool.max_idle),
-            idle_timeout: time("pool", "idle_timeout", pool.idle_timeout.as_ref(), base.pool.idle_timeout),
+            idle_timeout: idle_timeout.unwrap_or(base.pool.idle_timeout),
         },
         balance: table.balance.as_deref().and_then(|word| at.key("balance").read(word)).unwrap_or(base.balance),
         hash: table.hash.as_deref().and_then(|part| at.key("hash").read(part)).unwrap_or_else(|| base.hash.clone()),
@@ -117,9 +128,8 @@ pub fn check(table: &Table, base: &Policy, at: &At<'_>) -> Policy {
 #[must_use]
 pub fn shown(policy: &Policy) -> Table {
     let time = |time| Some(Time(time).to_string());
-    let Timeouts { total, connect, read, idle } = policy.timeout;
     Table {
-        timeout: TimeoutTable { total: time(total), connect: time(connect), read: time(read), idle: time(idle) },
+        timeout: shown_timeouts(&policy.timeout),
         breaker: breaker::shown(&policy.breaker),
         retry: retry::shown(&policy.retry),
         accept: Some(policy.accept.iter().map(|health| health.as_str().to_owned()).collect()),

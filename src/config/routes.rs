@@ -6,11 +6,17 @@ use http::{HeaderName, HeaderValue, Method};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{check::At, services::Services};
-use crate::model::{
-    name::{RouteName, ServiceName},
-    pattern::{HostPattern, PathPattern},
-    template::Template,
+use super::{check::At, policy, retry, services::Services};
+use crate::{
+    model::{
+        name::{RouteName, ServiceName},
+        pattern::{HostPattern, PathPattern},
+        template::Template,
+    },
+    upstream::{
+        policy::{Policy, Timeouts},
+        retry::RetryRules,
+    },
 };
 
 /// Which requests go to which service.
@@ -30,6 +36,12 @@ pub struct Table {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("examples" = ["/users/{rest}"]))]
     pub rewrite: Option<String>,
+    /// How long to wait for what, each key over the service's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<policy::TimeoutTable>,
+    /// When a request is tried again, each key over the service's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<retry::Table>,
 }
 
 /// What a request has to meet.
@@ -70,6 +82,10 @@ pub struct Route {
     pub service: ServiceName,
     /// The path there; `None`: as it came.
     pub rewrite: Option<Template>,
+    /// How long its requests wait, where that is not just as the service's.
+    pub timeout: Option<Timeouts>,
+    /// When they are tried again, where that is not just as the service's.
+    pub retry: Option<RetryRules>,
 }
 
 /// Checks what was written; services that only routes name are added to `services`.
@@ -121,7 +137,24 @@ impl Route {
         let rewrite = table.rewrite.as_deref().filter(|rewrite| !rewrite.is_empty());
         let rewrite = rewrite.and_then(|text| at.key("rewrite").take(Template::parse(text, &path)));
         let name = table.name.clone().unwrap_or_else(|| path.to_string()).into();
-        Some(Self { name, hosts, path, methods, headers, service: service?, rewrite })
+        let service = service?;
+        let base = services.known.get(&service).map(|service| &service.policy);
+        let timeout = table.timeout.as_ref().zip(base);
+        let timeout = timeout.map(|(table, base)| policy::timeouts(table, &base.timeout, &at.key("timeout")));
+        let retry = table.retry.as_ref().zip(base);
+        let retry = retry.map(|(table, base)| retry::check(table, &base.retry, &at.key("retry")));
+        Some(Self { name, hosts, path, methods, headers, service, rewrite, timeout, retry })
+    }
+
+    /// The rules of its calls, where it changes anything of the service's.
+    #[must_use]
+    pub fn policy(&self, service: &Policy) -> Option<Policy> {
+        let changes = self.timeout.is_some() || self.retry.is_some();
+        changes.then(|| Policy {
+            timeout: self.timeout.unwrap_or(service.timeout),
+            retry: self.retry.clone().unwrap_or_else(|| service.retry.clone()),
+            ..service.clone()
+        })
     }
 
     /// Whether nothing but their order could tell which of two serves a request.
@@ -152,6 +185,8 @@ impl Route {
             }),
             service: Some(self.service.to_string()),
             rewrite: self.rewrite.as_ref().map(ToString::to_string),
+            timeout: self.timeout.as_ref().map(policy::shown_timeouts),
+            retry: self.retry.as_ref().map(retry::shown),
         }
     }
 }

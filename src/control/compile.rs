@@ -233,6 +233,7 @@ pub fn routes(
         headers: r.headers.clone(),
         target: Target::Service(r.service.clone()),
         rewrite: r.rewrite.clone(),
+        policy: config.services.get(&r.service).and_then(|service| r.policy(&service.policy)).map(Arc::new),
         exposed: false,
     });
     let mut all: Vec<_> = configured.map(Arc::new).collect();
@@ -260,6 +261,7 @@ pub fn routes(
             headers: Vec::new(),
             target: Target::Service(claim.service.clone()),
             rewrite: claim.rewrite.clone(),
+            policy: None,
             exposed: true,
         }));
     }

@@ -1,6 +1,6 @@
 //! Plain forwarding: the request as upstream shall see it, and the answer as the client shall.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use http::{Request, Response};
 
@@ -18,12 +18,21 @@ use crate::{
         aside::Aside,
         call::{Outbound, Path, call},
         cluster::Cluster,
+        policy::Policy,
     },
 };
 
+/// Where a request goes, and by which rules.
+pub struct To {
+    /// The service.
+    pub cluster: Arc<Cluster>,
+    /// Its rules, or what the route makes of them.
+    pub policy: Arc<Policy>,
+}
+
 /// Sends the request to the service; `rewritten` is its path there, where the route changes it.
 pub async fn forward(
-    cluster: &Cluster,
+    To { cluster, policy }: &To,
     local: &Rc<Local>,
     request: Request<Body>,
     rewritten: Option<String>,
@@ -44,7 +53,7 @@ pub async fn forward(
         aside: aside.clone(),
         key,
     };
-    match call(cluster, local, out).await {
+    match call(cluster, policy, local, out).await {
         Ok(mut response) => {
             strip_connection(response.headers_mut());
             trail.mark(response)

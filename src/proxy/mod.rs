@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 pub use account::Account;
 pub use client::is_trusted;
+use forward::{To, forward};
 pub use headers::strip_connection;
 pub use reply::Refusal;
 use told::Told;
@@ -139,9 +140,9 @@ impl Proxy {
             Target::Service(service) => match world.clusters.get(service).cloned() {
                 Some(cluster) => {
                     let rewritten = route.rewrite.as_ref().map(|rewrite| rewrite.fill(&captures));
+                    let to = To { policy: route.policy.clone().unwrap_or_else(|| cluster.policy.clone()), cluster };
                     drop(world); // streams outlive it
-                    forward::forward(&cluster, &self.local, request, rewritten, (&caller, &client.told), &trail, aside)
-                        .await
+                    forward(&to, &self.local, request, rewritten, (&caller, &client.told), &trail, aside).await
                 }
                 None => reply::no_instance(service, &trail),
             },

@@ -16,6 +16,7 @@ use crate::{
         template::Template,
     },
     telemetry::cells::RouteCells,
+    upstream::policy::Policy,
 };
 use matcher::Matcher;
 
@@ -36,6 +37,8 @@ pub struct Route {
     pub target: Target,
     /// The path that the target gets; `None` for the path as it came.
     pub rewrite: Option<Template>,
+    /// The rules of its calls, where they are not just the service's.
+    pub policy: Option<Arc<Policy>>,
     /// Whether it comes from a service's tags, not from the configuration.
     pub exposed: bool,
     /// Where its requests are counted.
@@ -176,6 +179,7 @@ mod tests {
             }),
             target: Target::Service("s".into()),
             rewrite: None,
+            policy: None,
             exposed: name.starts_with('x'),
             cells: Arc::clone(&CELLS),
         })

@@ -1,6 +1,6 @@
 //! Sends one request to a service: picks an instance, admits, sends, judges; again, or done.
 
-use std::{rc::Rc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, Response, Uri, header, uri::PathAndQuery};
 use tokio::time::Instant;
@@ -14,6 +14,7 @@ use super::{
     endpoint::Permit,
     exchange::{Exchange, ExchangeError},
     http2,
+    policy::{Policy, Timeouts},
     pool::Connection,
     tries::Tries,
 };
@@ -99,18 +100,23 @@ pub enum CallError {
 const FRESH: Duration = Duration::from_secs(2);
 
 /// Gets the answer of one instance of the service. What fails is tried again, at another instance while there is one,
-/// as far as the rules for that and the total timeout let it.
+/// as far as the rules for that and the total timeout let it. `policy` is the service's, or what a route makes of it.
 ///
 /// # Errors
 /// [`CallError`] of the last try.
-pub async fn call(cluster: &Cluster, local: &Rc<Local>, mut request: Outbound) -> Result<Response<Body>, CallError> {
-    let Some(_entry) = cluster.live().enter(local.worker, cluster.policy.max_in_flight) else {
+pub async fn call(
+    cluster: &Cluster,
+    policy: &Arc<Policy>,
+    local: &Rc<Local>,
+    mut request: Outbound,
+) -> Result<Response<Body>, CallError> {
+    let Some(_entry) = cluster.live().enter(local.worker, policy.max_in_flight) else {
         return Err(CallError::Crowded(cluster.service.clone()));
     };
-    let total = cluster.policy.timeout.total;
+    let total = policy.timeout.total;
     let mut whole = request.body.is_empty().then(Instant::now);
     let mut now = whole.unwrap_or_else(Instant::now);
-    let mut retry = Tries::new(cluster, local, &mut request, now);
+    let mut retry = Tries::new(cluster, policy, local, &mut request, now);
     let mut tried = Vec::new();
     let mut last = Err(None);
     loop {
@@ -122,7 +128,7 @@ pub async fn call(cluster: &Cluster, local: &Rc<Local>, mut request: Outbound) -
             tried.push(member.endpoint.serial); // it has left since the request came
             continue;
         }
-        let Some(permit) = member.endpoint.admit(cluster.live(), &cluster.policy, local.worker, now) else {
+        let Some(permit) = member.endpoint.admit(cluster.live(), policy, local.worker, now) else {
             continue; // its circuit has changed since it was picked
         };
         tried.push(member.endpoint.serial);
@@ -190,7 +196,7 @@ async fn attempt(
     mut permit: Permit,
 ) -> Result<Response<Body>, AttemptError> {
     if cluster.transport.protocol.is_http2() {
-        return http2::attempt(cluster, member, local, request, whole, tries.repeats(), permit).await;
+        return http2::attempt(cluster, member, local, request, whole, tries, permit).await;
     }
     let started = permit.started();
     let repeatable = tries.repeats();
@@ -200,7 +206,7 @@ async fn attempt(
     let reused = found.is_some();
     let dialed = match found {
         Some(connection) => Ok((connection, started)),
-        None => dialed(cluster, member, whole).await,
+        None => dialed(cluster, member, dial_limit(&tries.policy().timeout, whole)).await,
     };
     let (connection, started) = match dialed {
         Ok(connected) => connected,
@@ -219,7 +225,7 @@ async fn attempt(
         aside: request.aside.clone(),
         uploaded: started,
     };
-    match exchange.head(started, whole, &cluster.policy.timeout).await {
+    match exchange.head(started, whole, &tries.policy().timeout).await {
         Ok(head) => {
             let body = exchange.body(&head, permit, local).map_err(AttemptError::Exchange)?;
             let mut response = Response::new(body);
@@ -262,19 +268,14 @@ pub(super) fn unanswered(error: &ExchangeError) -> Outcome {
 }
 
 /// How long a new connection may take.
-pub(super) fn dial_limit(cluster: &Cluster, whole: Option<Instant>) -> Duration {
-    let timeouts = &cluster.policy.timeout;
+pub(super) fn dial_limit(timeouts: &Timeouts, whole: Option<Instant>) -> Duration {
     let left = whole.map_or(timeouts.total, |since| timeouts.total.saturating_sub(since.elapsed()));
     timeouts.connect.min(left)
 }
 
 /// A new connection, and when it was there.
-async fn dialed(
-    cluster: &Cluster,
-    member: &Member,
-    whole: Option<Instant>,
-) -> Result<(Connection, Instant), DialError> {
-    let (address, limit) = (&member.endpoint.key.address, dial_limit(cluster, whole));
+async fn dialed(cluster: &Cluster, member: &Member, limit: Duration) -> Result<(Connection, Instant), DialError> {
+    let address = &member.endpoint.key.address;
     let connection = Box::pin(dial(address, limit, &cluster.barred, cluster.tls.as_deref())).await?;
     Ok((connection, Instant::now()))
 }

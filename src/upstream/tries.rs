@@ -10,6 +10,7 @@ use super::{
     call::{AttemptError, Outbound},
     cluster::Cluster,
     exchange::ExchangeError,
+    policy::Policy,
     replay::Replay,
     retry::Reason,
 };
@@ -18,6 +19,7 @@ use crate::body::Body;
 /// The tries of one request.
 pub(super) struct Tries<'c> {
     cluster: &'c Cluster,
+    policy: &'c Policy,
     local: &'c Local,
     /// Whether it may be sent again though something of it was sent.
     repeats: bool,
@@ -29,13 +31,24 @@ pub(super) struct Tries<'c> {
 
 impl<'c> Tries<'c> {
     /// None was made yet. The request's body is kept from here on, where it may be needed again.
-    pub fn new(cluster: &'c Cluster, local: &'c Local, request: &mut Outbound, now: Instant) -> Self {
-        let rules = &cluster.policy.retry;
+    pub fn new(
+        cluster: &'c Cluster,
+        policy: &'c Policy,
+        local: &'c Local,
+        request: &mut Outbound,
+        now: Instant,
+    ) -> Self {
+        let rules = &policy.retry;
         let mut repeats = rules.repeats(&request.method);
         let replay = if repeats { Replay::of(&mut request.body, rules.max_body) } else { None };
         repeats &= replay.is_some() || request.body.is_empty();
         cluster.live().asked(local.worker, now);
-        Self { cluster, local, repeats, replay, made: 0, kept: true }
+        Self { cluster, policy, local, repeats, replay, made: 0, kept: true }
+    }
+
+    /// The rules of the request.
+    pub fn policy(&self) -> &'c Policy {
+        self.policy
     }
 
     /// Whether the request may be sent again though something of it was sent.
@@ -55,7 +68,7 @@ impl<'c> Tries<'c> {
 
     /// Whether the answer is one that another instance may have a better one for.
     pub fn is_bad(&self, answer: &Response<Body>) -> bool {
-        self.repeats && self.cluster.policy.retry.is_bad(answer.status(), answer.headers())
+        self.repeats && self.policy.retry.is_bad(answer.status(), answer.headers())
     }
 
     /// The pause before the next try, for which the request is made ready, where it ends before the time that is `left`
@@ -67,7 +80,7 @@ impl<'c> Tries<'c> {
         now: Instant,
         left: Duration,
     ) -> Option<Duration> {
-        let rules = &self.cluster.policy.retry;
+        let rules = &self.policy.retry;
         let (reason, unsent) = match after {
             None => (Reason::Status, false),
             Some(AttemptError::Dial(_)) => (Reason::Connect, true),

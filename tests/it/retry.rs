@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use crate::support::{Consul, Gateway, Origin};
+use crate::support::{Consul, Gateway, Origin, now};
 
 #[tokio::test]
 async fn a_client_sees_nothing_of_an_instance_that_fails_resets_or_refuses() {
@@ -49,4 +49,41 @@ async fn a_client_sees_nothing_of_an_instance_that_fails_resets_or_refuses() {
     assert!(statuses.contains(&503) && statuses.contains(&200) && statuses.contains(&502), "{statuses:?}");
     let sent = good.count() + busy.count() + resets.count();
     assert!(sent >= 68, "{sent}");
+}
+
+#[tokio::test]
+async fn a_route_has_timeouts_and_tries_of_its_own() {
+    let busy = Origin::answering(|_| b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n".to_vec()).await;
+    let hangs = Origin::serving(|mut connection| async move {
+        connection.request().await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let route = |name: &str, more: &str| {
+        format!("[[routes]]\nmatch = {{ path = '/{name}' }}\nservice = '{}'\n{more}\n", name.split('-').next().unwrap())
+    };
+    let config = [
+        format!("[services.busy]\ninstances = ['{}']\nretry = {{ backoff = '1ms', budget = 1.0 }}\n", busy.address),
+        format!("[services.hangs]\ninstances = ['{}']\nretry.attempts = 1\n", hangs.address),
+        "[defaults]\nbreaker = { max_ejected = 0.0 }\n".into(),
+        route("busy", ""),
+        route("busy-once", "retry.attempts = 1"),
+        route("hangs-read", "timeout.read = '50ms'"),
+        route("hangs-total", "timeout.total = '50ms'"),
+    ];
+    let gateway = Gateway::fixed(&config.concat()).await;
+    gateway.until_ready().await;
+    for (path, requests) in [("/busy", 3), ("/busy-once", 1)] {
+        let before = busy.count();
+        assert_eq!(gateway.get(path).await.status, 503);
+        assert_eq!(busy.count() - before, requests, "{path}");
+    }
+    for (path, named) in [("/hangs-read", "`timeout.read`"), ("/hangs-total", "`timeout.total`")] {
+        let begun = now();
+        let answer = gateway.get(path).await;
+        assert_eq!(answer.status, 504);
+        assert!(answer.text.contains(named), "{}", answer.text);
+        // The service's own would be ten seconds and thirty.
+        assert!(begun.elapsed().as_secs() < 8, "{path}");
+    }
 }

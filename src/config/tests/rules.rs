@@ -22,6 +22,42 @@ fn a_service_leaves_out_what_is_as_in_the_defaults_and_all_reads_as_it_is_shown(
 }
 
 #[test]
+fn a_route_sets_single_keys_over_those_of_its_service() {
+    let config = World::file(
+        "[defaults.timeout]\ntotal = '20s'\n[services.s]\ntimeout.read = '3s'\nretry = { attempts = 5, max_body = '1KiB' }\n\
+         [[routes]]\nname = 'a'\nservice = 's'\nmatch.path = '/a'\ntimeout.total = '2s'\nretry.attempts = 1\n\
+         [[routes]]\nname = 'b'\nservice = 's'\nmatch.path = '/b'\n\
+         [[routes]]\nname = 'c'\nservice = 'other'\nmatch.path = '/c'\nretry = { on = [503] }",
+    )
+    .load();
+    let service = &config.services["s"].policy;
+    let [a, b, c] = [0, 1, 2].map(|n| &config.routes[n]);
+    let over = a.policy(service).unwrap();
+    assert_eq!((over.timeout.total.as_secs(), over.timeout.read.as_secs()), (2, 3));
+    assert_eq!((over.retry.attempts, over.retry.max_body), (1, 1024));
+    assert_eq!((&over.breaker, &over.accept), (&service.breaker, &service.accept));
+    assert_eq!(b.policy(service), None);
+    let other = c.policy(&config.services["other"].policy).unwrap();
+    assert_eq!((other.timeout.total.as_secs(), other.retry.attempts, other.retry.on.len()), (20, 3, 1));
+    let shown = World::file(&toml::to_string(&config.shown()).unwrap()).load();
+    assert_eq!(shown.routes, config.routes);
+}
+
+#[test]
+fn what_a_route_cannot_wait_or_retry_by_is_refused_in_its_place() {
+    for (keys, want) in [
+        ("timeout.total = '0s'", "routes[0].timeout.total: `0s` leaves no time at all"),
+        ("timeout.totl = '1s'", "routes[0].timeout.totl: unknown key; did you mean `total`?"),
+        ("retry = { attempts = 0 }", "routes[0].retry.attempts: `0` is too small; the least is `1`"),
+        ("retry = { on = ['resets'] }", "routes[0].retry.on[0]: expected `connect`, `reset`"),
+    ] {
+        let problems = World::file(&format!("[[routes]]\nservice = 's'\nmatch.path = '/'\n{keys}")).problems();
+        let want = format!("lictor.toml:4 {want}");
+        assert!(problems.len() == 1 && problems[0].starts_with(&want), "{keys}: {problems:?}, not {want}");
+    }
+}
+
+#[test]
 fn what_no_circuit_and_no_retry_could_go_by_is_refused() {
     for (keys, want) in [
         ("breaker = { error_rate = 1.5 }", "defaults.breaker.error_rate: expected a part between 0.0 and 1.0"),

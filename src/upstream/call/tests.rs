@@ -86,7 +86,7 @@ impl Stage {
             aside: Rc::default(),
             key: None,
         };
-        call(&self.cluster, &self.local, request).await
+        call(&self.cluster, &self.cluster.policy, &self.local, request).await
     }
 
     /// A call that the next instance in turn answers on a new connection, which is then kept.

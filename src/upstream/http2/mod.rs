@@ -29,6 +29,7 @@ use super::{
     exchange::ExchangeError,
     policy::Timeouts,
     progress::Progress,
+    tries::Tries,
 };
 use crate::{body::Body, model::instance::Address, telemetry::cells::Outcome, wire::Timer};
 
@@ -44,7 +45,7 @@ pub(super) async fn attempt(
     local: &Rc<Local>,
     request: &mut Outbound,
     whole: Option<Instant>,
-    repeatable: bool,
+    tries: &Tries<'_>,
     mut permit: Permit,
 ) -> Result<Response<Body>, AttemptError> {
     if whole.is_some() {
@@ -52,7 +53,7 @@ pub(super) async fn attempt(
     }
     let mut goodbyes = 0;
     loop {
-        let broken = match once(cluster, member, local, request, whole, repeatable).await {
+        let broken = match once(cluster, member, local, request, whole, tries).await {
             Ok((stream, head)) => return Ok(stream.answer(head, permit)),
             Err(broken) => broken,
         };
@@ -79,12 +80,14 @@ async fn once(
     local: &Rc<Local>,
     request: &mut Outbound,
     whole: Option<Instant>,
-    repeatable: bool,
+    tries: &Tries<'_>,
 ) -> Result<(Stream, Response<RecvStream>), Broken> {
-    let place = Sessions::place(local, cluster, &member.endpoint, dial_limit(cluster, whole)).await;
+    let (timeouts, repeatable) = (&tries.policy().timeout, tries.repeats());
+    let place = Sessions::place(local, cluster, &member.endpoint, dial_limit(timeouts, whole)).await;
     let (place, kept) = place.map_err(Broken::Dial)?;
     let started = Instant::now();
-    let opened = Stream::open(place, request, cluster, &member.endpoint.key.address, started);
+    let waits = waits(cluster, timeouts);
+    let opened = Stream::open(place, request, cluster, &member.endpoint.key.address, started, waits);
     // Nothing was sent.
     let mut stream = opened.map_err(|e| Broken::Refused(failed(e)))?;
     let error = match stream.head(started, whole).await {
@@ -126,12 +129,11 @@ enum Broken {
 }
 
 /// How long to wait for what. gRPC streams may be silent for long on purpose, before their head and after.
-fn waits(cluster: &Cluster) -> Timeouts {
-    let timeouts = cluster.policy.timeout;
+fn waits(cluster: &Cluster, timeouts: &Timeouts) -> Timeouts {
     if cluster.transport.protocol.is_grpc() {
-        Timeouts { total: timeouts.idle, read: timeouts.idle, ..timeouts }
+        Timeouts { total: timeouts.idle, read: timeouts.idle, ..*timeouts }
     } else {
-        timeouts
+        *timeouts
     }
 }
 
@@ -161,13 +163,14 @@ impl Stream {
         cluster: &Cluster,
         address: &Address,
         uploaded: Instant,
+        waits: Timeouts,
     ) -> Result<Self, h2::Error> {
         let is_grpc = cluster.transport.protocol.is_grpc();
         let head = head(request, cluster, address, is_grpc);
         let bare = request.body.is_empty();
         let (response, stream) = place.sender.send_request(head, bare)?;
         let upload = Upload::new(stream, std::mem::take(&mut request.body), bare);
-        Ok(Self { response, upload, waits: waits(cluster), timer: Timer::default(), is_grpc, place, uploaded })
+        Ok(Self { response, upload, waits, timer: Timer::default(), is_grpc, place, uploaded })
     }
 
     /// Waits for the head of the answer, sending the body meanwhile.

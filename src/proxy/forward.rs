@@ -3,6 +3,7 @@
 use std::{rc::Rc, sync::Arc};
 
 use http::{Request, Response};
+use tokio::time::Instant;
 
 use super::{
     client::Caller,
@@ -18,6 +19,7 @@ use crate::{
         aside::Aside,
         call::{Outbound, Path, call},
         cluster::Cluster,
+        deadline::{Deadline, GRPC_TIMEOUT},
         policy::Policy,
     },
 };
@@ -42,6 +44,8 @@ pub async fn forward(
 ) -> Response<Body> {
     let (mut head, body) = request.into_parts();
     let key = cluster.key(caller.address, head.uri.path(), &head.headers);
+    let told_until = cluster.transport.protocol.is_grpc().then(|| head.headers.get(GRPC_TIMEOUT)).flatten();
+    let deadline = told_until.and_then(|until| Deadline::read(until, Instant::now()));
     let (came_as, ours) = outbound(&mut head.headers, caller, told);
     let out = Outbound {
         method: head.method,
@@ -51,6 +55,7 @@ pub async fn forward(
         ours,
         body,
         aside: aside.clone(),
+        deadline,
         key,
     };
     match call(cluster, policy, local, out).await {

@@ -200,6 +200,7 @@ pub(super) fn failed(error: &CallError, service: &ServiceName, trail: &Trail) ->
             ExchangeError::ReadTimeout(_) => {
                 say(StatusCode::GATEWAY_TIMEOUT, "no byte of an answer within `timeout.read`")
             }
+            ExchangeError::Deadline(_) => say(StatusCode::GATEWAY_TIMEOUT, "no answer within `grpc-timeout`"),
             ExchangeError::TotalTimeout(_) => say(StatusCode::GATEWAY_TIMEOUT, "no answer within `timeout.total`"),
             ExchangeError::Body(e) => match e {
                 BodyError::TooLarge { limit } => too_large(*limit, trail),

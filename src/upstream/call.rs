@@ -10,6 +10,7 @@ use super::{
     aside::Aside,
     balance::Ask,
     cluster::{Cluster, Member},
+    deadline::Deadline,
     dial::{DialError, dial},
     endpoint::Permit,
     exchange::{Exchange, ExchangeError},
@@ -42,6 +43,8 @@ pub struct Outbound {
     pub body: Body,
     /// What passes beside it.
     pub aside: Rc<Aside>,
+    /// Until when its client waits, where it speaks gRPC and says so.
+    pub deadline: Option<Deadline>,
     /// What decides who gets it, where it is sent by a key: see [`Cluster::key`].
     pub key: Option<u64>,
 }
@@ -139,9 +142,9 @@ pub async fn call(
         };
         now = Instant::now();
         whole = whole.or_else(|| retry.whole());
-        let left = whole.map_or(total, |since| (since + total).saturating_duration_since(now));
+        let (left, error) = left(whole, total, request.deadline, now);
         if left.is_zero() && !matches!(last, Ok(_) | Err(Some(AttemptError::Exchange(_)))) {
-            return Err(CallError::Exchange(ExchangeError::TotalTimeout(total)));
+            return Err(CallError::Exchange(error));
         }
         let failed = last.as_ref().err().and_then(Option::as_ref);
         match retry.again(failed, &mut request, now, left) {
@@ -152,6 +155,20 @@ pub async fn call(
             }
             None => return last.map_err(|failed| failed.map_or_else(|| cluster.nobody(now), CallError::from)),
         }
+    }
+}
+
+/// How long the tries of a request may go on, and what it means when that is over.
+fn left(
+    whole: Option<Instant>,
+    total: Duration,
+    deadline: Option<Deadline>,
+    now: Instant,
+) -> (Duration, ExchangeError) {
+    let left = whole.map_or(total, |since| (since + total).saturating_duration_since(now));
+    match deadline.map(|deadline| (deadline.at.saturating_duration_since(now), deadline.limit)) {
+        Some((earlier, limit)) if earlier < left => (earlier, ExchangeError::Deadline(limit)),
+        _ => (left, ExchangeError::TotalTimeout(total)),
     }
 }
 
@@ -257,7 +274,8 @@ pub(super) fn undialed(error: &DialError) -> Outcome {
 /// How a try counts that got a connection and no answer on it.
 pub(super) fn unanswered(error: &ExchangeError) -> Outcome {
     match error {
-        ExchangeError::Body(_) => Outcome::Cancelled,
+        // How long a client waits says nothing of the instance.
+        ExchangeError::Body(_) | ExchangeError::Deadline(_) => Outcome::Cancelled,
         ExchangeError::ReadTimeout(_) | ExchangeError::TotalTimeout(_) => Outcome::Timeout,
         ExchangeError::Closed { .. }
         | ExchangeError::Malformed(_)

@@ -72,6 +72,9 @@ pub enum ExchangeError {
     /// Nothing came for `timeout.read`.
     #[error("no byte of an answer within {0:?}")]
     ReadTimeout(Duration),
+    /// The answer did not come while its client waits, by its `grpc-timeout`.
+    #[error("no answer within the {0:?} that the client waits")]
+    Deadline(Duration),
     /// The head did not come within `timeout.total`.
     #[error("no answer within {0:?}")]
     TotalTimeout(Duration),

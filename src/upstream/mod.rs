@@ -9,6 +9,7 @@ pub mod breaker;
 pub mod call;
 pub mod circuit;
 pub mod cluster;
+pub mod deadline;
 pub mod dial;
 pub mod endpoint;
 mod exchange;

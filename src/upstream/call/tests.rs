@@ -85,6 +85,7 @@ impl Stage {
             body,
             aside: Rc::default(),
             key: None,
+            deadline: None,
         };
         call(&self.cluster, &self.cluster.policy, &self.local, request).await
     }

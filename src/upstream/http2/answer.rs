@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::RecvStream;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
@@ -17,7 +17,11 @@ use super::{
     upload::Upload,
 };
 use crate::{
-    body::BodyError, http1::trailer::may_trail, telemetry::cells::Outcome, upstream::endpoint::Permit, wire::Timer,
+    body::BodyError,
+    http1::trailer::may_trail,
+    telemetry::cells::Outcome,
+    upstream::{deadline::Deadline, endpoint::Permit},
+    wire::Timer,
 };
 
 /// The body of an answer. Dropped before its end, it cancels the stream.
@@ -34,6 +38,8 @@ pub struct Answer {
     pub is_grpc: bool,
     /// Bytes to come, where that is known.
     pub left: Option<u64>,
+    /// Until when the client waits, by its own word.
+    pub deadline: Option<Deadline>,
     /// How long to wait for bytes.
     pub patience: Duration,
     /// For these waits.
@@ -53,6 +59,7 @@ pub fn grpc_outcome(fields: &HeaderMap) -> Option<Outcome> {
     Some(if matches!(status, "2" | "4" | "13" | "14" | "15") { Outcome::Failure } else { Outcome::Success })
 }
 
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 impl Answer {
@@ -109,10 +116,24 @@ impl Answer {
         (!trailers.is_empty()).then(|| Frame::trailers(trailers))
     }
 
-    fn poll_patience<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, BodyError>> {
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, BodyError>> {
         let since = *self.waiting.get_or_insert_with(Instant::now);
+        if let Some(deadline) = self.deadline.filter(|deadline| deadline.at < since + self.patience) {
+            ready!(self.timer.poll(cx, deadline.at));
+            // How long a client waits says nothing of the instance.
+            self.outcome = Outcome::Cancelled;
+            return Poll::Ready(Ok(Some(Frame::trailers(overdue()))));
+        }
         self.timer.poll(cx, since + self.patience).map(|()| Err(BodyError::TooSlow))
     }
+}
+
+/// How a call ends whose time is over.
+fn overdue() -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    trailers.insert(GRPC_STATUS, HeaderValue::from_static("4")); // DEADLINE_EXCEEDED
+    trailers.insert(GRPC_MESSAGE, HeaderValue::from_static("no more of the answer within `grpc-timeout`"));
+    trailers
 }
 
 fn cut_short(error: h2::Error) -> BodyError {

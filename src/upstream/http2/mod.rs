@@ -24,6 +24,7 @@ use super::{
     Local,
     call::{AttemptError, Outbound, bodyless, dial_limit, unanswered, undialed},
     cluster::{Cluster, Member},
+    deadline::{Deadline, GRPC_TIMEOUT},
     dial::DialError,
     endpoint::Permit,
     exchange::ExchangeError,
@@ -83,8 +84,14 @@ async fn once(
     tries: &Tries<'_>,
 ) -> Result<(Stream, Response<RecvStream>), Broken> {
     let (timeouts, repeatable) = (&tries.policy().timeout, tries.repeats());
-    let place = Sessions::place(local, cluster, &member.endpoint, dial_limit(timeouts, whole)).await;
-    let (place, kept) = place.map_err(Broken::Dial)?;
+    let limit = dial_limit(timeouts, whole);
+    let overdue = request.deadline.filter(|deadline| deadline.at < Instant::now() + limit);
+    let limit = overdue.map_or(limit, |deadline| deadline.at.saturating_duration_since(Instant::now()));
+    let place = Sessions::place(local, cluster, &member.endpoint, limit).await;
+    let (place, kept) = place.map_err(|e| match (&e, overdue) {
+        (DialError::TimedOut { .. }, Some(deadline)) => Broken::Exchange(ExchangeError::Deadline(deadline.limit)),
+        _ => Broken::Dial(e),
+    })?;
     let started = Instant::now();
     let waits = waits(cluster, timeouts);
     let opened = Stream::open(place, request, cluster, &member.endpoint.key.address, started, waits);
@@ -144,6 +151,8 @@ struct Stream {
     waits: Timeouts,
     timer: Timer,
     is_grpc: bool,
+    /// Until when the client waits, by its own word.
+    deadline: Option<Deadline>,
     place: Place,
     /// When the request last moved, once its answer has come.
     uploaded: Instant,
@@ -166,11 +175,15 @@ impl Stream {
         waits: Timeouts,
     ) -> Result<Self, h2::Error> {
         let is_grpc = cluster.transport.protocol.is_grpc();
-        let head = head(request, cluster, address, is_grpc);
+        let mut head = head(request, cluster, address, is_grpc);
+        if let Some(deadline) = &request.deadline {
+            head.headers_mut().insert(GRPC_TIMEOUT, deadline.left(uploaded));
+        }
+        let deadline = request.deadline;
         let bare = request.body.is_empty();
         let (response, stream) = place.sender.send_request(head, bare)?;
         let upload = Upload::new(stream, std::mem::take(&mut request.body), bare);
-        Ok(Self { response, upload, waits, timer: Timer::default(), is_grpc, place, uploaded })
+        Ok(Self { response, upload, waits, timer: Timer::default(), is_grpc, deadline, place, uploaded })
     }
 
     /// Waits for the head of the answer, sending the body meanwhile.
@@ -184,8 +197,11 @@ impl Stream {
                 return Poll::Ready(answer.map_err(Unheard::Stream));
             }
             progress.note(self.upload.sent(), 0);
-            let (deadline, error) = progress.deadline(self.upload.is_done(), &self.waits);
-            self.timer.poll(cx, deadline).map(|()| Err(Unheard::Exchange(error)))
+            let (mut until, mut error) = progress.deadline(self.upload.is_done(), &self.waits);
+            if let Some(deadline) = self.deadline.filter(|deadline| deadline.at < until) {
+                (until, error) = (deadline.at, ExchangeError::Deadline(deadline.limit));
+            }
+            self.timer.poll(cx, until).map(|()| Err(Unheard::Exchange(error)))
         })
         .await;
         self.uploaded = progress.uploaded;
@@ -223,6 +239,7 @@ impl Stream {
             outcome,
             is_grpc: self.is_grpc,
             left: length,
+            deadline: self.deadline,
             patience: self.waits.of_body(&head.headers),
             timer: self.timer,
             waiting: None,

@@ -44,7 +44,7 @@ struct Shown {
     #[serde(flatten)]
     told: Told,
     usable: bool,
-    /// Why it is not usable.
+    /// Why it is not usable, or not as it would be otherwise.
     reason: Option<String>,
 }
 
@@ -89,11 +89,11 @@ fn instance_of(cluster: &Cluster, member: &Member, instance: &Instance) -> Shown
     let endpoint = &member.endpoint;
     let circuit = endpoint.circuit().state();
     // Who shares an address with a usable one is usable with it.
-    let reason = if member.weight > 0 { refused(circuit) } else { unusable(cluster, member, instance) };
+    let refused = if member.weight > 0 { refused(circuit) } else { unusable(cluster, member, instance) };
     Shown {
         id: instance.id.to_string(),
-        usable: reason.is_none(),
-        reason,
+        usable: refused.is_none(),
+        reason: refused.or_else(|| reserve(cluster, member, instance)),
         told: Told {
             address: Some(instance.address.to_string()),
             health: Some(instance.health),
@@ -119,6 +119,16 @@ fn refused(circuit: State) -> Option<String> {
             (!left.is_zero()).then(|| format!("its circuit is open; in {:.1} s a request decides", left.as_secs_f64()))
         }
     }
+}
+
+/// What is to be said of one that is usable.
+fn reserve(cluster: &Cluster, member: &Member, instance: &Instance) -> Option<String> {
+    if member.panics {
+        return Some(format!("it is {}, and used for there is no other (`panic`)", instance.health.as_str()));
+    }
+    let grown = member.came? + cluster.policy.slow_start;
+    let left = grown.saturating_duration_since(Instant::now());
+    (!left.is_zero()).then(|| format!("slow start: it has all of its weight in {:.1} s", left.as_secs_f64()))
 }
 
 fn unusable(cluster: &Cluster, member: &Member, instance: &Instance) -> Option<String> {

@@ -29,6 +29,9 @@ pub struct Table {
     /// Requests that may be under way to the service at once; 0: any number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<u32>,
+    /// Whether instances that Consul calls critical are used when no other is left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub panic: Option<bool>,
     /// Which idle connections are kept to each instance, by each worker.
     pub pool: PoolTable,
     /// How an instance is picked.
@@ -114,6 +117,7 @@ pub fn check(table: &Table, base: &Policy, at: &At<'_>) -> Policy {
             Some(most) => Some(most.into()).filter(|most| *most > 0),
             None => base.max_in_flight,
         },
+        panic: table.panic.unwrap_or(base.panic),
         pool: PoolRules {
             max_idle: pool.max_idle.and_then(|most| usize::try_from(most).ok()).unwrap_or(base.pool.max_idle),
             idle_timeout: idle_timeout.unwrap_or(base.pool.idle_timeout),
@@ -134,6 +138,7 @@ pub fn shown(policy: &Policy) -> Table {
         retry: retry::shown(&policy.retry),
         accept: Some(policy.accept.iter().map(|health| health.as_str().to_owned()).collect()),
         max_in_flight: Some(policy.max_in_flight.map_or(0, |most| u32::try_from(most).unwrap_or(u32::MAX))),
+        panic: Some(policy.panic),
         pool: PoolTable {
             max_idle: u32::try_from(policy.pool.max_idle).ok(),
             idle_timeout: time(policy.pool.idle_timeout),

@@ -129,6 +129,11 @@ pub fn cluster(
         member.came = useful.map_or(Some(now), |former| former.came);
         members.push(Arc::new(member));
     }
+    if rules.policy.panic && members.iter().all(|member| member.weight == 0) {
+        for member in &mut members {
+            Arc::make_mut(member).panic();
+        }
+    }
     if !established {
         // All are new, so none is.
         for member in &mut members {

@@ -136,6 +136,11 @@ impl Loads {
         self.all().map(|cell| cell.in_flight.load(Relaxed)).sum()
     }
 
+    /// Forgets how long the instance lets wait. What a worker learns in this very moment may be lost, or stay.
+    pub fn forget(&self) {
+        self.all().for_each(|cell| cell.peak.forget());
+    }
+
     #[inline]
     fn of(&self, worker: usize) -> &InstanceCell {
         &self.0[worker].0

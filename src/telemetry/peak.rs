@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// One worker's estimate. Only that worker writes.
+/// One worker's estimate. Only that worker writes, but for what makes it forget.
 #[derive(Debug, Default)]
 pub struct Peak {
     /// As of the last answer; 0: there was none.
@@ -37,6 +37,11 @@ impl Peak {
         };
         self.nanos.store(is.max(1), Relaxed);
         self.answered.store(now, Relaxed);
+    }
+
+    /// As if there had been no answer. Anyone may say so.
+    pub fn forget(&self) {
+        self.nanos.store(0, Relaxed);
     }
 
     /// Somebody waited so long in vain and left: it would have taken longer.

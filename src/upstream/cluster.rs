@@ -78,6 +78,8 @@ pub struct Member {
     pub endpoint: Arc<Endpoint>,
     /// Its share; 0: not to be picked.
     pub weight: u32,
+    /// It is used though no health of its instances is accepted, for there is no other.
+    pub panics: bool,
     /// When it came to be of use beside others that were; `None`: it was there as soon as any.
     pub came: Option<Instant>,
     /// The endpoint's, at hand: picks look at few things of many members, so the fewer steps the better.
@@ -92,13 +94,20 @@ impl Member {
         let usable = instances.iter().filter(|i| accept.contains(&i.health) && !endpoint.is_draining());
         let weight = usable.map(|i| i.weight).max().unwrap_or(0);
         let loads = endpoint.cells().loads().clone();
-        Self { instances, endpoint, weight, came: None, loads }
+        Self { instances, endpoint, weight, panics: false, came: None, loads }
+    }
+
+    /// Makes it usable where Consul calls it critical, since there is no other.
+    pub fn panic(&mut self) {
+        let critical = self.instances.iter().filter(|i| i.health == Health::Critical && !self.endpoint.is_draining());
+        self.weight = critical.map(|i| i.weight).max().unwrap_or(0);
+        self.panics = self.weight > 0;
     }
 
     /// Whether a cluster of the same rules has use for this very member, told of these instances.
     #[must_use]
     pub fn stays(&self, instances: &Arc<[Instance]>) -> bool {
-        self.weight > 0 && Arc::ptr_eq(&self.instances, instances) && !self.endpoint.is_draining()
+        self.weight > 0 && !self.panics && Arc::ptr_eq(&self.instances, instances) && !self.endpoint.is_draining()
     }
 
     /// What is under way to it, and how long it lets wait.
@@ -112,7 +121,8 @@ impl Member {
         Seat {
             instance: self.endpoint.key.id.clone(),
             circuit: self.endpoint.circuit().clone(),
-            accepted: self.instances.iter().any(|instance| accept.contains(&instance.health)),
+            loads: self.loads.clone(),
+            accepted: self.panics || self.instances.iter().any(|instance| accept.contains(&instance.health)),
             usable: self.weight > 0,
         }
     }

@@ -24,6 +24,8 @@ pub struct Policy {
     pub accept: Vec<Health>,
     /// Requests that may be under way to the service at once; `None`: any number.
     pub max_in_flight: Option<u64>,
+    /// Whether instances that Consul calls critical are used when no other is left.
+    pub panic: bool,
     /// Which connections are kept.
     pub pool: PoolRules,
     /// How an instance is picked.
@@ -81,6 +83,7 @@ impl Default for Policy {
             retry: RetryRules::default(),
             accept: vec![Health::Passing, Health::Warning],
             max_in_flight: Some(1024),
+            panic: false,
             pool,
             balance: Balance::P2cEwma,
             hash: HashKey::Ip,

@@ -21,6 +21,7 @@ use crate::{
     telemetry::{
         cells::ServiceCells,
         events::{Event, Events},
+        instance::Loads,
         metrics::Metrics,
         window::{Counts, WindowCells},
     },
@@ -50,6 +51,8 @@ pub struct Seat {
     pub instance: InstanceId,
     /// Its circuit.
     pub circuit: Arc<Circuit>,
+    /// What is known of how long it lets wait.
+    pub loads: Loads,
     /// Its health lets it in.
     pub accepted: bool,
     /// It may be picked, as far as it is not for its circuit.
@@ -153,7 +156,11 @@ impl Service {
     pub(super) fn circuit_changed(&self, seats: &[Seat], circuit: &Circuit, cause: Cause) {
         let Some(seat) = seats.iter().find(|seat| std::ptr::eq(&raw const *seat.circuit, circuit)) else { return };
         let (kind, cause) = match circuit.state() {
-            State::Closed => ("circuit_closed", cause.to_string()),
+            State::Closed => {
+                // What it was before it failed says nothing of what it is now.
+                seat.loads.forget();
+                ("circuit_closed", cause.to_string())
+            }
             State::HalfOpen => ("circuit_half_open", cause.to_string()),
             State::Open(until) => {
                 let left = until.saturating_duration_since(Instant::now());

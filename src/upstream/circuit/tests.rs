@@ -35,6 +35,7 @@ impl Stage {
         let seat = |(n, circuit): (usize, &Arc<Circuit>)| Seat {
             instance: n.to_string().as_str().into(),
             circuit: circuit.clone(),
+            loads: self.metrics.instance("s", &format!("a:{n}")).loads().clone(),
             accepted: !out.contains(&n),
             usable: !out.contains(&n),
         };

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::BytesMut;
 use http::{Method, Request, Response, StatusCode, Uri, Version, header, uri::PathAndQuery};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     Phase,
@@ -84,6 +84,19 @@ impl Server {
                 return;
             }
             since = ended.at;
+        }
+    }
+
+    /// Answers the first request of a connection for which there is no room, and ends it.
+    pub async fn turn_away(&self, io: Io) {
+        let connection = Rc::new(Downstream::new(io));
+        let head = timeout(LINGER, self.head(&connection, true, None, &Cell::new(false))).await;
+        let Ok(Next::Head(head)) = head else { return };
+        let answer = self.proxy.refuse(&Refusal::Crowded, &head.method);
+        let http10 = head.version == Version::HTTP_10;
+        let asked = Asked { head_only: head.method == Method::HEAD, http10, keep_alive: false };
+        if self.answer(&connection, answer, &asked).await.is_some() {
+            linger(&connection).await;
         }
     }
 

@@ -33,6 +33,8 @@ use crate::{proxy::Client, telemetry::cells::Gauge, wire::Io};
 const BACKLOG: i32 = 4096;
 /// How long a listener waits where nothing tells it when it can go on: out of descriptors, at the limit.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Connections beyond the limit that may be told so at once; further ones wait until they are accepted.
+const TURNED_AWAY: usize = 256;
 /// What clients whose connection is being made have to say the last word of it, before the listener closes.
 const HANDSHAKE: Duration = Duration::from_millis(100);
 
@@ -113,11 +115,15 @@ impl Connections {
     pub async fn accept(self: &Rc<Self>, listener: &TcpListener, entrance: &Entrance, ways: &Ways) {
         loop {
             let limit = self.server.proxy.world().config.http.max_connections;
-            if self.crowd.total() >= limit {
+            if self.crowd.total() >= limit.saturating_add(TURNED_AWAY) {
                 sleep(PAUSE).await;
                 continue;
             }
             match listener.accept().await {
+                // Others may have come while this one was awaited.
+                Ok((stream, peer)) if self.crowd.total() >= limit => {
+                    self.begin(stream, peer, entrance, self.crowd.seat_at(self.worker), true);
+                }
                 Ok((stream, peer)) => self.place(stream, peer, entrance, ways),
                 Err(e) if is_of_one_connection(&e) => {}
                 Err(error) => {
@@ -131,7 +137,7 @@ impl Connections {
     fn place(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, entrance: &Entrance, ways: &Ways) {
         let seat = self.crowd.seat(self.worker);
         if seat.worker() == self.worker {
-            return self.begin(stream, peer, entrance, seat);
+            return self.begin(stream, peer, entrance, seat, false);
         }
         let way = &ways[seat.worker()];
         // Only what the event loop does not know here can be known to another one.
@@ -152,7 +158,7 @@ impl Connections {
     fn resume(self: &Rc<Self>, passed: Passed) {
         let Passed { stream, peer, entrance, seat } = passed;
         match TcpStream::from_std(stream) {
-            Ok(stream) => self.begin(stream, peer, &entrance, seat),
+            Ok(stream) => self.begin(stream, peer, &entrance, seat, false),
             Err(error) => tracing::warn!(%error, "a connection is not served"),
         }
     }
@@ -178,7 +184,15 @@ impl Connections {
         }
     }
 
-    fn begin(self: &Rc<Self>, mut stream: TcpStream, peer: SocketAddr, entrance: &Entrance, seat: Seat) {
+    /// Serves a connection, or, where there are as many as may be, says so on it.
+    fn begin(
+        self: &Rc<Self>,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        entrance: &Entrance,
+        seat: Seat,
+        one_too_many: bool,
+    ) {
         let id = self.next.get();
         self.next.set(id + 1);
         let idle = Rc::new(Cell::new(true));
@@ -189,7 +203,12 @@ impl Connections {
                 let place = place;
                 let Some(peer) = place.of.arrive(&mut stream, peer, certificates.is_some()).await else { return };
                 let server = &place.of.server;
-                if let Some(certificates) = certificates {
+                if one_too_many {
+                    // A handshake costs more than the word that there is no room.
+                    if let (Ok(io), None) = (Io::new(stream), certificates) {
+                        Box::pin(server.turn_away(io)).await;
+                    }
+                } else if let Some(certificates) = certificates {
                     let client = Client::new(peer, "https");
                     // In a box: connections without TLS need not have room for it.
                     Box::pin(tls::serve(server, &certificates, stream, client, &idle)).await;

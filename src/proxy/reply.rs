@@ -28,6 +28,8 @@ pub enum Refusal {
     Method,
     /// It expects what is not known here.
     Expectation,
+    /// Its connection is one too many.
+    Crowded,
     /// Its head did not come in time.
     TimedOut,
     /// Its body is announced as longer than allowed.
@@ -157,6 +159,10 @@ pub(super) fn refused(refusal: &Refusal, trail: &Trail) -> Response<Body> {
         Refusal::Method => problem(StatusCode::NOT_IMPLEMENTED, "CONNECT and TRACE are not served here", None, trail),
         Refusal::Expectation => {
             problem(StatusCode::EXPECTATION_FAILED, "only `100-continue` can be expected here", None, trail)
+        }
+        Refusal::Crowded => {
+            let detail = "too many connections are open; try again soon";
+            later(problem(StatusCode::SERVICE_UNAVAILABLE, detail, None, trail))
         }
         Refusal::TimedOut => problem(StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time", None, trail),
         Refusal::TooLarge { limit } => too_large(*limit, trail),

@@ -137,3 +137,33 @@ async fn a_service_that_hangs_at_full_load_does_not_slow_another_down() {
     // Some milliseconds are the machine's, not the gateway's.
     assert!(beside <= 2 * alone.max(Duration::from_millis(25)), "{beside:?} beside it, {alone:?} alone");
 }
+
+#[tokio::test]
+async fn a_connection_too_many_is_told_so_at_once_and_closed() {
+    let origin = Origin::start("well").await;
+    let limit = "[http]\nmax_connections = 3\nworkers = 2\n";
+    let gateway =
+        Gateway::fixed(&config(&[("well", origin.address, "")]).replace("[http]\nworkers = 2\n", limit)).await;
+    gateway.until_ready().await;
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let mut caller = Caller::connect(gateway.address).await.unwrap();
+        assert_eq!(caller.ask("GET", "/well/", "").await.unwrap().status, 200);
+        open.push(caller);
+    }
+    for _ in 0..10 {
+        let answer = gateway.raw(b"GET /well/ HTTP/1.1\r\nhost: x\r\n\r\n").await.to_ascii_lowercase();
+        assert!(answer.starts_with("http/1.1 503 ") && answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n") && answer.contains("\r\nx-request-id: "), "{answer}");
+    }
+    // Those that are open go on, and one that ends makes room.
+    for caller in &mut open {
+        assert_eq!(caller.ask("GET", "/well/", "").await.unwrap().status, 200);
+    }
+    open.pop();
+    until("room for one", || async {
+        let mut caller = Caller::connect(gateway.address).await.unwrap();
+        (caller.ask("GET", "/well/", "").await.ok()?.status == 200).then_some(())
+    })
+    .await;
+}

@@ -124,3 +124,43 @@ async fn what_was_refused_is_counted_by_its_own_method() {
         gateway.until_metric(&series, 1.0).await;
     }
 }
+
+#[tokio::test]
+async fn in_panic_critical_instances_are_used_as_long_as_there_is_no_other() {
+    let consul = Consul::start().await;
+    let (a, b) = (Origin::start("a").await, Origin::start("b").await);
+    consul.register_checked("web", "a", a.address).await;
+    consul.register_checked("web", "b", b.address).await;
+    let gateway = Gateway::start(&consul, "[defaults]\npanic = true\nbalance = 'round_robin'\n").await;
+    gateway.until_usable("web", 2).await;
+
+    consul.check("a", "fail").await;
+    gateway.until_usable("web", 1).await;
+    consul.check("b", "fail").await;
+    gateway.until_usable("web", 2).await;
+    let mut texts = [gateway.get("/api/v1/web/").await.text, gateway.get("/api/v1/web/").await.text];
+    texts.sort();
+    assert_eq!(texts, ["a", "b"]);
+    assert_eq!(gateway.get("/health").await.status, 200);
+    let topology = gateway.admin("/api/topology").await.json();
+    for instance in topology["services"]["web"]["instances"].as_array().unwrap() {
+        assert_eq!((&instance["usable"], &instance["health"]), (&true.into(), &"critical".into()));
+        assert!(instance["reason"].as_str().unwrap().contains("no other"), "{instance}");
+    }
+    for (state, count) in [("available", 2.0), ("unhealthy", 0.0)] {
+        gateway.until_metric(&format!(r#"lictor_instances{{service="web",state="{state}"}}"#), count).await;
+    }
+
+    // One that is well has all of it again.
+    consul.check("b", "pass").await;
+    gateway.until_usable("web", 1).await;
+    for _ in 0..4 {
+        assert_eq!(gateway.get("/api/v1/web/").await.text, "b");
+    }
+    // What an operator took out, and what is in maintenance, is not used even so.
+    consul.check("b", "fail").await;
+    gateway.until_usable("web", 2).await;
+    consul.put("/v1/agent/service/maintenance/a?enable=true", &Value::Null).await;
+    gateway.until_usable("web", 1).await;
+    assert_eq!(gateway.get("/api/v1/web/").await.text, "b");
+}

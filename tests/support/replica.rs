@@ -29,6 +29,8 @@ pub struct Replica {
     /// Connections that are open.
     open: watch::Receiver<usize>,
     end: watch::Sender<End>,
+    /// It answers nothing any more.
+    hangs: Arc<AtomicBool>,
     serving: JoinSet<()>,
 }
 
@@ -51,8 +53,10 @@ impl Replica {
         let (end, told) = watch::channel(End::NotYet);
         let (count, open) = watch::channel(0);
         let mut serving = JoinSet::new();
-        serving.spawn(listen(listener, name.clone(), (takes, most), got.clone(), told, count));
-        Self { name, address, got, open, end, serving }
+        let hangs = Arc::<AtomicBool>::default();
+        let manner = Manner { takes, most, hangs: hangs.clone() };
+        serving.spawn(listen(listener, name.clone(), manner, got.clone(), told, count));
+        Self { name, address, got, open, end, hangs, serving }
     }
 
     /// All requests so far.
@@ -70,6 +74,11 @@ impl Replica {
         self.over(End::InPeace).await
     }
 
+    /// From now on takes connections and requests, and answers none.
+    pub fn hang(&self) {
+        self.hangs.store(true, Relaxed);
+    }
+
     /// Resets all connections; of answers under way the first line may have come.
     pub async fn crash(self) -> Vec<Got> {
         self.over(End::Crash).await
@@ -82,10 +91,20 @@ impl Replica {
     }
 }
 
+/// How connections are served.
+#[derive(Clone)]
+struct Manner {
+    /// An answer takes so long.
+    takes: Duration,
+    /// A connection carries so many.
+    most: usize,
+    hangs: Arc<AtomicBool>,
+}
+
 async fn listen(
     listener: TcpListener,
     name: String,
-    (takes, most): (Duration, usize),
+    manner: Manner,
     got: Arc<Mutex<Vec<Got>>>,
     mut told: watch::Receiver<End>,
     count: watch::Sender<usize>,
@@ -100,9 +119,10 @@ async fn listen(
             _ = told.wait_for(|end| *end != End::NotYet) => break,
         };
         let (answers, got, told, count) = (answers.clone(), got.clone(), told.clone(), count.clone());
+        let manner = manner.clone();
         connections.spawn(async move {
             count.send_modify(|count| *count += 1);
-            serve(stream, &answers, (takes, most), got, told).await;
+            serve(stream, &answers, manner, got, told).await;
             count.send_modify(|count| *count -= 1);
         });
     }
@@ -113,7 +133,7 @@ async fn listen(
 async fn serve(
     stream: TcpStream,
     [answer, last]: &[Vec<u8>; 2],
-    (takes, most): (Duration, usize),
+    Manner { takes, most, hangs }: Manner,
     got: Arc<Mutex<Vec<Got>>>,
     mut told: watch::Receiver<End>,
 ) {
@@ -130,6 +150,10 @@ async fn serve(
             busy.store(true, Relaxed);
             tokio::time::sleep(takes).await;
             busy.store(false, Relaxed);
+            if hangs.load(Relaxed) {
+                let _ = told.wait_for(|end| *end != End::NotYet).await;
+                return;
+            }
             // In one write: no answer is cut in its body.
             let answer = if turn == most { last } else { answer };
             if connection.stream.write_all(answer).await.is_err() || turn == most {

@@ -120,6 +120,43 @@ impl Members {
     }
 }
 
+/// A service with one instance that is well, which workers send requests to.
+pub struct Admission {
+    live: Arc<Service>,
+    endpoint: Arc<Endpoint>,
+    policy: Arc<Policy>,
+    now: Instant,
+}
+
+impl Admission {
+    /// For so many workers.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        let metrics = Metrics::new(workers);
+        let live = Arc::new(Service::new("s".into(), &metrics, &Events::new()));
+        let address = Address::Ip((Ipv4Addr::LOCALHOST, 8000).into());
+        let key = EndpointKey { service: "s".into(), id: "a".into(), address, transport: Transport::default() };
+        let circuit = Circuit::new(metrics.circuit("s", "a"));
+        let endpoint = Arc::new(Endpoint::new(key, metrics.instance("s", "a"), circuit.into()));
+        Self { live, endpoint, policy: Arc::default(), now: Instant::now() }
+    }
+
+    /// What lets one request of this worker in and reports that it went well. The worker's thread has to be the only one
+    /// that calls it.
+    ///
+    /// # Panics
+    /// Never: nothing fails, and one request at a time is below any limit.
+    #[expect(clippy::expect_used, reason = "nothing has failed")]
+    pub fn on(&self, worker: usize) -> impl FnMut() {
+        move || {
+            let entry = self.live.enter(worker, self.policy.max_in_flight).expect("a place");
+            let permit = self.endpoint.admit(&self.live, &self.policy, worker, self.now).expect("a closed circuit");
+            permit.report_at(self.now, Outcome::Success);
+            drop(entry);
+        }
+    }
+}
+
 fn instances(count: u32) -> Vec<Instance> {
     let address = |n| Address::Ip((Ipv4Addr::from(0x0a00_0000 + n), 8000).into());
     fixed::update(&"s".into(), &(1..=count).map(address).collect::<Vec<_>>(), &[]).instances

@@ -251,6 +251,3 @@ fn told(outcome: Outcome) -> &'static str {
         Outcome::Cancelled => "nothing",
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -2,16 +2,14 @@
 //! and without failures, a request costs two loads of one word that nobody writes, and a count in a cell of its worker's.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
 use super::{
+    atomic::{AtomicU64, Mutex, MutexGuard, Ordering::Relaxed},
     breaker::{Breaker, BreakerRules, Cause, Moment, State},
     service::{Seat, Service, has_place},
 };
@@ -55,7 +53,7 @@ impl Circuit {
         Self {
             word: AtomicU64::new(CLOSED),
             until: AtomicU64::new(0),
-            breaker: Mutex::default(),
+            breaker: Mutex::new(Breaker::default()),
             closed: AtomicU64::new(0),
             cells,
             born: Instant::now(),
@@ -207,6 +205,3 @@ impl Circuit {
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,10 +4,15 @@
 use std::cell::RefCell;
 
 pub mod aside;
+mod atomic;
 pub mod balance;
 pub mod breaker;
+#[cfg(test)]
+mod breaker_tests;
 pub mod call;
 pub mod circuit;
+#[cfg(test)]
+mod circuit_tests;
 pub mod cluster;
 pub mod deadline;
 pub mod dial;

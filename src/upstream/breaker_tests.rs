@@ -1,6 +1,16 @@
-//! The state machine by tables: no clock runs here, and chance is given.
+//! The state machine by tables: no clock runs here, and chance is given. Apart from `breaker`, which `tests/loom.rs`
+//! includes as it is.
 
-use super::*;
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::time::Instant;
+
+use super::breaker::{Breaker, BreakerRules, Cause, Moment, State};
+use crate::{
+    model::units::Share,
+    telemetry::{cells::Outcome, window::Counts},
+};
 
 const S: Duration = Duration::from_secs(1);
 const NONE: Counts = Counts { requests: 0, failures: 0 };

@@ -1,11 +1,18 @@
-//! Circuits as their service has them: places, probes, and who hears of it.
+//! Circuits as their service has them: places, probes, and who hears of it. Apart from `circuit`, which `tests/loom.rs`
+//! includes as it is.
 
-use std::thread;
+use std::{sync::Arc, thread, time::Duration};
 
-use super::*;
+use tokio::time::Instant;
+
+use super::{
+    breaker::BreakerRules,
+    circuit::{Circuit, Era},
+    service::{Seat, Service},
+};
 use crate::{
     model::units::Share,
-    telemetry::{events::Events, metrics::Metrics},
+    telemetry::{cells::Outcome, events::Events, metrics::Metrics},
 };
 
 const S: Duration = Duration::from_secs(1);

@@ -1,0 +1,6 @@
+//! The atomics and the lock of what workers share here, in one place so that `tests/loom.rs` can put its own there.
+
+pub use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU64, Ordering},
+};

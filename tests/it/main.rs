@@ -21,6 +21,7 @@ mod fault_agents;
 mod health;
 mod http2;
 mod http2_hostile;
+mod http2_interim;
 mod identity;
 mod leaving;
 mod many;

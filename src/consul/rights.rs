@@ -17,6 +17,8 @@ pub enum Right {
     Service(String),
     /// A node.
     Node(String),
+    /// A key in the KV.
+    Key(String),
 }
 
 #[derive(Serialize)]
@@ -61,6 +63,7 @@ impl Right {
         let (resource, segment) = match self {
             Self::Service(name) => ("service", name),
             Self::Node(name) => ("node", name),
+            Self::Key(name) => ("key", name),
         };
         Asked { resource, segment, access: "read" }
     }
@@ -72,6 +75,7 @@ impl fmt::Display for Right {
             Self::Service(name) => write!(f, "`service:read` on `{name}`"),
             Self::Node(name) if name.is_empty() => f.write_str("`node:read`"),
             Self::Node(name) => write!(f, "`node:read` on `{name}`"),
+            Self::Key(name) => write!(f, "`key:read` on `{name}`"),
         }
     }
 }

@@ -41,6 +41,8 @@ pub struct Wanted {
     pub deny: Vec<IpNet>,
     /// The most blocking queries that are held at once.
     pub max_watches: usize,
+    /// So many of them are others', about something else.
+    pub others: usize,
 }
 
 /// What is asked of Consul about one service.

@@ -22,6 +22,7 @@ mod health;
 mod http2;
 mod http2_hostile;
 mod identity;
+mod kv;
 mod leaving;
 mod many;
 mod message;

@@ -1,6 +1,6 @@
 //! Puts the parts together, starts them, and ends them in order. Owns every task and thread.
 
-mod agent;
+pub mod agent;
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 

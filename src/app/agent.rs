@@ -15,7 +15,22 @@ use crate::{
 /// # Errors
 /// Settings that cannot be used.
 pub fn client(consul: &config::Consul, metrics: &Arc<Metrics>) -> Result<Arc<Client>> {
-    Ok(Arc::new(Client::new(settings(consul), watching(metrics)).context("cannot use [consul]")?))
+    let client = Client::new(settings(consul), watching(metrics));
+    let key = client.as_ref().err().and_then(|error| key(error.setting()?));
+    Ok(Arc::new(client.with_context(|| format!("cannot use `{}`", key.unwrap_or("[consul]")))?))
+}
+
+/// The key of the configuration that a setting comes from.
+fn key(setting: &str) -> Option<&'static str> {
+    let keys = [
+        ("address", "consul.address"),
+        ("token", "consul.token"),
+        ("token_file", "consul.token_file"),
+        ("ca", "consul.tls.ca"),
+        ("cert", "consul.tls.cert"),
+        ("key", "consul.tls.key"),
+    ];
+    keys.into_iter().find_map(|(name, key)| (name == setting).then_some(key))
 }
 
 /// The configuration of Consul as its client, which knows none of ours, takes it.

@@ -23,7 +23,7 @@ pub use self::{
     https::{Https, TlsFiles},
     listen::{Admin, Metrics},
     routes::Route,
-    schema::schema,
+    schema::{nearest, schema},
     services::{Origin, Service},
     sources::Sources,
     stored::Stored,

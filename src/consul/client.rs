@@ -175,6 +175,32 @@ impl Client {
         Ok((answer, index))
     }
 
+    /// Asks once, whatever is known of the agent. For who wants to know how things are, and waits for the answer.
+    ///
+    /// # Errors
+    /// No answer that could be understood.
+    pub async fn once<R: Read>(&self, question: &Question, reader: &R) -> Result<R::Answer, Error> {
+        Ok(self.ask(question, None, reader).await?.0)
+    }
+
+    /// Whether the agent answers and the cluster has a leader. It takes no right to ask.
+    ///
+    /// # Errors
+    /// The agent does not, or the cluster has none.
+    pub async fn is_led(&self) -> Result<(), Error> {
+        self.leader().await
+    }
+
+    /// The datacenters that the agent knows, nearest first. It takes no right to ask.
+    ///
+    /// # Errors
+    /// No answer that could be understood.
+    pub async fn datacenters(&self) -> Result<Vec<String>, Error> {
+        let request = self.reads.get(format!("{}/v1/catalog/datacenters", self.base));
+        let Reply { status, body, .. } = self.exchange(request, MARGIN).await?;
+        serde_json::from_slice(&good(status, body)?).map_err(|error| Error::Body(error.into()))
+    }
+
     /// How long the agent may hold a query.
     pub(super) fn wait(&self) -> Duration {
         self.wait
@@ -303,13 +329,13 @@ fn http(settings: &Settings, place: &Place) -> Result<reqwest::Client, Error> {
         builder = builder.unix_socket(socket.as_path());
     }
     if let Some(path) = &settings.ca {
-        let authorities = Certificate::from_pem_bundle(&read(path)?);
-        builder = builder.tls_certs_only(authorities.map_err(|source| pem(path, source))?);
+        let authorities = Certificate::from_pem_bundle(&read("ca", path)?);
+        builder = builder.tls_certs_only(authorities.map_err(|source| pem("ca", path, source))?);
     }
     match (&settings.cert, &settings.key) {
         (Some(cert), Some(key)) => {
-            let both = [read(key)?, b"\n".to_vec(), read(cert)?].concat();
-            builder = builder.identity(Identity::from_pem(&both).map_err(|source| pem(cert, source))?);
+            let both = [read("key", key)?, b"\n".to_vec(), read("cert", cert)?].concat();
+            builder = builder.identity(Identity::from_pem(&both).map_err(|source| pem("cert", cert, source))?);
         }
         (None, None) => {}
         _ => return Err(Error::Pair),
@@ -317,12 +343,12 @@ fn http(settings: &Settings, place: &Place) -> Result<reqwest::Client, Error> {
     builder.build().map_err(|source| Error::Build(source.into()))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source: source.into() })
+fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|source| Error::File { setting, path: path.to_owned(), source: source.into() })
 }
 
-fn pem(path: &Path, source: reqwest::Error) -> Error {
-    Error::Pem { path: path.to_owned(), source: source.into() }
+fn pem(setting: &'static str, path: &Path, source: reqwest::Error) -> Error {
+    Error::Pem { setting, path: path.to_owned(), source: source.into() }
 }
 
 /// Reads a body as far as it may go.

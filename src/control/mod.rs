@@ -7,6 +7,7 @@ mod known;
 pub mod kv;
 pub mod reload;
 mod restore;
+pub mod survey;
 mod switch;
 mod wants;
 

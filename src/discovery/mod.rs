@@ -3,9 +3,9 @@
 pub mod consul;
 pub mod dns;
 pub mod fixed;
-mod health;
+pub mod health;
 mod hunt;
-mod plan;
+pub mod plan;
 pub mod saved;
 mod shared;
 mod sharing;

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use serde_json::json;
-
-use crate::support::{Consul, Gateway, Origin, now, until};
+use crate::{
+    rights::{TOKEN, start},
+    support::{Consul, Gateway, Origin, now, until},
+};
 
 const KEY: &str = "lictor/config";
 
@@ -177,19 +178,11 @@ async fn another_key_is_followed_where_one_is_named_and_none_where_it_is_empty()
     assert_eq!(none.admin("/api/config").await.json()["consul"]["config"], "");
 }
 
-const ACLS: &str = "-hcl=acl { enabled = true\ndefault_policy = \"deny\"\ntokens { master = \"root\" } }";
-const TOKEN: &str = "22222222-2222-2222-2222-222222222222";
 const SERVICES: &str = r#"service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }"#;
 
 #[tokio::test]
 async fn a_token_that_may_not_read_it_makes_no_noise_unless_it_was_asked_for_or_in_force() {
-    let consul = Consul::start_as(&[ACLS], Some("root")).await;
-    until("a policy", || async {
-        let policy = json!({ "Name": "ours", "Rules": SERVICES });
-        consul.try_put("/v1/acl/policy", &policy).await.then_some(())
-    })
-    .await;
-    consul.put("/v1/acl/token", &json!({ "SecretID": TOKEN, "Policies": [{ "Name": "ours" }] })).await;
+    let consul = start(SERVICES).await;
     let a = Origin::start("a").await;
     consul.register("web", "a", a.address).await;
     consul.set(KEY, &serving(&a, "/one")).await;

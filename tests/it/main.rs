@@ -24,6 +24,7 @@ mod http2_hostile;
 mod identity;
 mod kv;
 mod leaving;
+mod live;
 mod many;
 mod message;
 mod news;

@@ -17,6 +17,7 @@ use crate::{
     consul, control,
     control::{
         Control, News, keeper,
+        registrar::Registrar,
         reload::{self, Occasion, Reloader},
     },
     discovery::{self, Wanted},
@@ -46,13 +47,16 @@ pub struct Gateway {
     workers: Vec<JoinHandle<()>>,
     occasions: mpsc::Sender<Occasion>,
     tasks: JoinSet<()>,
-    keeping: Option<Keeping>,
+    keeping: Option<Last>,
+    registering: Option<Last>,
     _watcher: Option<Box<dyn Send>>,
 }
 
 /// Lists from discovery that may wait for the writer.
 const QUEUE: usize = 1024;
 const LAST_WRITE: Duration = Duration::from_secs(5);
+/// An agent that is well takes a few milliseconds; one that hangs must not hold up the end.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 impl Gateway {
     /// Starts all parts. The caller's runtime carries the control plane; each worker has a thread of its own.
@@ -105,10 +109,16 @@ impl Gateway {
         }
 
         let (saved, keeper) = keeper::open(&config, reader.clone(), metrics.clone(), &events);
-        let keeping = keeper.map(Keeping::new);
+        let keeping = keeper.map(|keeper| Last::start(|end| keeper.run(end)));
         let (wanted, wanting) = watch::channel(control::wanted(&config));
         let carriers = saved.as_ref().map(|saved| saved.lists.carriers.clone()).unwrap_or_default();
-        discover(&config, &metrics, wanting, carriers, news.clone(), &mut tasks)?;
+        let client = discover(&config, &metrics, wanting, carriers, news.clone(), &mut tasks)?;
+        let registering = client.map(|client| {
+            let host = gethostname::gethostname().to_string_lossy().into_owned();
+            let port = addresses.first().map(SocketAddr::port);
+            let registrar = Registrar::new(client, reader.clone(), events.clone(), host, port);
+            Last::start(|end| registrar.run(end))
+        });
         let control = Control::new(&config, writer, wanted, metrics.clone(), events.clone());
         tasks.spawn(control.run(saved, absorbed));
         // The first request is to find what the configuration alone says.
@@ -151,6 +161,7 @@ impl Gateway {
             occasions,
             tasks,
             keeping,
+            registering,
             _watcher: watcher,
         })
     }
@@ -178,8 +189,13 @@ impl Gateway {
         self.reader.leave();
         if config.http.drain_wait > Duration::ZERO {
             self.orders.send_replace(Order::Leave);
-            sleep(config.http.drain_wait).await;
         }
+        let deregister = async {
+            if let Some(registering) = self.registering.take() {
+                registering.end(LAST_WORD, "Consul takes too long; its check of the gateway will fail instead").await;
+            }
+        };
+        tokio::join!(deregister, sleep(config.http.drain_wait));
         self.orders.send_replace(Order::Drain(Instant::now() + config.http.drain));
         for worker in std::mem::take(&mut self.workers) {
             if spawn_blocking(|| worker.join().is_err()).await.unwrap_or(true) {
@@ -187,36 +203,36 @@ impl Gateway {
             }
         }
         if let Some(keeping) = self.keeping.take() {
-            keeping.end().await;
+            keeping.end(LAST_WRITE, "the disk takes too long for the snapshot; it stays as it was").await;
         }
         self.tasks.shutdown().await;
         tracing::info!("drained");
     }
 }
 
-/// Who keeps the topology on disk: ends once it has written what is known then.
-struct Keeping {
+/// A task that has one thing left to do when the gateway ends.
+struct Last {
     end: oneshot::Sender<()>,
     task: JoinSet<()>,
 }
 
-impl Keeping {
-    fn new(keeper: keeper::Keeper) -> Self {
+impl Last {
+    fn start<F: Future<Output = ()> + Send + 'static>(run: impl FnOnce(oneshot::Receiver<()>) -> F) -> Self {
         let (end, ended) = oneshot::channel();
         let mut task = JoinSet::new();
-        task.spawn(keeper.run(ended));
+        task.spawn(run(ended));
         Self { end, task }
     }
 
-    async fn end(mut self) {
+    async fn end(mut self, limit: Duration, late: &str) {
         let _ = self.end.send(());
-        if timeout(LAST_WRITE, self.task.join_next()).await.is_err() {
-            tracing::warn!("the disk takes too long for the snapshot; it stays as it was");
+        if timeout(limit, self.task.join_next()).await.is_err() {
+            tracing::warn!("{late}");
         }
     }
 }
 
-/// Starts the sources, and passes on what they tell.
+/// Starts the sources, and passes on what they tell. Gives the client of Consul, where there is one.
 fn discover(
     config: &Config,
     metrics: &Arc<Metrics>,
@@ -224,12 +240,14 @@ fn discover(
     carriers: BTreeSet<String>,
     news: mpsc::Sender<News>,
     tasks: &mut JoinSet<()>,
-) -> Result<()> {
+) -> Result<Option<Arc<consul::Client>>> {
     let (told, mut telling) = mpsc::channel(QUEUE);
     tasks.spawn(discovery::dns::run(wanting.clone(), told.clone()));
-    if let Some(consul) = &config.consul {
-        let client = consul::Client::new(settings(consul), watching(metrics)).context("cannot use [consul]")?;
-        tasks.spawn(discovery::consul::run(Arc::new(client), wanting, told, carriers));
+    let consul = config.consul.as_ref();
+    let client = consul.map(|consul| consul::Client::new(settings(consul), watching(metrics)));
+    let client = client.transpose().context("cannot use [consul]")?.map(Arc::new);
+    if let Some(client) = &client {
+        tasks.spawn(discovery::consul::run(client.clone(), wanting, told, carriers));
     }
     tasks.spawn(async move {
         while let Some(change) = telling.recv().await {
@@ -238,7 +256,7 @@ fn discover(
             }
         }
     });
-    Ok(())
+    Ok(client)
 }
 
 fn watcher(config: &Config, occasions: &mpsc::Sender<Occasion>, events: &Events) -> Option<Box<dyn Send>> {

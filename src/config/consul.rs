@@ -7,7 +7,11 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{check::At, listen};
+use super::{
+    check::At,
+    listen,
+    register::{self, Register},
+};
 use crate::model::units::{Secret, Time};
 
 /// How Consul's agent is reached and asked.
@@ -51,6 +55,9 @@ pub struct Table {
     /// Networks that no instance may be in, such as "169.254.0.0/16".
     #[schemars(extend("examples" = [["169.254.0.0/16"]]))]
     pub deny: Option<Vec<String>>,
+    /// The gateway puts itself into Consul, with a check that it passes while it is ready; left out: it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub register: Option<register::Table>,
 }
 
 impl Table {
@@ -92,6 +99,7 @@ impl Default for Table {
             max_watches: Some(64),
             snapshot: None,
             deny: Some(Vec::new()),
+            register: None,
         }
     }
 }
@@ -123,6 +131,8 @@ pub struct Consul {
     pub snapshot: Option<PathBuf>,
     /// Networks that no instance may be in.
     pub deny: Vec<IpNet>,
+    /// What the gateway registers itself as; `None`: it does not.
+    pub register: Option<Register>,
 }
 
 /// TLS to Consul's agent.
@@ -177,6 +187,7 @@ impl Consul {
             max_watches: table.max_watches.map_or(2, |most| usize::try_from(most).unwrap_or(usize::MAX)),
             snapshot: path(table.snapshot.as_ref()),
             deny,
+            register: table.register.as_ref().and_then(|table| Register::check(table, &at.key("register"))),
         };
         (written != Some("")).then_some(checked)
     }
@@ -203,6 +214,7 @@ impl Consul {
             max_watches: u32::try_from(self.max_watches).ok(),
             snapshot: self.snapshot.clone(),
             deny: Some(self.deny.iter().map(ToString::to_string).collect()),
+            register: self.register.as_ref().map(Register::shown),
         }
     }
 

@@ -22,6 +22,8 @@ pub use self::{
     http::Http,
     https::{Https, TlsFiles},
     listen::{Admin, Metrics},
+    operators::Operators,
+    register::Register,
     routes::Route,
     schema::schema,
     services::{Origin, Service},
@@ -48,9 +50,11 @@ mod http;
 mod https;
 mod layers;
 mod listen;
+mod operators;
 pub mod pem;
 mod place;
 mod policy;
+mod register;
 mod retry;
 mod routes;
 mod schema;
@@ -159,6 +163,12 @@ pub fn load_from(sources: &Sources, variables: &Variables) -> Result<Config, Pro
 }
 
 fn layers(sources: &Sources, variables: &Variables) -> Result<Vec<Layer>, Problems> {
+    let (layers, problems) = read(sources, variables);
+    if problems.is_empty() { Ok(layers) } else { Err(problems.into()) }
+}
+
+/// The layers that can be read, and why others cannot.
+fn read(sources: &Sources, variables: &Variables) -> (Vec<Layer>, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut over = Vec::new();
     for file in &sources.files {
@@ -182,7 +192,7 @@ fn layers(sources: &Sources, variables: &Variables) -> Result<Vec<Layer>, Proble
         problems.push(problem);
         Vec::new()
     });
-    if problems.is_empty() { Ok([vec![defaults()], consuls, over].concat()) } else { Err(problems.into()) }
+    ([vec![defaults()], consuls, over].concat(), problems)
 }
 
 fn defaults() -> Layer {
@@ -211,6 +221,10 @@ impl Config {
         let routes = routes::check(&document.routes, &mut services, &at.key("routes"));
         let telemetry = Telemetry::check(&document.telemetry, &at.key("telemetry"));
         let services = services.known;
+        if let Some(register) = consul.as_ref().and_then(|consul| consul.register.as_ref()) {
+            let listens = !http.listen.is_empty() || https.as_ref().is_some_and(|https| !https.listen.is_empty());
+            register.judge(listens, expose.as_ref(), services.iter(), &at.key("consul").key("register"));
+        }
         Self { files, http, https, admin, metrics, consul, dns, expose, defaults, services, routes, telemetry }
     }
 
@@ -242,7 +256,7 @@ impl Config {
             None => was,
         });
         self.consul = started.consul.clone().map(|was| match self.consul {
-            Some(now) => Consul { deny: now.deny, max_watches: now.max_watches, ..was },
+            Some(now) => Consul { deny: now.deny, max_watches: now.max_watches, register: now.register, ..was },
             None => was,
         });
         self

@@ -4,6 +4,7 @@ mod compile;
 mod exposure;
 pub mod keeper;
 mod known;
+pub mod registrar;
 pub mod reload;
 mod restore;
 mod switch;

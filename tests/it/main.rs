@@ -7,6 +7,7 @@ mod support;
 
 mod admin;
 mod balance;
+mod beside;
 mod churn;
 mod circuit;
 mod clients;
@@ -26,6 +27,7 @@ mod leaving;
 mod many;
 mod message;
 mod news;
+mod registration;
 mod reload;
 mod retry;
 mod rights;

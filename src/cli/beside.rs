@@ -18,6 +18,7 @@ use crate::{
 
 /// How the gateway is found.
 #[derive(clap::Args, Clone, Default)]
+#[group(skip)]
 pub struct Args {
     #[command(flatten)]
     settings: Settings,
@@ -50,10 +51,18 @@ pub struct Answer {
 }
 
 impl Beside {
-    /// The gateway, or its probes alone.
+    /// The gateway, with all that operators may see.
     ///
     /// # Errors
     /// Nothing says where it could be, or what says so cannot be read.
+    pub fn find(args: &Args, patience: Duration) -> Result<Self> {
+        Self::among(args, |found| found.admin.listen.clone(), patience)
+    }
+
+    /// The gateway, or its probes alone.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
     pub fn probes(args: &Args, patience: Duration) -> Result<Self> {
         Self::among(args, |found| [&found.admin.listen[..], &found.metrics.listen].concat(), patience)
     }
@@ -114,6 +123,30 @@ impl Beside {
         also(&mut why, &self.problems);
         bail!(why)
     }
+
+    /// The same, where anything but the document that was asked for is a failure.
+    ///
+    /// # Errors
+    /// Nobody answers, or not with a document.
+    pub async fn document(&self, path: &str, query: &[(&str, &str)]) -> Result<String> {
+        let answer = self.ask(path, query).await?;
+        match answer.status {
+            StatusCode::OK => Ok(answer.text),
+            StatusCode::UNAUTHORIZED => bail!(
+                "{} asks for the token of `[admin]`: it is in the configuration that the gateway was started with, in \
+                 `LICTOR_ADMIN__TOKEN`, or in a file for `--token-file`",
+                answer.url
+            ),
+            status => bail!("{} answered {status}: {}", answer.url, detail(&answer.text)),
+        }
+    }
+}
+
+/// What a problem document says, else the first line.
+fn detail(text: &str) -> String {
+    let document = serde_json::from_str::<serde_json::Value>(text).ok();
+    let said = document.as_ref().and_then(|document| document["detail"].as_str()).unwrap_or(text);
+    super::plain(said.trim().lines().next().unwrap_or_default())
 }
 
 fn also(why: &mut String, problems: &Problems) {

@@ -3,9 +3,12 @@
 mod beside;
 mod check;
 mod demo;
+mod explain;
 mod health;
 mod pages;
 mod schema;
+mod status;
+mod table;
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
@@ -47,6 +50,10 @@ enum Command {
     Check(Settings),
     /// Print the JSON Schema of the configuration
     Schema,
+    /// Show services and instances: health, circuits, traffic
+    Status(status::Args),
+    /// Tell which route, service and instances would serve a request, which would not, and why
+    Explain(explain::Args),
     /// Ask the gateway beside it whether it is ready, for a container's healthcheck; exit 1 if it is not
     Health(beside::Args),
     /// Print the completions of a shell
@@ -71,6 +78,8 @@ pub fn main() -> ExitCode {
         Some(Command::Run(settings)) => done(run(&settings)),
         Some(Command::Check(settings)) => check::run(&settings.sources()),
         Some(Command::Schema) => schema::run(),
+        Some(Command::Status(args)) => status::run(&args),
+        Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Health(args)) => health::run(&args),
         Some(Command::Completions { shell }) => pages::completions(shell),
         Some(Command::Man) => pages::man(),

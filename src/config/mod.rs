@@ -140,6 +140,12 @@ pub struct Config {
     pub telemetry: Telemetry,
 }
 
+/// The rules of a service, in the form of the document.
+#[must_use]
+pub fn policy_shown(policy: &Policy) -> serde_json::Value {
+    serde_json::to_value(policy::shown(policy)).unwrap_or_default()
+}
+
 /// Reads, layers and checks.
 ///
 /// # Errors

@@ -20,7 +20,6 @@ use super::{
     flood::{Credit, Watched},
     http1::Server,
     received::Received,
-    request::target,
     streams::{Answered, Progress, Spawn, Streams},
 };
 use crate::{
@@ -30,7 +29,7 @@ use crate::{
         host,
         request::RequestError::{self, Host, NoHost, RepeatedHost},
     },
-    proxy::{Answer, Client, Proxy, Refusal},
+    proxy::{Answer, Client, Proxy, Refusal, entry::target},
     wire::{Io, Timer, gathered},
 };
 

@@ -16,6 +16,7 @@ mod commands;
 mod conduct;
 mod dns;
 mod drain;
+mod explain;
 mod exposure;
 mod fault;
 mod fault_agents;

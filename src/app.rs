@@ -1,5 +1,7 @@
 //! Puts the parts together, starts them, and ends them in order. Owns every task and thread.
 
+mod systemd;
+
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
 use anyhow::{Context, Result};
@@ -142,6 +144,9 @@ impl Gateway {
         };
         tasks.spawn(reloader.run(occasion));
 
+        if systemd::is_asked() {
+            tasks.spawn(systemd::run(reader.clone(), events.clone()));
+        }
         let crowd = Crowd::new(count);
         let (ways, passed): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
         let workers = sockets.into_iter().zip(passed).enumerate().map(|(worker, (sockets, passed))| {
@@ -170,6 +175,7 @@ impl Gateway {
     pub async fn run(mut self) {
         let Some(mut signals) = self.signals.take() else { return };
         while matches!(signals.next().await, Received::Reload) {
+            systemd::reloading(&self.reader);
             // One that waits already does for this one too.
             let _ = self.occasions.try_send(Occasion::Asked);
         }
@@ -187,6 +193,7 @@ impl Gateway {
             format!("requests under way have {:?} to end", config.http.drain_wait + config.http.drain),
         ));
         self.reader.leave();
+        systemd::stopping(config.http.drain_wait + config.http.drain);
         if config.http.drain_wait > Duration::ZERO {
             self.orders.send_replace(Order::Leave);
         }

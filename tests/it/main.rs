@@ -39,6 +39,7 @@ mod snapshot;
 mod spread;
 mod streams;
 mod switch;
+mod systemd;
 mod tls;
 mod turns;
 mod upgrade;

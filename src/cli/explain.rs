@@ -119,8 +119,9 @@ fn written(method: &str, told: &Told) -> String {
         line("service", &format!("{} ({})", upstream.service, upstream.protocol), Style::new());
         line("sent as", &format!("{method} {} for {}", upstream.path, upstream.host), Style::new());
         let rules = upstream.policy.as_object().into_iter().flatten();
-        let rules: Vec<_> = rules.map(|(key, value)| format!("{key} {}", rule(value))).collect();
-        line("policy", &rules.join(", "), Style::new());
+        for (i, (key, value)) in rules.enumerate() {
+            line(if i == 0 { "policy" } else { "" }, &format!("{key} {}", rule(value)), Style::new());
+        }
     }
     match &told.answer {
         Some(answer) => {

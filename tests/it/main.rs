@@ -16,6 +16,7 @@ mod commands;
 mod conduct;
 mod dns;
 mod drain;
+mod events;
 mod explain;
 mod exposure;
 mod fault;

@@ -1,6 +1,7 @@
 //! Puts the parts together, starts them, and ends them in order. Owns every task and thread.
 
 pub mod agent;
+mod systemd;
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
@@ -19,6 +20,7 @@ use crate::{
     consul, control,
     control::{
         Control, News, keeper, kv,
+        registrar::Registrar,
         reload::{self, Occasion, Reloader},
     },
     discovery::{self, Wanted},
@@ -48,13 +50,16 @@ pub struct Gateway {
     workers: Vec<JoinHandle<()>>,
     occasions: mpsc::Sender<Occasion>,
     tasks: JoinSet<()>,
-    keeping: Option<Keeping>,
+    keeping: Option<Last>,
+    registering: Option<Last>,
     _watcher: Option<Box<dyn Send>>,
 }
 
 /// Lists from discovery that may wait for the writer.
 const QUEUE: usize = 1024;
 const LAST_WRITE: Duration = Duration::from_secs(5);
+/// An agent that is well takes a few milliseconds; one that hangs must not hold up the end.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 impl Gateway {
     /// Starts all parts. The caller's runtime carries the control plane; each worker has a thread of its own.
@@ -75,23 +80,8 @@ impl Gateway {
         let mut tasks = JoinSet::new();
 
         // Sockets first: an address that is taken ends the start before anything else has begun.
-        let mut sockets: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
-        let mut addresses = Vec::new();
+        let Listening { sockets, addresses, certificates } = listen(&config, &metrics)?;
         let https = config.https.as_ref();
-        let certificates =
-            https.map(|https| Certificates::read(&https.files)).transpose().context("cannot use [https]")?;
-        let plain = config.http.listen.iter().map(|&address| (address, "http", None));
-        let secure = https.into_iter().flat_map(|https| &https.listen);
-        for (address, name, tls) in plain.chain(secure.map(|&address| (address, "https", certificates.clone()))) {
-            let bound = bind(address, count).with_context(|| format!("cannot listen on {address} ({name}.listen)"))?;
-            let address = bound.first().map_or(Ok(address), std::net::TcpListener::local_addr)?;
-            let entrance = Entrance { gauge: metrics.listener(&address.to_string()), tls };
-            for (place, socket) in sockets.iter_mut().zip(bound) {
-                place.push((socket, entrance.clone()));
-            }
-            tracing::info!(listener = name, %address, "listening");
-            addresses.push(address);
-        }
         let (files, wanted_files) = watch::channel(https.map(|https| https.files.clone()));
         if let Some(certificates) = certificates {
             tasks.spawn(certificates.follow(wanted_files, events.clone()));
@@ -109,15 +99,23 @@ impl Gateway {
         }
 
         let keeper = |path| keeper::Keeper::new(path, reader.clone(), metrics.clone(), events.clone());
-        let keeping = kept.map(|path| Keeping::new(keeper(path)));
+        let keeping = kept.map(keeper).map(|keeper| Last::start(|end| keeper.run(end)));
         let (wanted, wanting) = watch::channel(control::wanted(&config));
         let carriers = saved.as_ref().map(|saved| saved.lists.carriers.clone()).unwrap_or_default();
         let client = config.consul.as_ref().map(|consul| agent::client(consul, &metrics)).transpose()?;
         discover(client.as_ref(), wanting, carriers, news.clone(), &mut tasks);
         let (telling, documents) = mpsc::channel(1);
-        if let Some((client, key)) = client.zip(config.consul.as_ref().and_then(|consul| consul.config.as_ref())) {
+        if let Some((client, key)) =
+            client.clone().zip(config.consul.as_ref().and_then(|consul| consul.config.as_ref()))
+        {
             tasks.spawn(kv::follow(client, key.name.clone(), telling));
         }
+        let registering = client.map(|client| {
+            let host = gethostname::gethostname().to_string_lossy().into_owned();
+            let port = addresses.first().map(SocketAddr::port);
+            let registrar = Registrar::new(client, reader.clone(), events.clone(), host, port);
+            Last::start(|end| registrar.run(end))
+        });
         let control = Control::new(&config, writer, wanted, metrics.clone(), events.clone());
         tasks.spawn(control.run(saved, absorbed));
         // The first request is to find what the configuration alone says.
@@ -142,6 +140,9 @@ impl Gateway {
         };
         tasks.spawn(reloader.run(occasion, documents));
 
+        if systemd::is_asked() {
+            tasks.spawn(systemd::run(reader.clone(), events.clone()));
+        }
         let crowd = Crowd::new(count);
         let (ways, passed): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
         let workers = sockets.into_iter().zip(passed).enumerate().map(|(worker, (sockets, passed))| {
@@ -161,6 +162,7 @@ impl Gateway {
             occasions,
             tasks,
             keeping,
+            registering,
             _watcher: watcher,
         })
     }
@@ -169,6 +171,7 @@ impl Gateway {
     pub async fn run(mut self) {
         let Some(mut signals) = self.signals.take() else { return };
         while matches!(signals.next().await, Received::Reload) {
+            systemd::reloading(&self.reader);
             // One that waits already does for this one too.
             let _ = self.occasions.try_send(Occasion::Asked);
         }
@@ -186,10 +189,16 @@ impl Gateway {
             format!("requests under way have {:?} to end", config.http.drain_wait + config.http.drain),
         ));
         self.reader.leave();
+        systemd::stopping(config.http.drain_wait + config.http.drain);
         if config.http.drain_wait > Duration::ZERO {
             self.orders.send_replace(Order::Leave);
-            sleep(config.http.drain_wait).await;
         }
+        let deregister = async {
+            if let Some(registering) = self.registering.take() {
+                registering.end(LAST_WORD, "Consul takes too long; its check of the gateway will fail instead").await;
+            }
+        };
+        tokio::join!(deregister, sleep(config.http.drain_wait));
         self.orders.send_replace(Order::Drain(Instant::now() + config.http.drain));
         for worker in std::mem::take(&mut self.workers) {
             if spawn_blocking(|| worker.join().is_err()).await.unwrap_or(true) {
@@ -197,36 +206,66 @@ impl Gateway {
             }
         }
         if let Some(keeping) = self.keeping.take() {
-            keeping.end().await;
+            keeping.end(LAST_WRITE, "the disk takes too long for the snapshot; it stays as it was").await;
         }
         self.tasks.shutdown().await;
         tracing::info!("drained");
     }
 }
 
-/// Who keeps the topology on disk: ends once it has written what is known then.
-struct Keeping {
+/// What the public listeners are made of.
+struct Listening {
+    /// Those of each worker.
+    sockets: Vec<Vec<(std::net::TcpListener, Entrance)>>,
+    addresses: Vec<SocketAddr>,
+    certificates: Option<Arc<Certificates>>,
+}
+
+/// Binds the public listeners, `[http]` before `[https]`.
+fn listen(config: &Config, metrics: &Metrics) -> Result<Listening> {
+    let mut sockets: Vec<Vec<_>> = (0..config.http.workers).map(|_| Vec::new()).collect();
+    let mut addresses = Vec::new();
+    let https = config.https.as_ref();
+    let certificates = https.map(|https| Certificates::read(&https.files)).transpose().context("cannot use [https]")?;
+    let plain = config.http.listen.iter().map(|&address| (address, "http", None));
+    let secure = https.into_iter().flat_map(|https| &https.listen);
+    for (address, name, tls) in plain.chain(secure.map(|&address| (address, "https", certificates.clone()))) {
+        let bound = bind(address, config.http.workers);
+        let bound = bound.with_context(|| format!("cannot listen on {address} ({name}.listen)"))?;
+        let address = bound.first().map_or(Ok(address), std::net::TcpListener::local_addr)?;
+        let entrance = Entrance { gauge: metrics.listener(&address.to_string()), tls };
+        for (place, socket) in sockets.iter_mut().zip(bound) {
+            place.push((socket, entrance.clone()));
+        }
+        tracing::info!(listener = name, %address, "listening");
+        addresses.push(address);
+    }
+    Ok(Listening { sockets, addresses, certificates })
+}
+
+/// A task that has one thing left to do when the gateway ends.
+struct Last {
     end: oneshot::Sender<()>,
     task: JoinSet<()>,
 }
 
-impl Keeping {
-    fn new(keeper: keeper::Keeper) -> Self {
+impl Last {
+    fn start<F: Future<Output = ()> + Send + 'static>(run: impl FnOnce(oneshot::Receiver<()>) -> F) -> Self {
         let (end, ended) = oneshot::channel();
         let mut task = JoinSet::new();
-        task.spawn(keeper.run(ended));
+        task.spawn(run(ended));
         Self { end, task }
     }
 
-    async fn end(mut self) {
+    async fn end(mut self, limit: Duration, late: &str) {
         let _ = self.end.send(());
-        if timeout(LAST_WRITE, self.task.join_next()).await.is_err() {
-            tracing::warn!("the disk takes too long for the snapshot; it stays as it was");
+        if timeout(limit, self.task.join_next()).await.is_err() {
+            tracing::warn!("{late}");
         }
     }
 }
 
-/// Starts the sources, and passes on what they tell.
+/// Starts the sources, and passes on what they tell. Gives the client of Consul, where there is one.
 fn discover(
     client: Option<&Arc<consul::Client>>,
     wanting: watch::Receiver<Wanted>,

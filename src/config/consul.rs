@@ -7,7 +7,11 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{check::At, listen};
+use super::{
+    check::At,
+    listen,
+    register::{self, Register},
+};
 use crate::model::units::{Secret, Time};
 
 /// How Consul's agent is reached and asked.
@@ -54,6 +58,9 @@ pub struct Table {
     /// Networks that no instance may be in, such as "169.254.0.0/16".
     #[schemars(extend("examples" = [["169.254.0.0/16"]]))]
     pub deny: Option<Vec<String>>,
+    /// The gateway puts itself into Consul, with a check that it passes while it is ready; left out: it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub register: Option<register::Table>,
 }
 
 impl Table {
@@ -96,6 +103,7 @@ impl Default for Table {
             snapshot: None,
             config: text("lictor/config"),
             deny: Some(Vec::new()),
+            register: None,
         }
     }
 }
@@ -129,6 +137,8 @@ pub struct Consul {
     pub config: Option<Key>,
     /// Networks that no instance may be in.
     pub deny: Vec<IpNet>,
+    /// What the gateway registers itself as; `None`: it does not.
+    pub register: Option<Register>,
 }
 
 /// A key in Consul's KV.
@@ -202,6 +212,7 @@ impl Consul {
                 .and_then(|name| at.key("config").take(key(&name)))
                 .map(|name| Key { name, is_written: !at.key("config").is_default() }),
             deny,
+            register: table.register.as_ref().and_then(|table| Register::check(table, &at.key("register"))),
         };
         (written != Some("")).then_some(checked)
     }
@@ -229,6 +240,7 @@ impl Consul {
             snapshot: self.snapshot.clone(),
             config: Some(self.config.as_ref().map(|key| key.name.clone()).unwrap_or_default()),
             deny: Some(self.deny.iter().map(ToString::to_string).collect()),
+            register: self.register.as_ref().map(Register::shown),
         }
     }
 

@@ -22,6 +22,8 @@ pub use self::{
     http::Http,
     https::{Https, TlsFiles},
     listen::{Admin, Metrics},
+    operators::Operators,
+    register::Register,
     routes::Route,
     schema::{nearest, schema},
     services::{Origin, Service},
@@ -49,9 +51,11 @@ mod http;
 mod https;
 mod layers;
 mod listen;
+mod operators;
 pub mod pem;
 mod place;
 mod policy;
+mod register;
 mod retry;
 mod routes;
 mod schema;
@@ -140,6 +144,12 @@ pub struct Config {
     pub telemetry: Telemetry,
 }
 
+/// The rules of a service, in the form of the document.
+#[must_use]
+pub fn policy_shown(policy: &Policy) -> serde_json::Value {
+    serde_json::to_value(policy::shown(policy)).unwrap_or_default()
+}
+
 /// Reads, layers and checks.
 ///
 /// # Errors
@@ -175,6 +185,12 @@ fn load_of(sources: &Sources, stored: Option<&Stored>, variables: &Variables) ->
 }
 
 fn layers(sources: &Sources, stored: Option<&Stored>, variables: &Variables) -> Result<Vec<Layer>, Problems> {
+    let (layers, problems) = read(sources, stored, variables);
+    if problems.is_empty() { Ok(layers) } else { Err(problems.into()) }
+}
+
+/// The layers that can be read, and why others cannot.
+fn read(sources: &Sources, stored: Option<&Stored>, variables: &Variables) -> (Vec<Layer>, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut over = Vec::new();
     for file in &sources.files {
@@ -203,7 +219,7 @@ fn layers(sources: &Sources, stored: Option<&Stored>, variables: &Variables) -> 
         problems.push(problem);
         Vec::new()
     });
-    if problems.is_empty() { Ok([vec![defaults()], consuls, over].concat()) } else { Err(problems.into()) }
+    ([vec![defaults()], consuls, over].concat(), problems)
 }
 
 fn defaults() -> Layer {
@@ -232,6 +248,10 @@ impl Config {
         let routes = routes::check(&document.routes, &mut services, &at.key("routes"));
         let telemetry = Telemetry::check(&document.telemetry, &at.key("telemetry"));
         let services = services.known;
+        if let Some(register) = consul.as_ref().and_then(|consul| consul.register.as_ref()) {
+            let listens = !http.listen.is_empty() || https.as_ref().is_some_and(|https| !https.listen.is_empty());
+            register.judge(listens, expose.as_ref(), services.iter(), &at.key("consul").key("register"));
+        }
         let (files, stored) = (Vec::new(), None);
         Self { files, stored, http, https, admin, metrics, consul, dns, expose, defaults, services, routes, telemetry }
     }
@@ -264,7 +284,7 @@ impl Config {
             None => was,
         });
         self.consul = started.consul.clone().map(|was| match self.consul {
-            Some(now) => Consul { deny: now.deny, max_watches: now.max_watches, ..was },
+            Some(now) => Consul { deny: now.deny, max_watches: now.max_watches, register: now.register, ..was },
             None => was,
         });
         self

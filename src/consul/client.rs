@@ -2,7 +2,9 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use reqwest::{Certificate, Identity, RequestBuilder, Response, StatusCode, header::HeaderMap, redirect, retry};
+use reqwest::{
+    Certificate, Identity, Method, RequestBuilder, Response, StatusCode, header::HeaderMap, redirect, retry,
+};
 use serde::Serialize;
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
@@ -227,9 +229,15 @@ impl Client {
         self.exchange(request, deadline).await
     }
 
-    /// Sends a document once.
-    pub(super) async fn post(&self, path: &str, document: &impl Serialize) -> Result<Vec<u8>, Error> {
-        let request = self.reads.post(format!("{}{path}", self.base)).query(&self.fixed).json(document);
+    /// Sends a document once, or none.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        document: Option<&impl Serialize>,
+    ) -> Result<Vec<u8>, Error> {
+        let request = self.reads.request(method, format!("{}{path}", self.base)).query(&self.fixed);
+        let request = if let Some(document) = document { request.json(document) } else { request };
         let Reply { status, body, .. } = self.exchange(request, MARGIN).await?;
         good(status, body)
     }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -45,7 +46,7 @@ impl Client {
             let asked: Vec<_> = some.iter().map(Right::asked).collect();
             let _permit = self.permit().await;
             let told = self
-                .post("/v1/internal/acl/authorize", &asked)
+                .send(Method::POST, "/v1/internal/acl/authorize", Some(&asked))
                 .await
                 .and_then(|body| serde_json::from_slice::<Vec<Told>>(&body).map_err(|error| Error::Body(error.into())));
             // Without ACLs there is nothing to say, and that is an answer.

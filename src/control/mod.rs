@@ -5,6 +5,7 @@ mod exposure;
 pub mod keeper;
 mod known;
 pub mod kv;
+pub mod registrar;
 pub mod reload;
 mod restore;
 pub mod survey;

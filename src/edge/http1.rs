@@ -10,15 +10,13 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::{Method, Request, Response, StatusCode, Uri, Version, header, uri::PathAndQuery};
+use http::{Method, Request, Response, StatusCode, Version, header};
 use tokio::time::Instant;
 
 use super::{
     Phase,
     downstream::{Downstream, Incoming},
-    http2,
-    request::target,
-    tunnel,
+    http2, tunnel,
 };
 use crate::{
     body::Body,
@@ -27,9 +25,8 @@ use crate::{
         framing::Length,
         head::Limits,
         request::{RequestHead, RequestReader},
-        target::Form,
     },
-    proxy::{Answer, Client, Proxy, Refusal},
+    proxy::{Answer, Client, Proxy, Refusal, entry},
     upstream::aside::Switched,
     wire::{Io, Mode, SendError, Sender, spare},
 };
@@ -242,19 +239,7 @@ struct Asked {
 
 /// Makes the request that the rest of the gateway sees: its path in its one form, its host in its one place.
 fn request(head: RequestHead, connection: &Rc<Downstream>, limit: u64) -> Result<Request<Body>, Refusal> {
-    if matches!(head.method, Method::CONNECT | Method::TRACE) {
-        return Err(Refusal::Method);
-    }
-    if head.expects_more {
-        return Err(Refusal::Expectation);
-    }
-    if let Length::Exact(n) = head.length
-        && limit != 0
-        && n > limit
-    {
-        return Err(Refusal::TooLarge { limit });
-    }
-    let uri = uri(&head)?;
+    let uri = entry::admit(&head, limit)?;
     let body = match head.length {
         Length::Empty | Length::Exact(0) => Body::empty(),
         length => Body::stream(Incoming::new(connection.clone(), length)),
@@ -265,16 +250,6 @@ fn request(head: RequestHead, connection: &Rc<Downstream>, limit: u64) -> Result
     *request.version_mut() = head.version;
     *request.headers_mut() = head.headers;
     Ok(request)
-}
-
-fn uri(head: &RequestHead) -> Result<Uri, Refusal> {
-    match head.target.form() {
-        Form::Authority => Err(Refusal::Method),
-        Form::Asterisk | Form::Origin | Form::Absolute => {
-            let as_it_came = || PathAndQuery::from_maybe_shared(head.target.bytes().clone()).ok();
-            target(head.target.path(), head.target.query(), as_it_came)
-        }
-    }
 }
 
 /// Writes the head of a 101, and passes on what comes until one side ends. It is a request under way for all that time.

@@ -16,7 +16,6 @@ use tokio::time::Instant;
 use super::{
     flood::Credit,
     received::{Owed, Received},
-    request::target,
 };
 use crate::{
     body::{Body, BodyError},
@@ -25,7 +24,7 @@ use crate::{
         host,
         request::RequestError::{self, Host, NoHost, RepeatedHost},
     },
-    proxy::{Answer, Client, Proxy, Refusal, strip_connection},
+    proxy::{Answer, Client, Proxy, Refusal, entry::target, strip_connection},
     upstream::aside::Aside,
     wire::{Outflow, Timer},
 };

@@ -234,6 +234,11 @@ impl Consul {
         assert!(request.send().await.unwrap().status().is_success(), "KV {key}");
     }
 
+    /// What a GET is answered with.
+    pub async fn get(&self, path: &str) -> Value {
+        self.with_token(self.http.get(self.url(path))).send().await.unwrap().json().await.unwrap()
+    }
+
     /// Whether a PUT was accepted.
     pub async fn try_put(&self, path: &str, body: &Value) -> bool {
         let request = self.with_token(self.http.put(self.url(path))).json(body);

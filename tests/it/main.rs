@@ -6,6 +6,7 @@
 mod support;
 
 mod admin;
+mod alerts;
 mod balance;
 mod churn;
 mod circuit;
@@ -18,6 +19,7 @@ mod drain;
 mod exposure;
 mod fault;
 mod fault_agents;
+mod grafana;
 mod health;
 mod http2;
 mod http2_hostile;

@@ -36,6 +36,7 @@ mod routing;
 mod smuggle;
 mod snapshot;
 mod spread;
+mod stack;
 mod streams;
 mod switch;
 mod tls;

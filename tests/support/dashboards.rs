@@ -203,10 +203,12 @@ fn named(legend: &str) -> Vec<String> {
     legend.split("{{").skip(1).map(|rest| rest.split("}}").next().unwrap_or_default().trim().to_owned()).collect()
 }
 
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
+/// The items of an array; none of anything else.
+pub fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-fn text(value: &Value) -> String {
+/// A text; empty for anything else.
+pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }

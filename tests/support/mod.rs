@@ -2,6 +2,7 @@
 
 pub mod caller;
 pub mod clients;
+pub mod compose;
 pub mod consul;
 pub mod dashboards;
 pub mod faults;

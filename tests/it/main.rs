@@ -6,6 +6,7 @@
 mod support;
 
 mod admin;
+mod alerts;
 mod balance;
 mod beside;
 mod churn;
@@ -21,6 +22,7 @@ mod explain;
 mod exposure;
 mod fault;
 mod fault_agents;
+mod grafana;
 mod health;
 mod http2;
 mod http2_hostile;
@@ -41,6 +43,7 @@ mod routing;
 mod smuggle;
 mod snapshot;
 mod spread;
+mod stack;
 mod streams;
 mod switch;
 mod systemd;

@@ -2,12 +2,15 @@
 
 pub mod caller;
 pub mod clients;
+pub mod compose;
 pub mod consul;
+pub mod dashboards;
 pub mod faults;
 pub mod gateway;
 pub mod grpc;
 pub mod http2;
 pub mod origin;
+pub mod prometheus;
 pub mod replica;
 pub mod servers;
 pub mod streams;
@@ -26,6 +29,7 @@ pub use faults::{FakeConsul, Fault};
 pub use gateway::Gateway;
 pub use grpc::GrpcOrigin;
 pub use origin::Origin;
+pub use prometheus::Prometheus;
 pub use replica::Replica;
 pub use servers::Servers;
 pub use streams::Streams;

@@ -3,7 +3,6 @@
 
 mod answer;
 mod sessions;
-mod upload;
 
 use std::{future::Future, pin::Pin, rc::Rc, task::Poll};
 
@@ -18,7 +17,6 @@ use tokio::time::Instant;
 use self::{
     answer::{Answer, grpc_outcome},
     sessions::{Place, into_io},
-    upload::Upload,
 };
 use super::{
     Local,
@@ -32,7 +30,12 @@ use super::{
     progress::Progress,
     tries::Tries,
 };
-use crate::{body::Body, model::instance::Address, telemetry::cells::Outcome, wire::Timer};
+use crate::{
+    body::Body,
+    model::instance::Address,
+    telemetry::cells::Outcome,
+    wire::{Outflow, Timer},
+};
 
 pub use sessions::Sessions;
 
@@ -147,7 +150,7 @@ fn waits(cluster: &Cluster, timeouts: &Timeouts) -> Timeouts {
 /// A request on its way, waiting for the head of its answer.
 struct Stream {
     response: ResponseFuture,
-    upload: Upload,
+    upload: Outflow,
     waits: Timeouts,
     timer: Timer,
     is_grpc: bool,
@@ -182,7 +185,7 @@ impl Stream {
         let deadline = request.deadline;
         let bare = request.body.is_empty();
         let (response, stream) = place.sender.send_request(head, bare)?;
-        let upload = Upload::new(stream, std::mem::take(&mut request.body), bare);
+        let upload = Outflow::new(stream, std::mem::take(&mut request.body), bare);
         Ok(Self { response, upload, waits, timer: Timer::default(), is_grpc, deadline, place, uploaded })
     }
 

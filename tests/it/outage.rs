@@ -107,7 +107,9 @@ async fn one_instance_of_three_that_fails_all_gets_five_requests_and_then_one_in
     let consul = Consul::start().await;
     let bad = Origin::answering(|_| b"HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n".to_vec()).await;
     let good = [Origin::start("a").await, Origin::start("b").await];
-    let config = "[http]\nworkers = 2\n[defaults]\nbreaker = { open = '500ms', max_open = '500ms' }\n";
+    // The usual policy would leave it alone before it has failed five times.
+    let config = "[http]\nworkers = 2\n[defaults]\nbalance = 'round_robin'\n\
+                  breaker = { open = '500ms', max_open = '500ms' }\n";
     let gateway = Gateway::start(&consul, config).await;
     consul.register("web", "bad", bad.address).await;
     for (id, origin) in ["a", "b"].iter().zip(&good) {

@@ -27,6 +27,7 @@ use crate::{
     },
     state,
     telemetry::{
+        access::AccessLog,
         events::{Event, Events},
         log::Log,
         metrics::Metrics,
@@ -42,6 +43,7 @@ pub struct Gateway {
     signals: Option<Signals>,
     reader: state::Reader,
     events: Arc<Events>,
+    access: Arc<AccessLog>,
     orders: watch::Sender<Order>,
     workers: Vec<JoinHandle<()>>,
     occasions: mpsc::Sender<Occasion>,
@@ -66,6 +68,8 @@ impl Gateway {
         let count = config.http.workers;
         let metrics = Metrics::new(count);
         let events = Events::new();
+        let access = AccessLog::new(count, &metrics);
+        telling(&access, &config);
         let (writer, reader) = state::world(control::nothing(config.clone()));
         let (orders, ordered) = watch::channel(Order::Serve);
         let mut tasks = JoinSet::new();
@@ -125,9 +129,13 @@ impl Gateway {
             metrics: metrics.clone(),
             events: events.clone(),
             news,
-            taken: Box::new(move |config| {
-                relog(&log, config);
-                files.send_replace(config.https.as_ref().map(|https| https.files.clone()));
+            taken: Box::new({
+                let access = access.clone();
+                move |config| {
+                    relog(&log, config);
+                    telling(&access, config);
+                    files.send_replace(config.https.as_ref().map(|https| https.files.clone()));
+                }
             }),
         };
         tasks.spawn(reloader.run(occasion));
@@ -136,8 +144,9 @@ impl Gateway {
         let (ways, passed): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
         let workers = sockets.into_iter().zip(passed).enumerate().map(|(worker, (sockets, passed))| {
             let (reader, metrics, crowd) = (reader.clone(), metrics.clone(), crowd.clone());
+            let access = access.clone();
             let (ways, orders) = (ways.clone(), ordered.clone());
-            worker::start(Setup { worker, reader, metrics, crowd, sockets, passed, ways, orders })
+            worker::start(Setup { worker, reader, metrics, access, crowd, sockets, passed, ways, orders })
         });
         let workers = workers.collect::<Result<_, _>>().context("cannot start a worker")?;
         drop(ways);
@@ -146,6 +155,7 @@ impl Gateway {
             signals: Some(signals),
             reader,
             events,
+            access,
             orders,
             workers,
             occasions,
@@ -159,6 +169,7 @@ impl Gateway {
     pub async fn run(mut self) {
         let Some(mut signals) = self.signals.take() else { return };
         while matches!(signals.next().await, Received::Reload) {
+            self.access.reopen();
             // One that waits already does for this one too.
             let _ = self.occasions.try_send(Occasion::Asked);
         }
@@ -186,6 +197,7 @@ impl Gateway {
                 tracing::error!("a worker ended in a panic");
             }
         }
+        self.access.close(LAST_WRITE).await;
         if let Some(keeping) = self.keeping.take() {
             keeping.end().await;
         }
@@ -256,6 +268,14 @@ fn relog(log: &Log, config: &Config) {
     let rules = &config.telemetry.log;
     if let Err(error) = log.change(rules.format, &rules.level) {
         tracing::warn!(%error, "the log goes on as it was");
+    }
+}
+
+/// Has the access log go where the configuration says.
+fn telling(access: &Arc<AccessLog>, config: &Config) {
+    let rules = &config.telemetry;
+    if let Err(error) = access.set(&rules.access_log, rules.access_format) {
+        tracing::warn!(%error, "there is no access log");
     }
 }
 

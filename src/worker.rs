@@ -22,7 +22,7 @@ use crate::{
     },
     proxy::Proxy,
     state::Reader,
-    telemetry::metrics::Metrics,
+    telemetry::{access::AccessLog, metrics::Metrics, scribe::Scribe},
 };
 
 /// What a worker is made of.
@@ -33,6 +33,8 @@ pub struct Setup {
     pub reader: Reader,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
+    /// Where it tells of each request.
+    pub access: Arc<AccessLog>,
     /// All connections of the program.
     pub crowd: Arc<Crowd>,
     /// Its sockets, each with what its listener is.
@@ -86,8 +88,8 @@ pub fn start(setup: Setup) -> io::Result<thread::JoinHandle<()>> {
 }
 
 async fn run(setup: Setup) {
-    let Setup { worker, mut reader, metrics, crowd, sockets, passed, ways, mut orders } = setup;
-    let proxy = Rc::new(Proxy::new(reader.clone(), &metrics, worker));
+    let Setup { worker, mut reader, metrics, access, crowd, sockets, passed, ways, mut orders } = setup;
+    let proxy = Rc::new(Proxy::new(reader.clone(), &metrics, worker, Scribe::new(access, worker)));
     let phase = Rc::new(Phase::default());
     let connections = Connections::new(Server { proxy: proxy.clone(), phase: phase.clone() }, crowd, worker);
 

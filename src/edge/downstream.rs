@@ -50,7 +50,6 @@ pub struct Downstream {
 struct Receiving {
     decoder: Decoder,
     limit: u64,
-    received: u64,
     pace: Pace,
 }
 
@@ -109,7 +108,7 @@ impl Downstream {
     /// A connection on which nothing was read yet.
     #[must_use]
     pub fn new(io: Io) -> Self {
-        let body = Receiving { decoder: Decoder::new(Length::Empty), limit: 0, received: 0, pace: Pace::default() };
+        let body = Receiving { decoder: Decoder::new(Length::Empty), limit: 0, pace: Pace::default() };
         Self {
             io,
             input: RefCell::default(),
@@ -124,8 +123,7 @@ impl Downstream {
 
     /// A request with a body of `length` begins. `limit` 0: the body may be of any length.
     pub fn begin(&self, length: Length, limit: u64, expects_continue: bool) {
-        *self.body.borrow_mut() =
-            Receiving { decoder: Decoder::new(length), limit, received: 0, pace: Pace::default() };
+        *self.body.borrow_mut() = Receiving { decoder: Decoder::new(length), limit, pace: Pace::default() };
         self.owed.set(expects_continue);
     }
 
@@ -170,7 +168,7 @@ impl Downstream {
     /// Bytes of the present request's body so far.
     #[must_use]
     pub fn received(&self) -> u64 {
-        self.body.borrow().received
+        self.aside.received()
     }
 
     /// Ready when the client has left: its connection was reset, or, with `end`, came to an end after the whole request.
@@ -215,8 +213,8 @@ impl Downstream {
             match body.decoder.decode(input).map_err(BodyError::Malformed)? {
                 Piece::More => {}
                 Piece::Data(data) => {
-                    body.received += data.len() as u64;
-                    if body.limit != 0 && body.received > body.limit {
+                    self.aside.note(data.len());
+                    if body.limit != 0 && self.aside.received() > body.limit {
                         return Poll::Ready(Err(BodyError::TooLarge { limit: body.limit }));
                     }
                     return Poll::Ready(Ok(Piece::Data(data)));

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::{Method, Request, Response, StatusCode, Uri, Version, header, uri::PathAndQuery};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use super::{
@@ -29,7 +29,7 @@ use crate::{
         request::{RequestHead, RequestReader},
         target::Form,
     },
-    proxy::{Answer, Client, Proxy, Refusal},
+    proxy::{Answer, Client, Glimpse, Proxy, Refusal},
     upstream::aside::Switched,
     wire::{Io, Mode, SendError, Sender, spare},
 };
@@ -64,7 +64,9 @@ impl Server {
             let ended = match next {
                 Next::Head(head) => Box::pin(self.exchange(&connection, *head, &client)).await,
                 Next::Refused(refusal) => {
-                    let answer = self.proxy.refuse(&refusal, &unknown_method());
+                    let glimpse =
+                        Glimpse { method: &unknown_method(), target: None, version: None, fields: &HeaderMap::new() };
+                    let answer = self.proxy.refuse(&refusal, &client, &glimpse);
                     let asked = Asked { head_only: false, http10: false, keep_alive: false };
                     Ended { written: self.answer(&connection, answer, &asked).await.is_some(), ..Ended::default() }
                 }
@@ -135,14 +137,15 @@ impl Server {
         let limit = self.proxy.world().config.http.max_body_size.unwrap_or(0);
         connection.begin(head.length, limit, head.expect_continue);
         connection.aside.begin(tunnel::wish(&head), head.version == Version::HTTP_11);
-        let (says_close, method) = (!head.keep_alive, head.method.clone());
+        let says_close = !head.keep_alive;
         let mut asked = Asked {
             head_only: head.method == Method::HEAD,
             http10: head.version == Version::HTTP_10,
             keep_alive: head.keep_alive,
         };
-        let answer = match request(head, connection, limit) {
-            Ok(request) => {
+        let answer = match admitted(&head, limit) {
+            Ok(uri) => {
+                let request = request(head, uri, connection);
                 let mut handling = pin!(self.proxy.handle(request, client, &connection.aside));
                 let answer = poll_fn(|cx| {
                     if let Poll::Ready(answer) = handling.as_mut().poll(cx) {
@@ -160,7 +163,9 @@ impl Server {
             }
             Err(refusal) => {
                 asked.keep_alive = false;
-                self.proxy.refuse(&refusal, &method)
+                let (target, version) = (Some(head.target.path_and_query()), Some(head.version));
+                let glimpse = Glimpse { method: &head.method, target, version, fields: &head.headers };
+                self.proxy.refuse(&refusal, client, &glimpse)
             }
         };
         if let Some(switched) = connection.aside.switched() {
@@ -189,6 +194,8 @@ impl Server {
             (whole, mode) = sender(ahead, account.instead(), asked);
             sent = send(connection, &mut whole).await;
         }
+        account.sent(whole.body_progress());
+        drop(whole); // what was tried for it ends before it does
         let ended = account.end();
         if sent.is_err() {
             // A client that reads until the end must not take this for one.
@@ -232,8 +239,8 @@ struct Asked {
     keep_alive: bool,
 }
 
-/// Makes the request that the rest of the gateway sees: its path in its one form, its host in its one place.
-fn request(head: RequestHead, connection: &Rc<Downstream>, limit: u64) -> Result<Request<Body>, Refusal> {
+/// The target of a request that is one to forward: its path in its one form.
+fn admitted(head: &RequestHead, limit: u64) -> Result<Uri, Refusal> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method);
     }
@@ -246,7 +253,11 @@ fn request(head: RequestHead, connection: &Rc<Downstream>, limit: u64) -> Result
     {
         return Err(Refusal::TooLarge { limit });
     }
-    let uri = uri(&head)?;
+    uri(head)
+}
+
+/// Makes the request that the rest of the gateway sees.
+fn request(head: RequestHead, uri: Uri, connection: &Rc<Downstream>) -> Request<Body> {
     let body = match head.length {
         Length::Empty | Length::Exact(0) => Body::empty(),
         length => Body::stream(Incoming::new(connection.clone(), length)),
@@ -256,7 +267,7 @@ fn request(head: RequestHead, connection: &Rc<Downstream>, limit: u64) -> Result
     *request.uri_mut() = uri;
     *request.version_mut() = head.version;
     *request.headers_mut() = head.headers;
-    Ok(request)
+    request
 }
 
 fn uri(head: &RequestHead) -> Result<Uri, Refusal> {
@@ -276,9 +287,13 @@ async fn switch(connection: &Downstream, answer: Answer, switched: Switched) {
     response.headers_mut().insert(header::UPGRADE, switched.protocol.clone());
     write_response_head(&mut out, response.status(), response.headers(), Framing::None, Connection::Upgrade);
     let mut downward = BytesMut::from(&out[..]);
+    let head = downward.len();
     downward.extend_from_slice(&switched.input);
     let upward = connection.input.take();
-    tunnel::run(&connection.io, upward, &switched.io, downward, switched.idle).await;
+    let (up, down) = tunnel::run(&connection.io, upward, &switched.io, downward, switched.idle).await;
+    connection.aside.note(up);
+    account.sent(down.saturating_sub(head) as u64);
+    drop(switched); // what was tried for it ends before it does
     drop(account);
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts, uri::PathAndQuery};
 use hyper::{body::Incoming, server::conn::http2::Builder, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
@@ -30,7 +30,8 @@ use crate::{
         host,
         request::RequestError::{self, Host, NoHost, RepeatedHost},
     },
-    proxy::{Answer, Client, Proxy, Refusal},
+    proxy::{Answer, Client, Glimpse, Proxy, Refusal},
+    upstream::aside::Aside,
     wire::{Io, Timer, gathered},
 };
 
@@ -158,11 +159,16 @@ async fn answer(
     progress: Rc<Progress>,
 ) -> Response<Answered> {
     let limit = proxy.world().config.http.max_body_size.unwrap_or(0);
-    let method = request.method().clone();
-    let is_head = method == Method::HEAD;
-    let answer = match read(request, limit) {
-        Ok(request) => proxy.handle(request, client, &Rc::default()).await,
-        Err(refusal) => proxy.refuse(&refusal, &method),
+    let (mut head, body) = request.into_parts();
+    let is_head = head.method == Method::HEAD;
+    let aside = Rc::default();
+    let answer = match read(&mut head, body, limit, &aside) {
+        Ok(body) => proxy.handle(Request::from_parts(head, body), client, &aside).await,
+        Err(refusal) => {
+            let target = head.uri.path_and_query().map(PathAndQuery::as_str);
+            let (method, version, fields) = (&head.method, Some(head.version), &head.headers);
+            proxy.refuse(&refusal, client, &Glimpse { method, target, version, fields })
+        }
     };
     let Answer { response, account } = answer;
     let (mut head, mut body) = response.into_parts();
@@ -176,9 +182,9 @@ async fn answer(
     Response::from_parts(head, Answered::new(body, progress, account))
 }
 
-/// Makes the request that the rest of the gateway sees: its path in its one form, its host and cookies in one place.
-fn read(request: Request<Incoming>, limit: u64) -> Result<Request<Body>, Refusal> {
-    let (mut head, body) = request.into_parts();
+/// Brings the head to the form that the rest of the gateway sees: its path in its one form, its host and cookies in one
+/// place. Gives the body.
+fn read(head: &mut Parts, body: Incoming, limit: u64, aside: &Rc<Aside>) -> Result<Body, Refusal> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method);
     }
@@ -196,25 +202,24 @@ fn read(request: Request<Incoming>, limit: u64) -> Result<Request<Body>, Refusal
     if head.headers.get(header::EXPECT).is_some_and(|expect| !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         return Err(Refusal::Expectation);
     }
-    let host = authority(&head)?;
+    let host = authority(head)?;
     head.headers.insert(header::HOST, host);
     join_cookies(&mut head.headers);
     head.uri = target(head.uri.path(), head.uri.query(), || head.uri.path_and_query().cloned())?;
     let announced = http_body::Body::size_hint(&body).exact();
-    let body = if announced == Some(0) || http_body::Body::is_end_stream(&body) {
+    Ok(if announced == Some(0) || http_body::Body::is_end_stream(&body) {
         Body::empty()
     } else if is_grpc(&head.headers) {
-        Body::stream(Received::unlimited(body))
+        Body::stream(Received::unlimited(body, aside))
     } else if limit != 0 && announced.is_some_and(|length| length > limit) {
         return Err(Refusal::TooLarge { limit });
     } else {
-        Body::stream(Received::limited(body, limit))
-    };
-    Ok(Request::from_parts(head, body))
+        Body::stream(Received::limited(body, limit, aside))
+    })
 }
 
 /// What the request is for: `:authority`, else its one Host. Source: RFC 9113 §8.3.1.
-fn authority(head: &http::request::Parts) -> Result<HeaderValue, Refusal> {
+fn authority(head: &Parts) -> Result<HeaderValue, Refusal> {
     let mut fields = head.headers.get_all(header::HOST).iter();
     let value = match (head.uri.authority(), fields.next(), fields.next()) {
         (Some(authority), _, _) => HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::Target)?,

@@ -3,6 +3,7 @@
 use std::{
     io,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
@@ -10,18 +11,19 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::downstream::Pace;
-use crate::{body::BodyError, http1::trailer::may_trail, wire::Timer};
+use crate::{body::BodyError, http1::trailer::may_trail, upstream::aside::Aside, wire::Timer};
 
 /// Counts what comes, and how fast.
 pub struct Received {
     body: hyper::body::Incoming,
+    /// Where bytes are counted.
+    aside: Rc<Aside>,
     limits: Option<Limits>,
 }
 
 #[derive(Default)]
 struct Limits {
     most: u64,
-    received: u64,
     pace: Pace,
     timer: Timer,
 }
@@ -29,22 +31,21 @@ struct Limits {
 impl Received {
     /// A body of at most `most` bytes (0: any number) that has to come fast enough.
     #[must_use]
-    pub fn limited(body: hyper::body::Incoming, most: u64) -> Self {
-        Self { body, limits: Some(Limits { most, ..Limits::default() }) }
+    pub fn limited(body: hyper::body::Incoming, most: u64, aside: &Rc<Aside>) -> Self {
+        Self { body, aside: aside.clone(), limits: Some(Limits { most, ..Limits::default() }) }
     }
 
     /// A conversation: it takes as long as it takes.
     #[must_use]
-    pub fn unlimited(body: hyper::body::Incoming) -> Self {
-        Self { body, limits: None }
+    pub fn unlimited(body: hyper::body::Incoming, aside: &Rc<Aside>) -> Self {
+        Self { body, aside: aside.clone(), limits: None }
     }
 }
 
 impl Limits {
-    fn note(&mut self, bytes: usize) -> Result<(), BodyError> {
+    fn note(&mut self, bytes: usize, received: u64) -> Result<(), BodyError> {
         self.pace.note(bytes);
-        self.received += bytes as u64;
-        if self.most != 0 && self.received > self.most {
+        if self.most != 0 && received > self.most {
             return Err(BodyError::TooLarge { limit: self.most });
         }
         Ok(())
@@ -56,7 +57,7 @@ impl http_body::Body for Received {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self { body, limits } = &mut *self;
+        let Self { body, aside, limits } = &mut *self;
         let polled = Pin::new(body).poll_frame(cx);
         if let (Poll::Pending, Some(limits)) = (&polled, limits.as_mut()) {
             let Err(e) = ready!(limits.pace.poll(cx, &mut limits.timer));
@@ -77,7 +78,8 @@ impl http_body::Body for Received {
             Err(frame) => frame,
         };
         let bytes = frame.data_ref().map_or(0, Bytes::len);
-        let noted = limits.as_mut().map_or(Ok(()), |limits| limits.note(bytes));
+        aside.note(bytes);
+        let noted = limits.as_mut().map_or(Ok(()), |limits| limits.note(bytes, aside.received()));
         Poll::Ready(Some(noted.map(|()| frame)))
     }
 

@@ -136,14 +136,14 @@ impl Drop for Open {
 pub struct Answered {
     body: Body,
     progress: Rc<Progress>,
-    _account: Account,
+    account: Account,
 }
 
 impl Answered {
     /// A body that goes out on a stream.
     #[must_use]
     pub fn new(body: Body, progress: Rc<Progress>, account: Account) -> Self {
-        Self { body, progress, _account: account }
+        Self { body, progress, account }
     }
 }
 
@@ -156,7 +156,9 @@ impl http_body::Body for Answered {
         // It is asked again only once the client has room for more.
         self.progress.given.set(polled.is_ready().then(Instant::now));
         if let Poll::Ready(Some(Ok(frame))) = &polled {
-            self.progress.credit.piece(frame.data_ref().map_or(0, Bytes::len));
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            self.progress.credit.piece(bytes);
+            self.account.sent(bytes as u64);
         }
         polled
     }

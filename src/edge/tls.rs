@@ -2,6 +2,7 @@
 
 use std::{cell::Cell, io};
 
+use rustls::ProtocolVersion;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -9,13 +10,24 @@ use super::{certs::Certificates, http1::Server, http2};
 use crate::{proxy::Client, wire::Io};
 
 /// Serves a connection to its end. Without a handshake it ends in silence, which says nothing to who tries ports.
-pub async fn serve(server: &Server, certificates: &Certificates, stream: TcpStream, client: Client, idle: &Cell<bool>) {
+pub async fn serve(
+    server: &Server,
+    certificates: &Certificates,
+    stream: TcpStream,
+    mut client: Client,
+    idle: &Cell<bool>,
+) {
     let limit = server.proxy.world().config.http.header_timeout;
     let stream = match timeout(limit, handshake(certificates, stream, idle)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(peer = %client.peer, %error, "no TLS handshake"),
         Err(_) => return tracing::debug!(peer = %client.peer, "no TLS handshake in time"),
     };
+    client.tls = stream.get_ref().1.protocol_version().and_then(|version| match version {
+        ProtocolVersion::TLSv1_2 => Some("TLSv1.2"),
+        ProtocolVersion::TLSv1_3 => Some("TLSv1.3"),
+        _ => None,
+    });
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let io = Io::tls(stream.into());
     if is_http2 {

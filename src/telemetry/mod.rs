@@ -1,13 +1,16 @@
 //! What the gateway tells of itself: metrics, events, logs.
 
+pub mod access;
 pub mod cells;
 pub mod circuit;
 pub mod events;
 mod histogram;
 pub mod instance;
+pub mod journey;
 pub mod log;
 pub mod metrics;
 mod peak;
+pub mod scribe;
 mod series;
 mod tally;
 pub mod window;

@@ -2,6 +2,7 @@
 //! It outlives every snapshot that lists it; its idle connections are each worker's own (`pool.rs`).
 
 use std::{
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -9,6 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use http::StatusCode;
 use tokio::time::Instant;
 
 use super::{
@@ -23,7 +25,7 @@ use crate::{
         name::{InstanceId, ServiceName},
         protocol::Protocol,
     },
-    telemetry::{cells::Outcome, instance::InstanceCells},
+    telemetry::{cells::Outcome, instance::InstanceCells, journey::Journey},
 };
 
 /// What makes two tellings of an instance the same one. Weight, tags and health are not in it.
@@ -141,6 +143,7 @@ impl Endpoint {
             answered: false,
             outcome: Outcome::Cancelled,
             ended: None,
+            journey: None,
         })
     }
 }
@@ -160,6 +163,8 @@ pub struct Permit {
     outcome: Outcome,
     /// When it ended, where that was asked already.
     ended: Option<Instant>,
+    /// Where it is told, and as which try.
+    journey: Option<(Rc<Journey>, usize)>,
 }
 
 impl Permit {
@@ -179,6 +184,16 @@ impl Permit {
     #[must_use]
     pub fn started(&self) -> Instant {
         self.started
+    }
+
+    /// Has how it goes be told there too.
+    #[must_use]
+    pub fn told(mut self, journey: Option<Rc<Journey>>) -> Self {
+        self.journey = journey.map(|journey| {
+            let number = journey.begin_try(&self.endpoint.key.address, self.started);
+            (journey, number)
+        });
+        self
     }
 
     /// Since when the instance has had the whole request: what the client took to send it is no wait for an answer.
@@ -203,6 +218,13 @@ impl Permit {
             && let Some(era) = circuit.prove(&self.service, self.era, Instant::now())
         {
             self.era = era;
+        }
+    }
+
+    /// The head of the answer has this status.
+    pub fn heard(&self, status: StatusCode) {
+        if let Some((journey, number)) = &self.journey {
+            journey.answered(*number, status);
         }
     }
 
@@ -250,5 +272,8 @@ impl Drop for Permit {
         self.endpoint.cells.outcome(self.worker, self.outcome, took);
         self.service.cells.leave(self.worker);
         self.service.cells.took(self.worker, took);
+        if let Some((journey, number)) = &self.journey {
+            journey.end_try(*number, now, self.outcome);
+        }
     }
 }

@@ -193,6 +193,7 @@ impl Stream {
     fn answer(self, head: Response<RecvStream>, mut permit: Permit) -> Response<Body> {
         permit.asked(self.uploaded);
         let (mut head, stream) = head.into_parts();
+        permit.heard(head.status);
         head.version = Version::HTTP_11; // what follows knows of no other
         let said = if self.is_grpc { grpc_outcome(&head.headers) } else { None };
         let outcome = match permit.policy().breaker.judge(head.status) {

@@ -31,6 +31,7 @@ use crate::{
         events::{Event, Events},
         log::Log,
         metrics::Metrics,
+        otlp::{self, Tracer},
     },
     worker::{self, Order, Setup},
 };
@@ -49,6 +50,7 @@ pub struct Gateway {
     occasions: mpsc::Sender<Occasion>,
     tasks: JoinSet<()>,
     keeping: Option<Keeping>,
+    export: Option<JoinSet<()>>,
     _watcher: Option<Box<dyn Send>>,
 }
 
@@ -70,6 +72,7 @@ impl Gateway {
         let events = Events::new();
         let access = AccessLog::new(count, &metrics);
         telling(&access, &config);
+        let (tracer, export) = tracing_to(&config, &metrics);
         let (writer, reader) = state::world(control::nothing(config.clone()));
         let (orders, ordered) = watch::channel(Order::Serve);
         let mut tasks = JoinSet::new();
@@ -144,12 +147,12 @@ impl Gateway {
         let (ways, passed): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
         let workers = sockets.into_iter().zip(passed).enumerate().map(|(worker, (sockets, passed))| {
             let (reader, metrics, crowd) = (reader.clone(), metrics.clone(), crowd.clone());
-            let access = access.clone();
+            let (access, tracer) = (access.clone(), tracer.clone());
             let (ways, orders) = (ways.clone(), ordered.clone());
-            worker::start(Setup { worker, reader, metrics, access, crowd, sockets, passed, ways, orders })
+            worker::start(Setup { worker, reader, metrics, access, tracer, crowd, sockets, passed, ways, orders })
         });
         let workers = workers.collect::<Result<_, _>>().context("cannot start a worker")?;
-        drop(ways);
+        drop((ways, tracer)); // spans end with the workers
         Ok(Self {
             addresses,
             signals: Some(signals),
@@ -161,6 +164,7 @@ impl Gateway {
             occasions,
             tasks,
             keeping,
+            export,
             _watcher: watcher,
         })
     }
@@ -198,6 +202,11 @@ impl Gateway {
             }
         }
         self.access.close(LAST_WRITE).await;
+        if let Some(mut export) = self.export.take()
+            && timeout(LAST_WRITE, export.join_next()).await.is_err()
+        {
+            tracing::warn!("the collector takes too long; the last spans are lost");
+        }
         if let Some(keeping) = self.keeping.take() {
             keeping.end().await;
         }
@@ -276,6 +285,26 @@ fn telling(access: &Arc<AccessLog>, config: &Config) {
     let rules = &config.telemetry;
     if let Err(error) = access.set(&rules.access_log, rules.access_format) {
         tracing::warn!(%error, "there is no access log");
+    }
+}
+
+/// Has traces go where the configuration says.
+fn tracing_to(config: &Config, metrics: &Metrics) -> (Option<Arc<Tracer>>, Option<JoinSet<()>>) {
+    for ignored in &config.telemetry.ignored {
+        tracing::warn!("{ignored}");
+    }
+    let Some(settings) = &config.telemetry.otlp else { return (None, None) };
+    match otlp::open(settings, metrics) {
+        Ok((tracer, export)) => {
+            let mut task = JoinSet::new();
+            task.spawn(export.run());
+            tracing::info!(collector = settings.endpoint, "traces are sent");
+            (Some(tracer), Some(task))
+        }
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "no traces are sent");
+            (None, None)
+        }
     }
 }
 

@@ -48,6 +48,7 @@ mod http;
 mod https;
 mod layers;
 mod listen;
+mod otel;
 pub mod pem;
 mod place;
 mod policy;
@@ -154,7 +155,7 @@ pub fn load_from(sources: &Sources, variables: &Variables) -> Result<Config, Pro
     let check = Check::new(merged);
     fit::fit(&mut root, Node::root(), &check.root());
     let document = check.root().take(root.deserialize::<Document>()).unwrap_or_default();
-    let config = Config::check(&document, sources.files.clone(), &check.root());
+    let config = Config::check(&document, sources.files.clone(), variables, &check.root());
     check.end(config)
 }
 
@@ -192,7 +193,7 @@ fn defaults() -> Layer {
 }
 
 impl Config {
-    fn check(document: &Document, files: Vec<PathBuf>, at: &At<'_>) -> Self {
+    fn check(document: &Document, files: Vec<PathBuf>, variables: &Variables, at: &At<'_>) -> Self {
         let http = Http::check(&document.http, &at.key("http"));
         let admin = Admin::check(&document.admin, &at.key("admin"));
         let metrics = Metrics::check(&document.metrics, &at.key("metrics"));
@@ -209,7 +210,7 @@ impl Config {
         let defaults = policy::check(&document.defaults, &Policy::default(), &at.key("defaults"));
         let mut services = Services::check(&document.services, &defaults, consul.is_some(), &at.key("services"));
         let routes = routes::check(&document.routes, &mut services, &at.key("routes"));
-        let telemetry = Telemetry::check(&document.telemetry, &at.key("telemetry"));
+        let telemetry = Telemetry::check(&document.telemetry, variables, &at.key("telemetry"));
         let services = services.known;
         Self { files, http, https, admin, metrics, consul, dns, expose, defaults, services, routes, telemetry }
     }
@@ -224,6 +225,7 @@ impl Config {
             ("http.workers", self.http.workers != next.http.workers),
             ("admin.listen", self.admin.listen != next.admin.listen),
             ("metrics.listen", self.metrics.listen != next.metrics.listen),
+            ("telemetry.otlp", self.telemetry.otlp != next.telemetry.otlp),
             ("consul.address", self.consul.is_some() != next.consul.is_some()),
         ];
         let consul = self.consul.iter().zip(&next.consul).flat_map(|(consul, next)| consul.differences(next));
@@ -237,6 +239,7 @@ impl Config {
         self.http.workers = started.http.workers;
         self.admin.listen.clone_from(&started.admin.listen);
         self.metrics.listen.clone_from(&started.metrics.listen);
+        self.telemetry.otlp.clone_from(&started.telemetry.otlp);
         self.https = started.https.clone().map(|was| match self.https {
             Some(now) => Https { listen: was.listen, ..now },
             None => was,

@@ -3,10 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{check::At, schema::nearest};
+use super::{check::At, environment::Variables, otel, schema::nearest};
 use crate::telemetry::{
     access,
     log::{self, Format},
+    otlp::Settings,
 };
 
 /// What the program says of itself.
@@ -21,11 +22,16 @@ pub struct Table {
     /// How such a line is written: one JSON object, or as Apache's and nginx's "combined".
     #[schemars(extend("enum" = ["json", "combined"]))]
     pub access_format: Option<String>,
+    /// The collector that traces are sent to by OTLP; left out: `OTEL_EXPORTER_OTLP_ENDPOINT`, else none; "": none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["http://127.0.0.1:4317"]))]
+    pub otlp: Option<String>,
 }
 
 impl Default for Table {
     fn default() -> Self {
-        Self { log: LogTable::default(), access_log: Some("off".into()), access_format: Some("json".into()) }
+        let text = |text: &str| Some(text.to_owned());
+        Self { log: LogTable::default(), access_log: text(OFF), access_format: text("json"), otlp: None }
     }
 }
 
@@ -56,6 +62,10 @@ pub struct Telemetry {
     pub access_log: access::Place,
     /// How it is written.
     pub access_format: access::Format,
+    /// Where traces go; `None`: nowhere.
+    pub otlp: Option<Settings>,
+    /// What of the environment was ignored, and why.
+    pub ignored: Vec<String>,
 }
 
 /// `telemetry.log`, checked.
@@ -70,7 +80,7 @@ pub struct Log {
 impl Telemetry {
     /// Checks what was written.
     #[must_use]
-    pub fn check(table: &Table, at: &At<'_>) -> Self {
+    pub fn check(table: &Table, variables: &Variables, at: &At<'_>) -> Self {
         let format = if table.log.format.as_deref() == Some("json") { Format::Json } else { Format::Text };
         if let Some(level) = &table.log.level {
             check_level(level, &at.key("log").key("level"));
@@ -83,7 +93,12 @@ impl Telemetry {
         };
         let combined = table.access_format.as_deref() == Some(COMBINED);
         let access_format = if combined { access::Format::Combined } else { access::Format::Json };
-        Self { log: Log { format, level }, access_log, access_format }
+        let read = otel::read(table.otlp.as_deref(), variables);
+        if let Some(problem) = read.problem {
+            at.key("otlp").say(problem);
+        }
+        let (otlp, ignored) = (read.settings, read.ignored);
+        Self { log: Log { format, level }, access_log, access_format, otlp, ignored }
     }
 
     /// As it would be written.
@@ -97,7 +112,11 @@ impl Telemetry {
             access::Place::File(file) => file.display().to_string(),
         };
         let access_format = if self.access_format == access::Format::Combined { COMBINED } else { "json" };
-        Table { log, access_log: Some(access_log), access_format: Some(access_format.into()) }
+        let otlp = self.otlp.as_ref().map(|otlp| match otlp.endpoint.split_once("://") {
+            Some((scheme, rest)) if otlp.login.is_some() => format!("{scheme}://***@{rest}"),
+            _ => otlp.endpoint.clone(),
+        });
+        Table { log, access_log: Some(access_log), access_format: Some(access_format.into()), otlp }
     }
 }
 

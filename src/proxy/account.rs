@@ -79,7 +79,7 @@ impl Account {
     #[must_use]
     pub fn instead(&mut self) -> Response<Body> {
         let request_id = self.request_id.take().unwrap_or(HeaderValue::from_static("-"));
-        let response = reply::broken(&Trail { request_id, is_grpc: false });
+        let response = reply::broken(&Trail::of(request_id));
         self.status = Some(response.status());
         response
     }
@@ -91,8 +91,9 @@ impl Drop for Account {
         let status = self.status.unwrap_or_else(left);
         let ended = self.ended.unwrap_or_else(Instant::now);
         self.cells.count(self.worker, &self.method, status, ended.saturating_duration_since(self.started));
-        if let Some(Story { scribe, journey, aside }) = &self.story {
+        if let Some(Story { scribe, journey, aside }) = self.story.take() {
             journey.received.set(aside.received());
+            aside.forget(); // a connection that waits for its next request holds nothing of this one
             scribe.tell(journey, status, ended);
         }
     }

@@ -138,10 +138,11 @@ impl Proxy {
         if takes_trailers {
             request.headers_mut().insert(header::TE, hop::TRAILERS);
         }
-        let trail = Trail::begin(request.headers_mut());
+        let sampler = self.scribe.tracer().map(|tracer| &tracer.sampler);
+        let trail = Trail::begin(request.headers_mut(), sampler);
         let is_ours = *request.method() == Method::OPTIONS
             && (headers::is_last_hop(request.headers_mut()) || request.uri().path() == "*");
-        let story = if self.scribe.is_wanted() {
+        let story = if trail.sampled || self.scribe.is_wanted() {
             Some(self.story(&request, (client, &caller), started, &trail, aside))
         } else {
             None
@@ -166,7 +167,11 @@ impl Proxy {
         let account = self.account(&route.cells, request.method(), started, story);
         if let Some(journey) = journey {
             let Target::Service(service) = &route.target;
-            *journey.found.borrow_mut() = Some(Taker { route: route.name.clone(), service: service.clone() });
+            *journey.found.borrow_mut() = Some(Taker {
+                route: route.name.clone(),
+                service: service.clone(),
+                pattern: trail.sampled.then(|| route.path.to_string()),
+            });
             aside.follow(journey);
         }
         let response = match &route.target {
@@ -188,8 +193,8 @@ impl Proxy {
     pub fn refuse(&self, refusal: &Refusal, client: &Client, glimpse: &Glimpse<'_>) -> Answer {
         let started = Instant::now();
         let mut fields = HeaderMap::new();
-        let trail = Trail::begin(&mut fields);
-        let story = self.scribe.is_wanted().then(|| {
+        let trail = Trail::begin(&mut fields, self.scribe.tracer().map(|tracer| &tracer.sampler));
+        let story = (trail.sampled || self.scribe.is_wanted()).then(|| {
             let asked = Asked::by(client.peer.ip().to_canonical(), glimpse.method.clone(), glimpse.fields);
             let target = glimpse.target.and_then(|target| PathAndQuery::try_from(target).ok());
             let asked = Asked { scheme: client.scheme, tls: client.tls, target, version: glimpse.version, ..asked };
@@ -216,7 +221,9 @@ impl Proxy {
 
     fn tale(&self, asked: Asked, started: Instant, trail: &Trail, fields: &HeaderMap, aside: &Rc<Aside>) -> Story {
         let context = fields.get(trail::TRACEPARENT).cloned().unwrap_or(header::HeaderValue::from_static(""));
-        let journey = Rc::new(Journey::new(asked, started, trail.request_id.clone(), context));
+        let marks = trail.marks(fields);
+        let asked = if marks.is_some() { asked.apart() } else { asked };
+        let journey = Rc::new(Journey::new(asked, started, trail.request_id.clone(), context, marks));
         Story { scribe: self.scribe.clone(), journey, aside: aside.clone() }
     }
 

@@ -7,13 +7,14 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use super::cells::Outcome;
 use crate::model::{
     instance::Address,
     name::{RouteName, ServiceName},
+    random::drawn,
 };
 
 /// One request on its way.
@@ -27,6 +28,8 @@ pub struct Journey {
     pub request_id: HeaderValue,
     /// The trace context that it came with or was given: `traceparent`, well formed.
     pub context: HeaderValue,
+    /// What its spans need; `None`: its trace is not recorded.
+    pub marks: Option<Marks>,
     /// Who took it.
     pub found: RefCell<Option<Found>>,
     /// What was tried, in order.
@@ -35,6 +38,19 @@ pub struct Journey {
     pub received: Cell<u64>,
     /// Bytes of the answer's body that were sent.
     pub sent: Cell<u64>,
+}
+
+/// What the spans of a request have in common.
+#[derive(Debug)]
+pub struct Marks {
+    /// The number of the server's span.
+    pub span: u64,
+    /// That of the span that it belongs to, where the request came with one.
+    pub parent: Option<u64>,
+    /// What came with the context, for others.
+    pub state: Option<HeaderValue>,
+    /// Whether it is a call of gRPC.
+    pub is_grpc: bool,
 }
 
 /// What a client asked for.
@@ -60,7 +76,23 @@ pub struct Asked {
     pub referer: Option<HeaderValue>,
 }
 
+/// The field of the trace context. Source: W3C Trace Context §3.2.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
 impl Asked {
+    /// The same in memory of its own: as it came it is a part of what was read with it, all of which it would keep.
+    #[must_use]
+    pub fn apart(self) -> Self {
+        let apart = |value: Option<HeaderValue>| value.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
+        Self {
+            target: self.target.and_then(|target| PathAndQuery::try_from(target.as_str()).ok()),
+            host: apart(self.host),
+            user_agent: apart(self.user_agent),
+            referer: None,
+            ..self
+        }
+    }
+
     /// What there is of it in these fields; the rest is not known.
     #[must_use]
     pub fn by(client: IpAddr, method: Method, fields: &HeaderMap) -> Self {
@@ -86,6 +118,8 @@ pub struct Found {
     pub route: RouteName,
     /// The service behind it.
     pub service: ServiceName,
+    /// Its path pattern, for spans.
+    pub pattern: Option<String>,
 }
 
 /// One try of one instance.
@@ -99,17 +133,32 @@ pub struct Try {
     pub ended: Option<(Duration, Outcome)>,
     /// The status of its answer.
     pub status: Option<StatusCode>,
+    /// The status of its answer as gRPC has it.
+    pub grpc: Option<u16>,
+    /// The number of its span.
+    pub span: u64,
+    /// What was asked for there, for its span.
+    pub url: Option<String>,
+    /// The version of HTTP: `1.1` or `2`.
+    pub protocol: &'static str,
 }
 
 impl Journey {
     /// One that begins.
     #[must_use]
-    pub fn new(asked: Asked, began: Instant, request_id: HeaderValue, context: HeaderValue) -> Self {
+    pub fn new(
+        asked: Asked,
+        began: Instant,
+        request_id: HeaderValue,
+        context: HeaderValue,
+        marks: Option<Marks>,
+    ) -> Self {
         Self {
             asked,
             began,
             request_id,
             context,
+            marks,
             found: RefCell::default(),
             tries: RefCell::default(),
             received: Cell::default(),
@@ -118,10 +167,30 @@ impl Journey {
     }
 
     /// A try begins; gives its number.
-    pub fn begin_try(&self, address: &Address, began: Instant) -> usize {
+    pub fn begin_try(&self, address: &Address, began: Instant, protocol: &'static str) -> usize {
         let mut tries = self.tries.borrow_mut();
-        tries.push(Try { address: address.clone(), began, ended: None, status: None });
+        let (address, span) = (address.clone(), if self.marks.is_some() { drawn() } else { 0 });
+        tries.push(Try { address, began, ended: None, status: None, grpc: None, span, url: None, protocol });
         tries.len() - 1
+    }
+
+    /// What a try's span needs beside; gives the context that the instance gets. `None`: the trace is not recorded.
+    pub fn trace_try(&self, number: usize, scheme: &str, target: &str) -> Option<HeaderValue> {
+        self.marks.as_ref()?;
+        let mut tries = self.tries.borrow_mut();
+        let one = tries.get_mut(number)?;
+        one.url = Some(format!("{scheme}://{}{target}", one.address));
+        let trace = self.context.to_str().ok()?.get(3..35)?;
+        let mut context = HeaderValue::try_from(format!("00-{trace}-{:016x}-01", one.span)).ok()?;
+        context.set_sensitive(true); // it will not come again: see RFC 7541 §6.2.3
+        Some(context)
+    }
+
+    /// A try was answered with this status of gRPC.
+    pub fn answered_grpc(&self, number: usize, status: u16) {
+        if let Some(answered) = self.tries.borrow_mut().get_mut(number) {
+            answered.grpc = Some(status);
+        }
     }
 
     /// A try was answered with this status.

@@ -79,6 +79,8 @@ metrics! {
     TOPOLOGY_AGE: GAUGE[] = "lictor_topology_age_seconds";
     /// Changes of a service's instances.
     TOPOLOGY_UPDATE: COUNTER[service, kind] = "lictor_topology_update_total";
+    /// Spans that were not sent: the collector did not take them, or not as fast as they came.
+    TRACE_DROPPED: COUNTER[] = "lictor_trace_dropped_total";
     /// Seconds from the first byte sent to an instance to the last byte of its answer, or its abort.
     UPSTREAM_DURATION: HISTOGRAM[service] = "lictor_upstream_duration_seconds";
     /// Requests to instances, by how they ended.
@@ -99,6 +101,7 @@ pub struct Metrics {
     reload_success: IntGauge,
     retry: IntCounterVec,
     topology_update: IntCounterVec,
+    trace_dropped: IntCounter,
 }
 
 impl Metrics {
@@ -128,6 +131,7 @@ impl Metrics {
                 .with_label_values::<&str>(&[]),
             retry: counters(&registry, &RETRY, IntCounterVec::new),
             topology_update: counters(&registry, &TOPOLOGY_UPDATE, IntCounterVec::new),
+            trace_dropped: counters(&registry, &TRACE_DROPPED, IntCounterVec::new).with_label_values::<&str>(&[]),
             series,
             registry,
         };
@@ -153,6 +157,12 @@ impl Metrics {
     #[must_use]
     pub fn access_log_dropped(&self) -> &IntCounter {
         &self.access_log_dropped
+    }
+
+    /// Counts spans that are lost.
+    #[must_use]
+    pub fn trace_dropped(&self) -> &IntCounter {
+        &self.trace_dropped
     }
 
     /// The cells of a route. Two routes with equal labels share them.

@@ -65,6 +65,11 @@ impl Aside {
         *self.journey.borrow_mut() = Some(journey);
     }
 
+    /// Nothing is told of it any more.
+    pub fn forget(&self) {
+        *self.journey.borrow_mut() = None;
+    }
+
     /// Where what becomes of the present request is told.
     #[must_use]
     pub fn journey(&self) -> Option<Rc<Journey>> {

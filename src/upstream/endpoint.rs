@@ -10,10 +10,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 
 use super::{
+    call::Outbound,
     circuit::{Circuit, Era},
     policy::Policy,
     service::Service,
@@ -25,7 +26,11 @@ use crate::{
         name::{InstanceId, ServiceName},
         protocol::Protocol,
     },
-    telemetry::{cells::Outcome, instance::InstanceCells, journey::Journey},
+    telemetry::{
+        cells::Outcome,
+        instance::InstanceCells,
+        journey::{Journey, TRACEPARENT},
+    },
 };
 
 /// What makes two tellings of an instance the same one. Weight, tags and health are not in it.
@@ -188,12 +193,25 @@ impl Permit {
 
     /// Has how it goes be told there too.
     #[must_use]
-    pub fn told(mut self, journey: Option<Rc<Journey>>) -> Self {
-        self.journey = journey.map(|journey| {
-            let number = journey.begin_try(&self.endpoint.key.address, self.started);
-            (journey, number)
-        });
+    pub fn told(mut self, request: &mut Outbound) -> Self {
+        let Some(journey) = request.aside.journey() else { return self };
+        let (key, protocol) = (&self.endpoint.key, self.endpoint.key.transport.protocol);
+        let version = if protocol.is_http2() { "2" } else { "1.1" };
+        let number = journey.begin_try(&key.address, self.started, version);
+        let scheme = if protocol.is_tls() { "https" } else { "http" };
+        if let Some(context) = journey.trace_try(number, scheme, request.target.as_str()) {
+            request.headers.insert(TRACEPARENT, context);
+        }
+        self.journey = Some((journey, number));
         self
+    }
+
+    /// These fields of the answer say how the call went, by gRPC's own word.
+    pub fn heard_grpc(&self, status: &HeaderValue) {
+        let status = status.to_str().ok().and_then(|status| status.parse().ok());
+        if let (Some((journey, number)), Some(status)) = (&self.journey, status) {
+            journey.answered_grpc(*number, status);
+        }
     }
 
     /// Since when the instance has had the whole request: what the client took to send it is no wait for an answer.

@@ -38,6 +38,7 @@ mod spread;
 mod streams;
 mod switch;
 mod tls;
+mod traces;
 mod turns;
 mod upgrade;
 mod upstream;

@@ -76,18 +76,25 @@ impl Gateway {
 
     /// A gateway that listens, and may not know anything yet.
     pub async fn start_unready(consul: &str, config: &str) -> Self {
+        Self::with(&[], consul, config).await
+    }
+
+    /// The same, with variables in its environment.
+    pub async fn with(variables: &[(&str, &str)], consul: &str, config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("base.toml"), format!("{BASE}{consul}")).unwrap();
         std::fs::write(folder.path().join("lictor.toml"), config).unwrap();
         let mut command = Command::new(super::program());
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
-            if name.starts_with("CONSUL_") || name.starts_with("LICTOR_") || name == "RUST_LOG" {
+            let ours = ["CONSUL_", "LICTOR_", "OTEL_", "RUST_LOG"];
+            if ours.iter().any(|ours| name.starts_with(ours)) {
                 command.env_remove(&*name);
             }
         }
         let mut child = command
             .args(["run", "-c", "base.toml", "-c", "lictor.toml"])
+            .envs(variables.iter().copied())
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stderr(Stdio::piped())

@@ -243,7 +243,7 @@ mod tests {
         asked.target = Some("/u/7?x=1".parse().unwrap());
         asked.version = Some(Version::HTTP_11);
         let context = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
-        Journey::new(asked, Instant::now(), HeaderValue::from_static("abc"), context)
+        Journey::new(asked, Instant::now(), HeaderValue::from_static("abc"), context, None)
     }
 
     fn written(format: Format, journey: &Journey) -> String {
@@ -256,11 +256,12 @@ mod tests {
     #[test]
     fn a_line_of_json_has_all_that_is_known() {
         let journey = journey(b"curl/8");
-        *journey.found.borrow_mut() = Some(Found { route: "users".into(), service: "user-service".into() });
+        *journey.found.borrow_mut() =
+            Some(Found { route: "users".into(), service: "user-service".into(), pattern: None });
         let address = Address::new("10.0.0.7", 8002).unwrap();
-        journey.begin_try(&address, journey.began);
+        journey.begin_try(&address, journey.began, "1.1");
         journey.end_try(0, journey.began + Duration::from_millis(2), Outcome::ConnectError);
-        journey.begin_try(&address, journey.began);
+        journey.begin_try(&address, journey.began, "1.1");
         journey.answered(1, StatusCode::BAD_GATEWAY);
         journey.end_try(1, journey.began + Duration::from_millis(3), Outcome::Failure);
         journey.received.set(12);

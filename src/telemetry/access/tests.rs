@@ -9,7 +9,7 @@ use super::{super::journey::Asked, *};
 
 fn journey(id: &str) -> Journey {
     let asked = Asked::by("192.0.2.7".parse().unwrap(), Method::GET, &HeaderMap::new());
-    Journey::new(asked, Instant::now(), HeaderValue::try_from(id).unwrap(), HeaderValue::from_static("00-"))
+    Journey::new(asked, Instant::now(), HeaderValue::try_from(id).unwrap(), HeaderValue::from_static("00-"), None)
 }
 
 fn ids(path: &std::path::Path) -> Vec<String> {

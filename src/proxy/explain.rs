@@ -58,7 +58,7 @@ pub fn explain<'w>(world: &'w Snapshot, head: &str) -> Explanation<'w> {
     let mut explanation =
         Explanation { host: String::new(), path: None, considered: Vec::new(), answer: None, upstream: None };
     let http = &world.config.http;
-    let mut trail = Trail::begin(&mut HeaderMap::new());
+    let mut trail = Trail::begin(&mut HeaderMap::new(), None);
     // A client that speaks gRPC is told the same in other words.
     trail.is_grpc = false;
     let mut reader = RequestReader::new(Limits { max_head: http.max_header_size, ..Limits::default() });

@@ -1,13 +1,18 @@
 //! What the gateway tells of itself: metrics, events, logs.
 
+pub mod access;
 pub mod cells;
 pub mod circuit;
 pub mod events;
 mod histogram;
 pub mod instance;
+pub mod journey;
 pub mod log;
 pub mod metrics;
+pub mod otlp;
 mod peak;
+pub mod sampling;
+pub mod scribe;
 mod series;
 mod tally;
 pub mod window;

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
 mod admin;
 mod alerts;
 mod balance;
@@ -48,6 +49,7 @@ mod streams;
 mod switch;
 mod systemd;
 mod tls;
+mod traces;
 mod turns;
 mod upgrade;
 mod upstream;

@@ -32,6 +32,7 @@ mod retry;
 mod rights;
 mod rolling;
 mod routing;
+mod secrets;
 mod smuggle;
 mod snapshot;
 mod spread;

@@ -68,7 +68,7 @@ impl Gateway {
         let signals = Signals::new().context("cannot receive signals")?;
         let config = Arc::new(config);
         let count = config.http.workers;
-        let metrics = Metrics::new(count);
+        let metrics = Metrics::bounded(count, config.metrics.buckets.clone());
         let events = Events::new();
         let access = AccessLog::new(count, &metrics);
         telling(&access, &config);

@@ -78,7 +78,7 @@ impl Gateway {
         let config = Arc::new(reload::resumed(config, &sources, saved.as_ref(), &events));
         relog(&log, &config);
         let count = config.http.workers;
-        let metrics = Metrics::new(count);
+        let metrics = Metrics::bounded(count, config.metrics.buckets.clone());
         let access = AccessLog::new(count, &metrics);
         telling::access(&access, &config);
         let (tracer, export) = telling::traces(&config, &metrics);

@@ -267,6 +267,7 @@ impl Config {
             ("http.workers", self.http.workers != next.http.workers),
             ("admin.listen", self.admin.listen != next.admin.listen),
             ("metrics.listen", self.metrics.listen != next.metrics.listen),
+            ("metrics.buckets", self.metrics.buckets != next.metrics.buckets),
             ("telemetry.otlp", self.telemetry.otlp != next.telemetry.otlp),
             ("consul.address", self.consul.is_some() != next.consul.is_some()),
         ];
@@ -280,7 +281,7 @@ impl Config {
         self.http.listen.clone_from(&started.http.listen);
         self.http.workers = started.http.workers;
         self.admin.listen.clone_from(&started.admin.listen);
-        self.metrics.listen.clone_from(&started.metrics.listen);
+        self.metrics.clone_from(&started.metrics);
         self.telemetry.otlp.clone_from(&started.telemetry.otlp);
         self.https = started.https.clone().map(|was| match self.https {
             Some(now) => Https { listen: was.listen, ..now },

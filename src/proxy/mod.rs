@@ -12,7 +12,7 @@ mod health;
 mod hop;
 mod reply;
 mod told;
-mod trail;
+pub mod trail;
 
 use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 

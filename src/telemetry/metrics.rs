@@ -10,6 +10,7 @@ use prometheus::{
 use super::{
     cells::{Gauge, RouteCells, ServiceCells},
     circuit::CircuitCells,
+    histogram::Bounds,
     instance::InstanceCells,
     series::{Series, Shared},
     window::WindowCells,
@@ -108,15 +109,21 @@ impl Metrics {
     /// Metrics of a gateway with so many workers, that of the process among them.
     #[must_use]
     pub fn new(workers: usize) -> Arc<Self> {
-        let metrics = Self::bare(workers);
+        Self::bounded(workers, Bounds::default())
+    }
+
+    /// The same, with these bounds of its histograms.
+    #[must_use]
+    pub fn bounded(workers: usize, bounds: Bounds) -> Arc<Self> {
+        let metrics = Self::bare(workers, bounds);
         #[cfg(target_os = "linux")]
         register(&metrics.registry, prometheus::process_collector::ProcessCollector::for_self());
         Arc::new(metrics)
     }
 
-    fn bare(workers: usize) -> Self {
+    fn bare(workers: usize, bounds: Bounds) -> Self {
         let registry = Registry::new();
-        let series = Arc::new(Series::new(workers));
+        let series = Arc::new(Series::new(workers, bounds));
         register(&registry, Shared(Arc::clone(&series)));
         counters(&registry, &BUILD_INFO, IntGaugeVec::new).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let metrics = Self {

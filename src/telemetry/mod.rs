@@ -4,7 +4,7 @@ pub mod access;
 pub mod cells;
 pub mod circuit;
 pub mod events;
-mod histogram;
+pub mod histogram;
 pub mod instance;
 pub mod journey;
 pub mod log;

@@ -41,6 +41,7 @@ mod retry;
 mod rights;
 mod rolling;
 mod routing;
+mod secrets;
 mod smuggle;
 mod snapshot;
 mod spread;

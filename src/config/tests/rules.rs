@@ -1,4 +1,4 @@
-//! `breaker` and `retry`: what is read of them, merged key by key, and refused.
+//! `breaker`, `retry` and `buckets`: what is read of them, merged key by key, and refused.
 
 use super::*;
 
@@ -42,5 +42,15 @@ fn what_no_circuit_and_no_retry_could_go_by_is_refused() {
         let problems = World::file(&format!("[defaults]\n{keys}")).problems();
         let want = format!("lictor.toml:2 {want}");
         assert!(problems.len() == 1 && problems[0].starts_with(&want), "{keys}: {problems:?}, not {want}");
+    }
+}
+
+#[test]
+fn buckets_are_as_written_and_ascend() {
+    let config = World::file("[metrics]\nbuckets = ['5ms', '1s']").load();
+    assert_eq!(config.shown()["metrics"]["buckets"], serde_json::json!(["5ms", "1s"]));
+    for bad in ["['1s', '5ms']", "[]", "['0s', '1s']", "['soon']"] {
+        let problems = World::file(&format!("[metrics]\nbuckets = {bad}")).problems();
+        assert!(problems.len() == 1 && problems[0].starts_with("lictor.toml:2 metrics.buckets"), "{problems:?}");
     }
 }

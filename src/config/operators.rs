@@ -27,7 +27,7 @@ impl Operators {
     /// As [`Self::find`], with the environment as an argument.
     #[must_use]
     pub fn find_from(sources: &Sources, variables: &Variables) -> Self {
-        let (layers, mut problems) = read(sources, variables);
+        let (layers, mut problems) = read(sources, None, variables);
         let merged = Merged::new(layers);
         let mut root = merged.root.clone();
         let check = Check::new(merged);

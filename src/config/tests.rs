@@ -15,6 +15,7 @@ mod https;
 mod refusals;
 mod register;
 mod rules;
+mod stored;
 
 /// Files, variables and flags of one test.
 #[derive(Default)]

@@ -2,11 +2,14 @@
 
 pub mod caller;
 pub mod clients;
+pub mod compose;
 pub mod consul;
+pub mod dashboards;
 pub mod faults;
 pub mod gateway;
 pub mod http2;
 pub mod origin;
+pub mod prometheus;
 pub mod replica;
 pub mod servers;
 pub mod streams;
@@ -24,6 +27,7 @@ pub use consul::Consul;
 pub use faults::{FakeConsul, Fault};
 pub use gateway::Gateway;
 pub use origin::Origin;
+pub use prometheus::Prometheus;
 pub use replica::Replica;
 pub use servers::Servers;
 pub use streams::Streams;

@@ -80,7 +80,7 @@ impl Store {
 
     fn answer(&self, ask: &Ask<'_>) -> Reply {
         match (self.sample, ask.path.as_slice()) {
-            (_, ["health"]) => ask.only(&[Method::GET], || Reply::ok(json!({ "status": "healthy" }))),
+            (_, ["health" | "readyz"]) => ask.only(&[Method::GET], || Reply::ok(json!({ "status": "healthy" }))),
             (Sample::Auth, ["login"]) => ask.only(&[Method::POST], || self.login(ask)),
             (Sample::Auth, ["register"]) => ask.only(&[Method::POST], || self.create(ask)),
             (Sample::Auth, ["verify"]) => ask.only(&[Method::GET], || self.verify(ask)),
@@ -307,6 +307,7 @@ mod tests {
     fn each_path_has_its_answer() {
         for (sample, method, path, body, status) in [
             (Sample::Users, Method::GET, "/health", "", 200),
+            (Sample::Users, Method::GET, "/readyz", "", 200),
             (Sample::Users, Method::GET, "/1", "", 200),
             (Sample::Users, Method::GET, "/99", "", 404),
             (Sample::Users, Method::GET, "/1/more", "", 404),

@@ -1,5 +1,8 @@
 //! Puts the parts together, starts them, and ends them in order. Owns every task and thread.
 
+pub mod agent;
+mod systemd;
+
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
 use anyhow::{Context, Result};
@@ -13,10 +16,11 @@ use tokio::{
 
 use crate::{
     admin::{self, Admin, Scope},
-    config::{self, Config, Sources},
+    config::{Config, Sources},
     consul, control,
     control::{
-        Control, News, keeper,
+        Control, News, keeper, kv,
+        registrar::Registrar,
         reload::{self, Occasion, Reloader},
     },
     discovery::{self, Wanted},
@@ -46,13 +50,16 @@ pub struct Gateway {
     workers: Vec<JoinHandle<()>>,
     occasions: mpsc::Sender<Occasion>,
     tasks: JoinSet<()>,
-    keeping: Option<Keeping>,
+    keeping: Option<Last>,
+    registering: Option<Last>,
     _watcher: Option<Box<dyn Send>>,
 }
 
 /// Lists from discovery that may wait for the writer.
 const QUEUE: usize = 1024;
 const LAST_WRITE: Duration = Duration::from_secs(5);
+/// An agent that is well takes a few milliseconds; one that hangs must not hold up the end.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 impl Gateway {
     /// Starts all parts. The caller's runtime carries the control plane; each worker has a thread of its own.
@@ -62,32 +69,19 @@ impl Gateway {
     pub async fn start(config: Config, sources: Sources, log: Log) -> Result<Self> {
         // Who sees that it listens may signal it at once.
         let signals = Signals::new().context("cannot receive signals")?;
-        let config = Arc::new(config);
+        let events = Events::new();
+        let (saved, kept) = keeper::open(&config, &events);
+        let config = Arc::new(reload::resumed(config, &sources, saved.as_ref(), &events));
+        relog(&log, &config);
         let count = config.http.workers;
         let metrics = Metrics::new(count);
-        let events = Events::new();
         let (writer, reader) = state::world(control::nothing(config.clone()));
         let (orders, ordered) = watch::channel(Order::Serve);
         let mut tasks = JoinSet::new();
 
         // Sockets first: an address that is taken ends the start before anything else has begun.
-        let mut sockets: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
-        let mut addresses = Vec::new();
+        let Listening { sockets, addresses, certificates } = listen(&config, &metrics)?;
         let https = config.https.as_ref();
-        let certificates =
-            https.map(|https| Certificates::read(&https.files)).transpose().context("cannot use [https]")?;
-        let plain = config.http.listen.iter().map(|&address| (address, "http", None));
-        let secure = https.into_iter().flat_map(|https| &https.listen);
-        for (address, name, tls) in plain.chain(secure.map(|&address| (address, "https", certificates.clone()))) {
-            let bound = bind(address, count).with_context(|| format!("cannot listen on {address} ({name}.listen)"))?;
-            let address = bound.first().map_or(Ok(address), std::net::TcpListener::local_addr)?;
-            let entrance = Entrance { gauge: metrics.listener(&address.to_string()), tls };
-            for (place, socket) in sockets.iter_mut().zip(bound) {
-                place.push((socket, entrance.clone()));
-            }
-            tracing::info!(listener = name, %address, "listening");
-            addresses.push(address);
-        }
         let (files, wanted_files) = watch::channel(https.map(|https| https.files.clone()));
         if let Some(certificates) = certificates {
             tasks.spawn(certificates.follow(wanted_files, events.clone()));
@@ -104,11 +98,24 @@ impl Gateway {
             tasks.spawn(admin::serve(listener, admin.clone(), scope));
         }
 
-        let (saved, keeper) = keeper::open(&config, reader.clone(), metrics.clone(), &events);
-        let keeping = keeper.map(Keeping::new);
+        let keeper = |path| keeper::Keeper::new(path, reader.clone(), metrics.clone(), events.clone());
+        let keeping = kept.map(keeper).map(|keeper| Last::start(|end| keeper.run(end)));
         let (wanted, wanting) = watch::channel(control::wanted(&config));
         let carriers = saved.as_ref().map(|saved| saved.lists.carriers.clone()).unwrap_or_default();
-        discover(&config, &metrics, wanting, carriers, news.clone(), &mut tasks)?;
+        let client = config.consul.as_ref().map(|consul| agent::client(consul, &metrics)).transpose()?;
+        discover(client.as_ref(), wanting, carriers, news.clone(), &mut tasks);
+        let (telling, documents) = mpsc::channel(1);
+        if let Some((client, key)) =
+            client.clone().zip(config.consul.as_ref().and_then(|consul| consul.config.as_ref()))
+        {
+            tasks.spawn(kv::follow(client, key.name.clone(), telling));
+        }
+        let registering = client.map(|client| {
+            let host = gethostname::gethostname().to_string_lossy().into_owned();
+            let port = addresses.first().map(SocketAddr::port);
+            let registrar = Registrar::new(client, reader.clone(), events.clone(), host, port);
+            Last::start(|end| registrar.run(end))
+        });
         let control = Control::new(&config, writer, wanted, metrics.clone(), events.clone());
         tasks.spawn(control.run(saved, absorbed));
         // The first request is to find what the configuration alone says.
@@ -119,6 +126,7 @@ impl Gateway {
         let reloader = Reloader {
             sources,
             current: config.clone(),
+            newest: config.stored.clone(),
             seen: reload::contents(&config.files),
             started: config.clone(),
             refused: false,
@@ -130,8 +138,11 @@ impl Gateway {
                 files.send_replace(config.https.as_ref().map(|https| https.files.clone()));
             }),
         };
-        tasks.spawn(reloader.run(occasion));
+        tasks.spawn(reloader.run(occasion, documents));
 
+        if systemd::is_asked() {
+            tasks.spawn(systemd::run(reader.clone(), events.clone()));
+        }
         let crowd = Crowd::new(count);
         let (ways, passed): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
         let workers = sockets.into_iter().zip(passed).enumerate().map(|(worker, (sockets, passed))| {
@@ -151,6 +162,7 @@ impl Gateway {
             occasions,
             tasks,
             keeping,
+            registering,
             _watcher: watcher,
         })
     }
@@ -159,6 +171,7 @@ impl Gateway {
     pub async fn run(mut self) {
         let Some(mut signals) = self.signals.take() else { return };
         while matches!(signals.next().await, Received::Reload) {
+            systemd::reloading(&self.reader);
             // One that waits already does for this one too.
             let _ = self.occasions.try_send(Occasion::Asked);
         }
@@ -176,10 +189,16 @@ impl Gateway {
             format!("requests under way have {:?} to end", config.http.drain_wait + config.http.drain),
         ));
         self.reader.leave();
+        systemd::stopping(config.http.drain_wait + config.http.drain);
         if config.http.drain_wait > Duration::ZERO {
             self.orders.send_replace(Order::Leave);
-            sleep(config.http.drain_wait).await;
         }
+        let deregister = async {
+            if let Some(registering) = self.registering.take() {
+                registering.end(LAST_WORD, "Consul takes too long; its check of the gateway will fail instead").await;
+            }
+        };
+        tokio::join!(deregister, sleep(config.http.drain_wait));
         self.orders.send_replace(Order::Drain(Instant::now() + config.http.drain));
         for worker in std::mem::take(&mut self.workers) {
             if spawn_blocking(|| worker.join().is_err()).await.unwrap_or(true) {
@@ -187,49 +206,77 @@ impl Gateway {
             }
         }
         if let Some(keeping) = self.keeping.take() {
-            keeping.end().await;
+            keeping.end(LAST_WRITE, "the disk takes too long for the snapshot; it stays as it was").await;
         }
         self.tasks.shutdown().await;
         tracing::info!("drained");
     }
 }
 
-/// Who keeps the topology on disk: ends once it has written what is known then.
-struct Keeping {
+/// What the public listeners are made of.
+struct Listening {
+    /// Those of each worker.
+    sockets: Vec<Vec<(std::net::TcpListener, Entrance)>>,
+    addresses: Vec<SocketAddr>,
+    certificates: Option<Arc<Certificates>>,
+}
+
+/// Binds the public listeners, `[http]` before `[https]`.
+fn listen(config: &Config, metrics: &Metrics) -> Result<Listening> {
+    let mut sockets: Vec<Vec<_>> = (0..config.http.workers).map(|_| Vec::new()).collect();
+    let mut addresses = Vec::new();
+    let https = config.https.as_ref();
+    let certificates = https.map(|https| Certificates::read(&https.files)).transpose().context("cannot use [https]")?;
+    let plain = config.http.listen.iter().map(|&address| (address, "http", None));
+    let secure = https.into_iter().flat_map(|https| &https.listen);
+    for (address, name, tls) in plain.chain(secure.map(|&address| (address, "https", certificates.clone()))) {
+        let bound = bind(address, config.http.workers);
+        let bound = bound.with_context(|| format!("cannot listen on {address} ({name}.listen)"))?;
+        let address = bound.first().map_or(Ok(address), std::net::TcpListener::local_addr)?;
+        let entrance = Entrance { gauge: metrics.listener(&address.to_string()), tls };
+        for (place, socket) in sockets.iter_mut().zip(bound) {
+            place.push((socket, entrance.clone()));
+        }
+        tracing::info!(listener = name, %address, "listening");
+        addresses.push(address);
+    }
+    Ok(Listening { sockets, addresses, certificates })
+}
+
+/// A task that has one thing left to do when the gateway ends.
+struct Last {
     end: oneshot::Sender<()>,
     task: JoinSet<()>,
 }
 
-impl Keeping {
-    fn new(keeper: keeper::Keeper) -> Self {
+impl Last {
+    fn start<F: Future<Output = ()> + Send + 'static>(run: impl FnOnce(oneshot::Receiver<()>) -> F) -> Self {
         let (end, ended) = oneshot::channel();
         let mut task = JoinSet::new();
-        task.spawn(keeper.run(ended));
+        task.spawn(run(ended));
         Self { end, task }
     }
 
-    async fn end(mut self) {
+    async fn end(mut self, limit: Duration, late: &str) {
         let _ = self.end.send(());
-        if timeout(LAST_WRITE, self.task.join_next()).await.is_err() {
-            tracing::warn!("the disk takes too long for the snapshot; it stays as it was");
+        if timeout(limit, self.task.join_next()).await.is_err() {
+            tracing::warn!("{late}");
         }
     }
 }
 
-/// Starts the sources, and passes on what they tell.
+/// Starts the sources, and passes on what they tell. Gives the client of Consul, where there is one.
 fn discover(
-    config: &Config,
-    metrics: &Arc<Metrics>,
+    client: Option<&Arc<consul::Client>>,
     wanting: watch::Receiver<Wanted>,
     carriers: BTreeSet<String>,
     news: mpsc::Sender<News>,
     tasks: &mut JoinSet<()>,
-) -> Result<()> {
+) {
     let (told, mut telling) = mpsc::channel(QUEUE);
     tasks.spawn(discovery::dns::run(wanting.clone(), told.clone()));
-    if let Some(consul) = &config.consul {
-        let client = consul::Client::new(settings(consul), watching(metrics)).context("cannot use [consul]")?;
-        tasks.spawn(discovery::consul::run(Arc::new(client), wanting, told, carriers));
+    if let Some(client) = client {
+        tasks.spawn(discovery::consul::run(client.clone(), wanting, told, carriers));
     }
     tasks.spawn(async move {
         while let Some(change) = telling.recv().await {
@@ -238,7 +285,6 @@ fn discover(
             }
         }
     });
-    Ok(())
 }
 
 fn watcher(config: &Config, occasions: &mpsc::Sender<Occasion>, events: &Events) -> Option<Box<dyn Send>> {
@@ -257,45 +303,6 @@ fn relog(log: &Log, config: &Config) {
     if let Err(error) = log.change(rules.format, &rules.level) {
         tracing::warn!(%error, "the log goes on as it was");
     }
-}
-
-/// The configuration of Consul as its client, which knows none of ours, takes it.
-fn settings(from: &config::Consul) -> consul::Settings {
-    let (cert, key) = from.tls.client.clone().unzip();
-    consul::Settings {
-        address: from.address.clone(),
-        token: from.token.as_ref().map(|token| token.reveal().to_owned()),
-        token_file: from.token_file.clone(),
-        datacenter: from.datacenter.clone(),
-        namespace: from.namespace.clone(),
-        ca: from.tls.ca.clone(),
-        cert,
-        key,
-        consistency: match from.consistency {
-            config::Consistency::Stale => consul::Consistency::Stale,
-            config::Consistency::Default => consul::Consistency::Default,
-            config::Consistency::Consistent => consul::Consistency::Consistent,
-        },
-        max_stale: from.max_stale,
-        wait: from.wait,
-    }
-}
-
-/// What Consul's client does, counted.
-fn watching(metrics: &Arc<Metrics>) -> Arc<dyn consul::Observe> {
-    struct Counted(Arc<Metrics>);
-    impl consul::Observe for Counted {
-        fn request(&self, endpoint: &'static str, ok: bool) {
-            self.0.consul_request(endpoint, ok);
-        }
-        fn watches(&self, delta: i64) {
-            self.0.consul_watches().add(delta);
-        }
-        fn answered(&self) {
-            self.0.consul_answered();
-        }
-    }
-    Arc::new(Counted(metrics.clone()))
 }
 
 /// The signals that mean something to the gateway.

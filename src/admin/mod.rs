@@ -2,6 +2,7 @@
 
 mod actions;
 mod events;
+mod explain;
 mod guard;
 mod views;
 
@@ -81,6 +82,7 @@ fn router(admin: Arc<Admin>, scope: Scope, local: bool) -> Router {
                 Router::new()
                     .route("/api/config", get(views::config))
                     .route("/api/events", get(events::stream))
+                    .route("/api/explain", get(explain::explained))
                     .route("/api/routes", get(views::routes))
                     .route("/api/topology", get(views::topology))
                     .route_layer(token),

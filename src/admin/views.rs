@@ -32,14 +32,16 @@ pub struct Topology {
     services: BTreeMap<String, Service>,
 }
 
+/// One service.
 #[derive(Debug, Serialize)]
-struct Service {
-    instances: Vec<Shown>,
+pub struct Service {
+    /// Those that may be picked, and those that may not.
+    pub instances: Vec<Shown>,
 }
 
 /// One instance, of use or not.
 #[derive(Debug, Serialize)]
-struct Shown {
+pub struct Shown {
     id: String,
     #[serde(flatten)]
     told: Told,
@@ -59,6 +61,9 @@ struct Told {
     datacenter: Option<String>,
     circuit: Option<&'static str>,
     in_flight: u64,
+    /// Tries that have ended, without those whose client left.
+    requests: u64,
+    failures: u64,
     latency_seconds: Option<f64>,
     since: Option<Since>,
 }
@@ -79,7 +84,9 @@ pub async fn topology(extract::State(admin): extract::State<Arc<Admin>>) -> Json
     })
 }
 
-fn service(cluster: &Cluster) -> Service {
+/// One service as it is now.
+#[must_use]
+pub fn service(cluster: &Cluster) -> Service {
     let members = cluster.members.iter().flat_map(|member| member.instances.iter().map(move |i| (member, i)));
     let shown = members.map(|(member, instance)| instance_of(cluster, member, instance));
     Service { instances: shown.chain(cluster.rejected.iter().map(rejected)).collect() }
@@ -88,6 +95,7 @@ fn service(cluster: &Cluster) -> Service {
 fn instance_of(cluster: &Cluster, member: &Member, instance: &Instance) -> Shown {
     let endpoint = &member.endpoint;
     let circuit = endpoint.circuit().state();
+    let (requests, failures) = endpoint.cells().tries();
     // Who shares an address with a usable one is usable with it.
     let reason = if member.weight > 0 { refused(circuit) } else { unusable(cluster, member, instance) };
     Shown {
@@ -103,6 +111,8 @@ fn instance_of(cluster: &Cluster, member: &Member, instance: &Instance) -> Shown
             datacenter: Some(instance.datacenter.clone()),
             circuit: Some(circuit.as_str()),
             in_flight: endpoint.cells().in_flight(),
+            requests,
+            failures,
             latency_seconds: endpoint.cells().latency().map(|latency| latency.as_secs_f64()),
             since: Some(Since(endpoint.since)),
         },
@@ -156,14 +166,16 @@ pub async fn routes(extract::State(admin): extract::State<Arc<Admin>>) -> Json<V
     Json(admin.reader.load().routes.routes().iter().map(|route| shown(route)).collect())
 }
 
-fn shown(route: &Route) -> RouteShown {
+/// One route as it is written.
+#[must_use]
+pub fn shown(route: &Route) -> RouteShown {
     let Target::Service(service) = &route.target;
     let header = |(name, value): &(http::HeaderName, http::HeaderValue)| {
         (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     };
     RouteShown {
         name: route.name.to_string(),
-        source: if route.exposed { "tags" } else { "configuration" },
+        source: source(route),
         hosts: route.hosts.iter().map(ToString::to_string).collect(),
         path: route.path.to_string(),
         methods: route.methods.iter().map(ToString::to_string).collect(),
@@ -171,6 +183,12 @@ fn shown(route: &Route) -> RouteShown {
         service: service.to_string(),
         rewrite: route.rewrite.as_ref().map(ToString::to_string),
     }
+}
+
+/// Where a route comes from.
+#[must_use]
+pub fn source(route: &Route) -> &'static str {
+    if route.exposed { "tags" } else { "configuration" }
 }
 
 /// `/api/config`

@@ -1,8 +1,14 @@
 //! The commands, as users type them.
 
+mod beside;
 mod check;
 mod demo;
+mod explain;
+mod health;
+mod pages;
 mod schema;
+mod status;
+mod table;
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
@@ -41,9 +47,28 @@ enum Command {
     /// Start the gateway; `lictor` alone does the same
     Run(Settings),
     /// Read the configuration and print every problem in it; exit 1 if there is one
-    Check(Settings),
+    Check {
+        #[command(flatten)]
+        settings: Settings,
+        /// Ask the real Consul too: whether it answers, what the token may read, which services exist, whether tags parse
+        #[arg(long)]
+        live: bool,
+    },
     /// Print the JSON Schema of the configuration
     Schema,
+    /// Show services and instances: health, circuits, traffic
+    Status(status::Args),
+    /// Tell which route, service and instances would serve a request, which would not, and why
+    Explain(explain::Args),
+    /// Ask the gateway beside it whether it is ready, for a container's healthcheck; exit 1 if it is not
+    Health(beside::Args),
+    /// Print the completions of a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
     /// Start a real Consul, sample services and the gateway, and print calls to try
     Demo(demo::Args),
 }
@@ -57,8 +82,13 @@ pub fn main() -> ExitCode {
     match cli.command {
         None => done(run(&cli.settings)),
         Some(Command::Run(settings)) => done(run(&settings)),
-        Some(Command::Check(settings)) => check::run(&settings.sources()),
+        Some(Command::Check { settings, live }) => check::run(&settings.sources(), live),
         Some(Command::Schema) => schema::run(),
+        Some(Command::Status(args)) => status::run(&args),
+        Some(Command::Explain(args)) => explain::run(&args),
+        Some(Command::Health(args)) => health::run(&args),
+        Some(Command::Completions { shell }) => pages::completions(shell),
+        Some(Command::Man) => pages::man(),
         Some(Command::Demo(args)) => done(demonstrate(args)),
     }
 }
@@ -77,6 +107,11 @@ fn done(result: Result<()>) -> ExitCode {
     // Where nobody reads standard error, the exit code still tells.
     let _ = writeln!(std::io::stderr(), "lictor: {error:#}");
     ExitCode::FAILURE
+}
+
+/// What others wrote, fit for a terminal: nothing in it moves the cursor or begins a line.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn run(settings: &Settings) -> Result<()> {

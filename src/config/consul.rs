@@ -7,7 +7,11 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{check::At, listen};
+use super::{
+    check::At,
+    listen,
+    register::{self, Register},
+};
 use crate::model::units::{Secret, Time};
 
 /// How Consul's agent is reached and asked.
@@ -48,9 +52,15 @@ pub struct Table {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("examples" = ["/var/lib/lictor/topology.json"]))]
     pub snapshot: Option<PathBuf>,
+    /// The key in Consul's KV with more configuration, in TOML, over the files; "": none.
+    #[schemars(extend("examples" = ["lictor/config"]))]
+    pub config: Option<String>,
     /// Networks that no instance may be in, such as "169.254.0.0/16".
     #[schemars(extend("examples" = [["169.254.0.0/16"]]))]
     pub deny: Option<Vec<String>>,
+    /// The gateway puts itself into Consul, with a check that it passes while it is ready; left out: it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub register: Option<register::Table>,
 }
 
 impl Table {
@@ -91,7 +101,9 @@ impl Default for Table {
             wait: text("60s"),
             max_watches: Some(64),
             snapshot: None,
+            config: text("lictor/config"),
             deny: Some(Vec::new()),
+            register: None,
         }
     }
 }
@@ -121,8 +133,28 @@ pub struct Consul {
     pub max_watches: usize,
     /// The file with the last known topology; `None`: there is none.
     pub snapshot: Option<PathBuf>,
+    /// Where in Consul's KV more configuration is; `None`: nowhere.
+    pub config: Option<Key>,
     /// Networks that no instance may be in.
     pub deny: Vec<IpNet>,
+    /// What the gateway registers itself as; `None`: it does not.
+    pub register: Option<Register>,
+}
+
+/// A key in Consul's KV.
+#[derive(Clone, Debug, Eq)]
+pub struct Key {
+    /// The key.
+    pub name: String,
+    /// Whether somebody wrote it: who did wants to hear that it cannot be read.
+    pub is_written: bool,
+}
+
+/// Who wrote it makes no other key of it.
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
 }
 
 /// TLS to Consul's agent.
@@ -176,7 +208,11 @@ impl Consul {
             wait,
             max_watches: table.max_watches.map_or(2, |most| usize::try_from(most).unwrap_or(usize::MAX)),
             snapshot: path(table.snapshot.as_ref()),
+            config: filled(table.config.as_ref())
+                .and_then(|name| at.key("config").take(key(&name)))
+                .map(|name| Key { name, is_written: !at.key("config").is_default() }),
             deny,
+            register: table.register.as_ref().and_then(|table| Register::check(table, &at.key("register"))),
         };
         (written != Some("")).then_some(checked)
     }
@@ -202,7 +238,9 @@ impl Consul {
             wait: Some(Time(self.wait).to_string()),
             max_watches: u32::try_from(self.max_watches).ok(),
             snapshot: self.snapshot.clone(),
+            config: Some(self.config.as_ref().map(|key| key.name.clone()).unwrap_or_default()),
             deny: Some(self.deny.iter().map(ToString::to_string).collect()),
+            register: self.register.as_ref().map(Register::shown),
         }
     }
 
@@ -219,6 +257,7 @@ impl Consul {
             ("consul.max_stale", self.max_stale != next.max_stale),
             ("consul.wait", self.wait != next.wait),
             ("consul.snapshot", self.snapshot != next.snapshot),
+            ("consul.config", self.config != next.config),
         ];
         keys.into_iter().filter_map(|(key, differs)| differs.then_some(key))
     }
@@ -286,6 +325,15 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
     network
         .map(|network| network.trunc())
         .map_err(|_| format!("expected a network such as `169.254.0.0/16`; got `{text}`"))
+}
+
+/// Consul's agent cleans the paths it is asked, so another key than was meant would be read.
+fn key(text: &str) -> Result<String, String> {
+    let odd = |segment: &str| segment.is_empty() || segment == "." || segment == "..";
+    if text.split('/').any(odd) || text.chars().any(char::is_control) {
+        return Err(format!("expected a key of Consul's KV such as `lictor/config`; got `{text}`"));
+    }
+    Ok(text.to_owned())
 }
 
 fn path(written: Option<&PathBuf>) -> Option<PathBuf> {

@@ -22,10 +22,13 @@ pub use self::{
     http::Http,
     https::{Https, TlsFiles},
     listen::{Admin, Metrics},
+    operators::Operators,
+    register::Register,
     routes::Route,
-    schema::schema,
+    schema::{nearest, schema},
     services::{Origin, Service},
     sources::Sources,
+    stored::Stored,
     telemetry::Telemetry,
 };
 use crate::{
@@ -48,14 +51,17 @@ mod http;
 mod https;
 mod layers;
 mod listen;
+mod operators;
 pub mod pem;
 mod place;
 mod policy;
+mod register;
 mod retry;
 mod routes;
 mod schema;
 mod services;
 mod sources;
+mod stored;
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -112,6 +118,8 @@ impl Default for Document {
 pub struct Config {
     /// The files it was read from.
     pub files: Vec<PathBuf>,
+    /// The document in Consul's KV that is over them.
+    pub stored: Option<Stored>,
     /// The public listener.
     pub http: Http,
     /// The public listener with TLS; `None`: there is none.
@@ -136,12 +144,26 @@ pub struct Config {
     pub telemetry: Telemetry,
 }
 
+/// The rules of a service, in the form of the document.
+#[must_use]
+pub fn policy_shown(policy: &Policy) -> serde_json::Value {
+    serde_json::to_value(policy::shown(policy)).unwrap_or_default()
+}
+
 /// Reads, layers and checks.
 ///
 /// # Errors
 /// Everything that is wrong.
 pub fn load(sources: &Sources) -> Result<Config, Problems> {
-    load_from(sources, &environment::variables())
+    load_with(sources, None)
+}
+
+/// As [`load`], with the document in Consul's KV over the files.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn load_with(sources: &Sources, stored: Option<&Stored>) -> Result<Config, Problems> {
+    load_of(sources, stored, &environment::variables())
 }
 
 /// As [`load`], with the environment as an argument.
@@ -149,16 +171,26 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
 /// # Errors
 /// Everything that is wrong.
 pub fn load_from(sources: &Sources, variables: &Variables) -> Result<Config, Problems> {
-    let merged = Merged::new(layers(sources, variables)?);
+    load_of(sources, None, variables)
+}
+
+fn load_of(sources: &Sources, stored: Option<&Stored>, variables: &Variables) -> Result<Config, Problems> {
+    let merged = Merged::new(layers(sources, stored, variables)?);
     let mut root = merged.root.clone();
     let check = Check::new(merged);
     fit::fit(&mut root, Node::root(), &check.root());
     let document = check.root().take(root.deserialize::<Document>()).unwrap_or_default();
-    let config = Config::check(&document, sources.files.clone(), &check.root());
-    check.end(config)
+    let config = Config::check(&document, &check.root());
+    check.end(Config { files: sources.files.clone(), stored: stored.cloned(), ..config })
 }
 
-fn layers(sources: &Sources, variables: &Variables) -> Result<Vec<Layer>, Problems> {
+fn layers(sources: &Sources, stored: Option<&Stored>, variables: &Variables) -> Result<Vec<Layer>, Problems> {
+    let (layers, problems) = read(sources, stored, variables);
+    if problems.is_empty() { Ok(layers) } else { Err(problems.into()) }
+}
+
+/// The layers that can be read, and why others cannot.
+fn read(sources: &Sources, stored: Option<&Stored>, variables: &Variables) -> (Vec<Layer>, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut over = Vec::new();
     for file in &sources.files {
@@ -171,6 +203,11 @@ fn layers(sources: &Sources, variables: &Variables) -> Result<Vec<Layer>, Proble
             })),
         }
     }
+    match stored.map(Stored::layer) {
+        Some(Ok(layer)) => over.push(layer),
+        Some(Err(faults)) => problems.extend(faults),
+        None => {}
+    }
     over.extend(environment::ours(variables));
     for flag in &sources.sets {
         match environment::set(flag) {
@@ -182,7 +219,7 @@ fn layers(sources: &Sources, variables: &Variables) -> Result<Vec<Layer>, Proble
         problems.push(problem);
         Vec::new()
     });
-    if problems.is_empty() { Ok([vec![defaults()], consuls, over].concat()) } else { Err(problems.into()) }
+    ([vec![defaults()], consuls, over].concat(), problems)
 }
 
 fn defaults() -> Layer {
@@ -192,7 +229,7 @@ fn defaults() -> Layer {
 }
 
 impl Config {
-    fn check(document: &Document, files: Vec<PathBuf>, at: &At<'_>) -> Self {
+    fn check(document: &Document, at: &At<'_>) -> Self {
         let http = Http::check(&document.http, &at.key("http"));
         let admin = Admin::check(&document.admin, &at.key("admin"));
         let metrics = Metrics::check(&document.metrics, &at.key("metrics"));
@@ -211,7 +248,12 @@ impl Config {
         let routes = routes::check(&document.routes, &mut services, &at.key("routes"));
         let telemetry = Telemetry::check(&document.telemetry, &at.key("telemetry"));
         let services = services.known;
-        Self { files, http, https, admin, metrics, consul, dns, expose, defaults, services, routes, telemetry }
+        if let Some(register) = consul.as_ref().and_then(|consul| consul.register.as_ref()) {
+            let listens = !http.listen.is_empty() || https.as_ref().is_some_and(|https| !https.listen.is_empty());
+            register.judge(listens, expose.as_ref(), services.iter(), &at.key("consul").key("register"));
+        }
+        let (files, stored) = (Vec::new(), None);
+        Self { files, stored, http, https, admin, metrics, consul, dns, expose, defaults, services, routes, telemetry }
     }
 
     /// The keys that a change to `next` cannot put in force without a restart.
@@ -242,7 +284,7 @@ impl Config {
             None => was,
         });
         self.consul = started.consul.clone().map(|was| match self.consul {
-            Some(now) => Consul { deny: now.deny, max_watches: now.max_watches, ..was },
+            Some(now) => Consul { deny: now.deny, max_watches: now.max_watches, register: now.register, ..was },
             None => was,
         });
         self

@@ -13,7 +13,9 @@ use crate::{
 mod documents;
 mod https;
 mod refusals;
+mod register;
 mod rules;
+mod stored;
 
 /// Files, variables and flags of one test.
 #[derive(Default)]
@@ -244,6 +246,8 @@ fn what_is_shown_reads_as_what_is_in_force() {
         everything.as_str(),
         "",
         "[consul]\naddress = ''",
+        "[consul]\nregister = { name = 'edge', address = '10.0.0.5', port = 80, tags = ['a'], check = '2s' }",
+        "[consul]\nregister = {}",
         "[http]\nlisten = []\nmax_body_size = 0\nhealth = ''",
         "[http]\ntrusted_proxies = ['10.0.0.0/8', '::1']\nproxy_protocol = true",
     ] {
@@ -282,6 +286,7 @@ fn what_wants_a_restart_is_named() {
         ("consul.max_stale=1s", "consul.max_stale"),
         ("consul.wait=1s", "consul.wait"),
         ("consul.deny=10.0.0.0/8", ""),
+        ("consul.register.name=edge", ""),
         ("expose.tag=", ""),
         ("http.max_connections=1", ""),
         ("http.trusted_proxies=10.0.0.0/8", ""),

@@ -2,7 +2,9 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use reqwest::{Certificate, Identity, RequestBuilder, Response, StatusCode, header::HeaderMap, redirect, retry};
+use reqwest::{
+    Certificate, Identity, Method, RequestBuilder, Response, StatusCode, header::HeaderMap, redirect, retry,
+};
 use serde::Serialize;
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
@@ -150,9 +152,13 @@ impl Client {
         reader: &R,
     ) -> Result<(R::Answer, u64), Error> {
         let _held = index.map(|_| (Held::new(&self.observe), self.room.hold()));
-        let understand = |(head, body): (HeaderMap, Vec<u8>)| {
-            let answer = reader.read(&body).map_err(|error| Error::Body(error.into()))?;
-            let index = cursor::index(head.get("x-consul-index").map(reqwest::header::HeaderValue::as_bytes))?;
+        let understand = |Reply { status, head, body }: Reply| {
+            let index = head.get("x-consul-index").map(reqwest::header::HeaderValue::as_bytes);
+            let answer = match reader.absent().filter(|_| status == StatusCode::NOT_FOUND && index.is_some()) {
+                Some(absent) => absent,
+                None => reader.read(&good(status, body)?).map_err(|error| Error::Body(error.into()))?,
+            };
+            let index = cursor::index(index)?;
             let stale = self.consistency == Consistency::Stale && last_contact(&head) > self.max_stale;
             Ok((answer, index, stale))
         };
@@ -165,8 +171,36 @@ impl Client {
             self.observe.request(question.endpoint, told.is_ok());
         }
         let (answer, index, _) = told?;
-        self.observe.answered();
+        if reader.tells_services() {
+            self.observe.answered();
+        }
         Ok((answer, index))
+    }
+
+    /// Asks once, whatever is known of the agent. For who wants to know how things are, and waits for the answer.
+    ///
+    /// # Errors
+    /// No answer that could be understood.
+    pub async fn once<R: Read>(&self, question: &Question, reader: &R) -> Result<R::Answer, Error> {
+        Ok(self.ask(question, None, reader).await?.0)
+    }
+
+    /// Whether the agent answers and the cluster has a leader. It takes no right to ask.
+    ///
+    /// # Errors
+    /// The agent does not, or the cluster has none.
+    pub async fn is_led(&self) -> Result<(), Error> {
+        self.leader().await
+    }
+
+    /// The datacenters that the agent knows, nearest first. It takes no right to ask.
+    ///
+    /// # Errors
+    /// No answer that could be understood.
+    pub async fn datacenters(&self) -> Result<Vec<String>, Error> {
+        let request = self.reads.get(format!("{}/v1/catalog/datacenters", self.base));
+        let Reply { status, body, .. } = self.exchange(request, MARGIN).await?;
+        serde_json::from_slice(&good(status, body)?).map_err(|error| Error::Body(error.into()))
     }
 
     /// How long the agent may hold a query.
@@ -179,12 +213,7 @@ impl Client {
         &self.gate
     }
 
-    async fn get(
-        &self,
-        question: &Question,
-        index: Option<u64>,
-        consistency: Consistency,
-    ) -> Result<(HeaderMap, Vec<u8>), Error> {
+    async fn get(&self, question: &Question, index: Option<u64>, consistency: Consistency) -> Result<Reply, Error> {
         let http = if index.is_some() { &self.http } else { &self.reads };
         let mut request = http.get(format!("{}{}", self.base, question.path));
         request = request.query(&self.fixed).query(&question.query);
@@ -200,10 +229,17 @@ impl Client {
         self.exchange(request, deadline).await
     }
 
-    /// Sends a document once.
-    pub(super) async fn post(&self, path: &str, document: &impl Serialize) -> Result<Vec<u8>, Error> {
-        let request = self.reads.post(format!("{}{path}", self.base)).query(&self.fixed).json(document);
-        Ok(self.exchange(request, MARGIN).await?.1)
+    /// Sends a document once, or none.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        document: Option<&impl Serialize>,
+    ) -> Result<Vec<u8>, Error> {
+        let request = self.reads.request(method, format!("{}{path}", self.base)).query(&self.fixed);
+        let request = if let Some(document) = document { request.json(document) } else { request };
+        let Reply { status, body, .. } = self.exchange(request, MARGIN).await?;
+        good(status, body)
     }
 
     /// Waits for a connection for something that is asked once.
@@ -217,15 +253,14 @@ impl Client {
     }
 
     /// Sends a request and reads its answer, both within the deadline.
-    async fn exchange(&self, mut request: RequestBuilder, deadline: Duration) -> Result<(HeaderMap, Vec<u8>), Error> {
+    async fn exchange(&self, mut request: RequestBuilder, deadline: Duration) -> Result<Reply, Error> {
         if let Some(token) = self.token.current().await {
             request = request.header("x-consul-token", token);
         }
         let answer = timeout(deadline, async {
             let response = request.send().await.map_err(Error::transport)?;
             let (status, head) = (response.status(), response.headers().clone());
-            let body = body(response).await?;
-            if status == StatusCode::OK { Ok((head, body)) } else { Err(Error::status(status.as_u16(), &body)) }
+            Ok(Reply { status, head, body: body(response).await? })
         });
         answer.await.unwrap_or(Err(Error::Timeout(deadline)))
     }
@@ -234,9 +269,9 @@ impl Client {
 impl Probe for Client {
     async fn leader(&self) -> Result<(), Error> {
         let request = self.reads.get(format!("{}/v1/status/leader", self.base));
-        let answer = self.exchange(request, PROBE_DEADLINE).await;
+        let answer = self.exchange(request, PROBE_DEADLINE).await.and_then(|reply| good(reply.status, reply.body));
         let told = match answer {
-            Ok((_, body)) => match serde_json::from_slice::<String>(&body) {
+            Ok(body) => match serde_json::from_slice::<String>(&body) {
                 Ok(leader) if leader.is_empty() => Err(Error::NoLeader),
                 Ok(_) => Ok(()),
                 Err(error) => Err(Error::Body(error.into())),
@@ -253,6 +288,18 @@ impl Probe for Client {
         self.observe.request("status_leader", told.is_ok());
         told
     }
+}
+
+/// An answer, whatever it says.
+struct Reply {
+    status: StatusCode,
+    head: HeaderMap,
+    body: Vec<u8>,
+}
+
+/// The body of an answer that is no error.
+fn good(status: StatusCode, body: Vec<u8>) -> Result<Vec<u8>, Error> {
+    if status == StatusCode::OK { Ok(body) } else { Err(Error::status(status.as_u16(), &body)) }
 }
 
 /// A blocking query that is held.
@@ -290,13 +337,13 @@ fn http(settings: &Settings, place: &Place) -> Result<reqwest::Client, Error> {
         builder = builder.unix_socket(socket.as_path());
     }
     if let Some(path) = &settings.ca {
-        let authorities = Certificate::from_pem_bundle(&read(path)?);
-        builder = builder.tls_certs_only(authorities.map_err(|source| pem(path, source))?);
+        let authorities = Certificate::from_pem_bundle(&read("ca", path)?);
+        builder = builder.tls_certs_only(authorities.map_err(|source| pem("ca", path, source))?);
     }
     match (&settings.cert, &settings.key) {
         (Some(cert), Some(key)) => {
-            let both = [read(key)?, b"\n".to_vec(), read(cert)?].concat();
-            builder = builder.identity(Identity::from_pem(&both).map_err(|source| pem(cert, source))?);
+            let both = [read("key", key)?, b"\n".to_vec(), read("cert", cert)?].concat();
+            builder = builder.identity(Identity::from_pem(&both).map_err(|source| pem("cert", cert, source))?);
         }
         (None, None) => {}
         _ => return Err(Error::Pair),
@@ -304,12 +351,12 @@ fn http(settings: &Settings, place: &Place) -> Result<reqwest::Client, Error> {
     builder.build().map_err(|source| Error::Build(source.into()))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source: source.into() })
+fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|source| Error::File { setting, path: path.to_owned(), source: source.into() })
 }
 
-fn pem(path: &Path, source: reqwest::Error) -> Error {
-    Error::Pem { path: path.to_owned(), source: source.into() }
+fn pem(setting: &'static str, path: &Path, source: reqwest::Error) -> Error {
+    Error::Pem { setting, path: path.to_owned(), source: source.into() }
 }
 
 /// Reads a body as far as it may go.

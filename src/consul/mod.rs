@@ -4,6 +4,7 @@
 //! - `watch` asks the same question again and again, by the rules of blocking queries (`cursor`);
 //! - `wire` reads the answers: whole lists of one service, and marks that tell whose lists have changed;
 //! - `rights` asks what the token may not read;
+//! - `registration` puts a service of ours into the agent;
 //! - `pace` and `gate` keep all watches together from hurting an agent that is in trouble, and `room` from asking for
 //!   more connections than it allows.
 
@@ -13,10 +14,11 @@ mod error;
 #[cfg(test)]
 pub mod fake;
 mod gate;
-mod jitter;
+pub mod jitter;
 mod pace;
 #[cfg(test)]
 pub mod real;
+mod registration;
 mod rights;
 mod room;
 mod settings;
@@ -28,8 +30,9 @@ pub mod wire;
 
 pub use client::{Client, Question, Turn};
 pub use cursor::Cursor;
-pub use error::Error;
+pub use error::{Error, Kind as ErrorKind};
 pub use gate::Agent;
+pub use registration::{Registration, Standing};
 pub use rights::Right;
 pub use settings::{Consistency, Settings};
 pub use watch::{Fresh, Watch};

@@ -4,8 +4,11 @@ mod compile;
 mod exposure;
 pub mod keeper;
 mod known;
+pub mod kv;
+pub mod registrar;
 pub mod reload;
 mod restore;
+pub mod survey;
 mod switch;
 mod wants;
 
@@ -48,6 +51,8 @@ pub enum News {
     Told(Change),
     /// A configuration that holds, read again.
     Document(Box<Config>),
+    /// The KV has said whether it has a document, or that it cannot say.
+    Consulted,
     /// From an operator.
     Switch(Switch),
 }
@@ -64,6 +69,7 @@ pub struct Control {
     /// Services of which a source has said something, if only that it cannot.
     answered: BTreeSet<ServiceName>,
     catalog_answered: bool,
+    document_answered: bool,
     /// Names in Consul that carry the tag.
     carriers: Option<Arc<BTreeSet<String>>>,
     restored: Option<Restored>,
@@ -122,6 +128,7 @@ impl Control {
             conflicts: Vec::new(),
             answered: BTreeSet::new(),
             catalog_answered: false,
+            document_answered: false,
             carriers: None,
             restored: None,
             waiting: Vec::new(),
@@ -190,6 +197,7 @@ impl Control {
                 dirty.services.extend(more.services);
                 dirty.routes = true;
             }
+            News::Consulted => self.document_answered = true,
             News::Switch(switch) => self.switch(switch, dirty),
         }
     }

@@ -210,8 +210,8 @@ impl Watching {
         let nobody = BTreeSet::new();
         let mut plan = Plan::new(&self.wanted, self.carriers.as_ref().map_or(&nobody, |fresh| &fresh.answer));
         let exposes = self.wanted.expose_tag.is_some();
-        let shared =
-            plan.share(self.wanted.max_watches.min(self.room), exposes, |name| self.services.contains_key(name));
+        let most = self.wanted.max_watches.min(self.room).saturating_sub(self.wanted.others);
+        let shared = plan.share(most, exposes, |name| self.services.contains_key(name));
         self.services.retain(|name, service| {
             plan.watched.get(name).is_some_and(|(query, cause)| (query, cause) == (&service.query, &service.cause))
         });

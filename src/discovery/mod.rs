@@ -3,9 +3,9 @@
 pub mod consul;
 pub mod dns;
 pub mod fixed;
-mod health;
+pub mod health;
 mod hunt;
-mod plan;
+pub mod plan;
 pub mod saved;
 mod shared;
 mod sharing;
@@ -41,6 +41,8 @@ pub struct Wanted {
     pub deny: Vec<IpNet>,
     /// The most blocking queries that are held at once.
     pub max_watches: usize,
+    /// So many of them are others', about something else.
+    pub others: usize,
 }
 
 /// What is asked of Consul about one service.

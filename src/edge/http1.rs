@@ -10,15 +10,13 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::{Method, Request, Response, StatusCode, Uri, Version, header, uri::PathAndQuery};
+use http::{Method, Request, Response, StatusCode, Version, header};
 use tokio::time::Instant;
 
 use super::{
     Phase,
     downstream::{Downstream, Incoming},
-    http2,
-    request::target,
-    tunnel,
+    http2, tunnel,
 };
 use crate::{
     body::Body,
@@ -27,9 +25,8 @@ use crate::{
         framing::Length,
         head::Limits,
         request::{RequestHead, RequestReader},
-        target::Form,
     },
-    proxy::{Answer, Client, Proxy, Refusal},
+    proxy::{Answer, Client, Proxy, Refusal, entry},
     upstream::aside::Switched,
     wire::{Io, Mode, SendError, Sender, spare},
 };
@@ -53,14 +50,15 @@ const HEAD: usize = 512;
 const ROOM: usize = 16 * 1024;
 
 impl Server {
-    /// Serves a connection to its end. `idle` tells, at any moment, that no request is under way.
-    pub async fn serve(&self, io: Io, client: Client, idle: &Cell<bool>) {
+    /// Serves a connection to its end. `idle` tells, at any moment, that no request is under way. `open`: the client may
+    /// begin as one of HTTP/2.
+    pub async fn serve(&self, io: Io, client: Client, idle: &Cell<bool>, mut open: bool) {
         let connection = Rc::new(Downstream::new(io));
         let (mut fresh, mut since) = (true, None);
         loop {
-            let next = self.head(&connection, fresh, since, idle).await;
+            let next = self.head(&connection, fresh, open, since, idle).await;
             idle.set(false);
-            fresh = false;
+            (fresh, open) = (false, false);
             let ended = match next {
                 Next::Head(head) => Box::pin(self.exchange(&connection, *head, &client)).await,
                 Next::Refused(refusal) => {
@@ -88,7 +86,14 @@ impl Server {
     }
 
     /// Waits for the head of the next request, `since` the last answer; `idle` as long as nothing of it has come.
-    async fn head(&self, connection: &Downstream, fresh: bool, since: Option<Instant>, idle: &Cell<bool>) -> Next {
+    async fn head(
+        &self,
+        connection: &Downstream,
+        fresh: bool,
+        open: bool,
+        since: Option<Instant>,
+        idle: &Cell<bool>,
+    ) -> Next {
         let world = self.proxy.world();
         let rules = &world.config.http;
         let limits = Limits { max_head: rules.max_header_size, ..Limits::default() };
@@ -99,7 +104,7 @@ impl Server {
         poll_fn(|cx| {
             let input = &mut *connection.input.borrow_mut();
             loop {
-                let preface = if fresh { http2::preface(input) } else { Some(false) };
+                let preface = if open { http2::preface(input) } else { Some(false) };
                 if preface == Some(true) {
                     return Poll::Ready(Next::Http2);
                 }
@@ -234,19 +239,7 @@ struct Asked {
 
 /// Makes the request that the rest of the gateway sees: its path in its one form, its host in its one place.
 fn request(head: RequestHead, connection: &Rc<Downstream>, limit: u64) -> Result<Request<Body>, Refusal> {
-    if matches!(head.method, Method::CONNECT | Method::TRACE) {
-        return Err(Refusal::Method);
-    }
-    if head.expects_more {
-        return Err(Refusal::Expectation);
-    }
-    if let Length::Exact(n) = head.length
-        && limit != 0
-        && n > limit
-    {
-        return Err(Refusal::TooLarge { limit });
-    }
-    let uri = uri(&head)?;
+    let uri = entry::admit(&head, limit)?;
     let body = match head.length {
         Length::Empty | Length::Exact(0) => Body::empty(),
         length => Body::stream(Incoming::new(connection.clone(), length)),
@@ -257,16 +250,6 @@ fn request(head: RequestHead, connection: &Rc<Downstream>, limit: u64) -> Result
     *request.version_mut() = head.version;
     *request.headers_mut() = head.headers;
     Ok(request)
-}
-
-fn uri(head: &RequestHead) -> Result<Uri, Refusal> {
-    match head.target.form() {
-        Form::Authority => Err(Refusal::Method),
-        Form::Asterisk | Form::Origin | Form::Absolute => {
-            let as_it_came = || PathAndQuery::from_maybe_shared(head.target.bytes().clone()).ok();
-            target(head.target.path(), head.target.query(), as_it_came)
-        }
-    }
 }
 
 /// Writes the head of a 101, and passes on what comes until one side ends. It is a request under way for all that time.

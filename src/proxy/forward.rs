@@ -62,7 +62,7 @@ pub async fn forward(
 }
 
 /// The path, rewritten or not, with the query as it came.
-fn target(uri: http::Uri, rewritten: Option<String>) -> Path {
+pub(super) fn target(uri: http::Uri, rewritten: Option<String>) -> Path {
     match (rewritten, uri.query()) {
         (None, _) => Path::AsItCame(uri),
         (Some(path), None) => Path::Rewritten(path),

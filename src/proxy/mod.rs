@@ -3,6 +3,8 @@
 mod account;
 mod client;
 mod date;
+pub mod entry;
+pub mod explain;
 mod forward;
 mod grpc;
 mod headers;

@@ -1,6 +1,7 @@
 //! Which route serves a request: host, path, method and headers, the most specific first.
 //! Paths come in their one form; what a route does with the request is `proxy`'s.
 
+mod explain;
 #[cfg(test)]
 mod linear;
 mod matcher;
@@ -17,6 +18,7 @@ use crate::{
     },
     telemetry::cells::RouteCells,
 };
+pub use explain::{Considered, Verdict};
 use matcher::Matcher;
 
 /// What a request must be, and what then answers it.
@@ -51,7 +53,12 @@ pub enum Target {
 
 impl Route {
     fn takes_headers(&self, headers: &HeaderMap) -> bool {
-        self.headers.iter().all(|(name, value)| headers.get_all(name).iter().any(|has| has == value))
+        self.missing(headers).is_none()
+    }
+
+    /// The first header that it wants and that is not among these.
+    fn missing(&self, headers: &HeaderMap) -> Option<&(HeaderName, HeaderValue)> {
+        self.headers.iter().find(|(name, value)| !headers.get_all(name).iter().any(|has| has == value))
     }
 
     fn takes_method(&self, method: &Method) -> bool {

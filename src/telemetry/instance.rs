@@ -104,6 +104,16 @@ impl InstanceCells {
         sum.checked_div(count).map(Duration::from_nanos)
     }
 
+    /// How many tries have ended, and how many of them failed. Those whose client left are neither.
+    #[must_use]
+    pub fn tries(&self) -> (u64, u64) {
+        let sum = |of: &[Outcome]| {
+            self.0.all().flat_map(|cell| of.iter().map(|o| cell.outcomes[*o as usize].load(Relaxed))).sum()
+        };
+        let failed: u64 = sum(&[Outcome::Failure, Outcome::Timeout, Outcome::ConnectError]);
+        (sum(&[Outcome::Success]) + failed, failed)
+    }
+
     /// How often each outcome was counted; `None` if the instance was never tried.
     pub(super) fn outcomes(&self) -> Option<[(Outcome, u64); Outcome::ALL.len()]> {
         let sum = |o: Outcome| self.0.all().map(|cell| cell.outcomes[o as usize].load(Relaxed)).sum();

@@ -39,6 +39,14 @@ pub struct Answer {
     pub text: String,
 }
 
+/// How a command ended.
+#[derive(Debug)]
+pub struct Said {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
 impl Answer {
     /// The value of a header, or nothing.
     pub fn header(&self, name: &str) -> &str {
@@ -80,12 +88,7 @@ impl Gateway {
         std::fs::write(folder.path().join("base.toml"), format!("{BASE}{consul}")).unwrap();
         std::fs::write(folder.path().join("lictor.toml"), config).unwrap();
         let mut command = Command::new(super::program());
-        for (name, _) in std::env::vars_os() {
-            let name = name.to_string_lossy();
-            if name.starts_with("CONSUL_") || name.starts_with("LICTOR_") || name == "RUST_LOG" {
-                command.env_remove(&*name);
-            }
-        }
+        forget(&mut command);
         let mut child = command
             .args(["run", "-c", "base.toml", "-c", "lictor.toml"])
             .current_dir(folder.path())
@@ -205,6 +208,16 @@ impl Gateway {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
+    /// Runs a command of the program in the folder where the gateway runs, until it ends.
+    pub async fn command(&self, args: &[&str], env: &[(&str, &str)]) -> Said {
+        let mut command = Command::new(super::program());
+        forget(&mut command);
+        let output = command.args(args).envs(env.iter().copied()).current_dir(self.folder.path()).output();
+        let output = timeout(PATIENCE, output).await.expect("the command does not end").unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
     /// Replaces the configuration file.
     pub fn configure(&self, config: &str) {
         let next = self.file("next.toml");
@@ -245,6 +258,16 @@ impl Gateway {
     /// All events of this kind, as the log has them.
     pub fn events(&self, kind: &str) -> Vec<Value> {
         self.log().into_iter().filter(|line| line["kind"] == kind).collect()
+    }
+}
+
+/// Variables that mean something to the program.
+fn forget(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CONSUL_") || name.starts_with("LICTOR_") || name == "RUST_LOG" {
+            command.env_remove(&*name);
+        }
     }
 }
 

@@ -202,3 +202,23 @@ fn last_words(log: &Log) -> String {
 pub const DEFAULT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8500));
 const START_LIMIT: Duration = Duration::from_secs(20);
 const KEPT_LINES: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Python's `consul.agent.service.register(name, address, port, check = Check.http(…, interval = "10s"))` sends it,
+    /// with what makes it served at once and what takes it out when the demo crashed.
+    #[test]
+    fn a_sample_is_registered_with_its_address_and_a_check_by_http_every_ten_seconds() {
+        for (address, url) in
+            [("127.0.0.1:8101", "http://127.0.0.1:8101/health"), ("[::1]:8101", "http://[::1]:8101/health")]
+        {
+            let address: SocketAddr = address.parse().unwrap();
+            let told = registration(Sample::Users, address);
+            assert_eq!((&told["Name"], &told["ID"]), (&"users".into(), &Sample::Users.instance(8101).into()));
+            assert_eq!((&told["Address"], &told["Port"]), (&address.ip().to_string().into(), &8101.into()));
+            assert_eq!((&told["Check"]["HTTP"], &told["Check"]["Interval"]), (&url.into(), &"10s".into()));
+        }
+    }
+}

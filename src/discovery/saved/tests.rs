@@ -34,6 +34,7 @@ fn saved() -> Saved {
             tag: Some("lictor".into()),
             carriers: ["web".to_owned()].into(),
             services,
+            document: Some(Document { key: "lictor/config".into(), text: "[http]\n".into() }),
         },
     }
 }

@@ -1,0 +1,140 @@
+//! What would become of a request: the steps of `handle`, told and not done.
+
+use std::task::{Context, Poll, Waker};
+
+use bytes::BytesMut;
+use http::{HeaderMap, Method, Request, Response, header};
+use tokio::time::Instant;
+
+use super::{Refusal, entry, forward, headers, health, reply, trail::Trail};
+use crate::{
+    body::Body,
+    http1::{head::Limits, request::RequestReader},
+    route::{Considered, Found, Target},
+    state::Snapshot,
+    upstream::cluster::Cluster,
+};
+
+/// What would become of a request.
+#[derive(Debug)]
+pub struct Explanation<'w> {
+    /// The host that it is for, as its client wrote it.
+    pub host: String,
+    /// Its path in its one form; `None`: it has none.
+    pub path: Option<String>,
+    /// Every route, and whether it serves it.
+    pub considered: Vec<Considered<'w>>,
+    /// The answer that the gateway itself would give; `None`: an instance gives it.
+    pub answer: Option<Given>,
+    /// Whom it would be sent to.
+    pub upstream: Option<Upstream<'w>>,
+}
+
+/// An answer that the gateway itself would give.
+#[derive(Debug)]
+pub struct Given {
+    /// Its status.
+    pub status: u16,
+    /// What it says.
+    pub detail: String,
+    /// `Allow`, where the status is 405.
+    pub allow: Option<String>,
+}
+
+/// Whom a request would be sent to, and as what.
+#[derive(Debug)]
+pub struct Upstream<'w> {
+    /// The service.
+    pub cluster: &'w Cluster,
+    /// The `Host` that it sees.
+    pub host: String,
+    /// Path and query that it sees.
+    pub target: String,
+}
+
+/// What would become of the request that this is the head of, written as HTTP/1.1 has it.
+#[must_use]
+pub fn explain<'w>(world: &'w Snapshot, head: &str) -> Explanation<'w> {
+    let mut explanation =
+        Explanation { host: String::new(), path: None, considered: Vec::new(), answer: None, upstream: None };
+    let http = &world.config.http;
+    let mut trail = Trail::begin(&mut HeaderMap::new());
+    // A client that speaks gRPC is told the same in other words.
+    trail.is_grpc = false;
+    let mut reader = RequestReader::new(Limits { max_head: http.max_header_size, ..Limits::default() });
+    let read = reader.read(&mut BytesMut::from(head)).map_err(Refusal::Head);
+    let entered = read.and_then(|read| {
+        let Some(head) = read else { return Err(Refusal::TimedOut) };
+        headers::host(&head.headers).clone_into(&mut explanation.host);
+        let uri = entry::admit(&head, http.max_body_size.unwrap_or(0))?;
+        Ok((head, uri))
+    });
+    let (head, uri) = match entered {
+        Ok(entered) => entered,
+        Err(refusal) => {
+            explanation.answer = Some(given(reply::refused(&refusal, &trail)));
+            return explanation;
+        }
+    };
+    let mut request = Request::new(Body::empty());
+    (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (head.method, uri, head.headers);
+    headers::strip_connection(request.headers_mut());
+    let path = request.uri().path().to_owned();
+    explanation.path = Some(path.clone());
+    if *request.method() == Method::OPTIONS && (headers::is_last_hop(request.headers_mut()) || path == "*") {
+        explanation.answer = Some(given(reply::last_hop(&trail)));
+        return explanation;
+    }
+    if let Some(answer) = health::answer(world, &request, &trail) {
+        explanation.answer = Some(Given { detail: "the report on all services".into(), ..given(answer) });
+        return explanation;
+    }
+    let (method, fields) = (request.method(), request.headers());
+    explanation.considered = world.routes.explain(method, &explanation.host, &path, fields);
+    let (route, captures) = match world.routes.find(method, &explanation.host, &path, fields) {
+        Found::Route(route, captures) => (route, captures),
+        nothing => {
+            let answer = match nothing {
+                Found::MethodNotAllowed(methods) => reply::method_not_allowed(&methods, &trail),
+                _ if !world.ready => reply::not_ready(&trail),
+                _ => reply::no_route(&trail),
+            };
+            explanation.answer = Some(given(answer));
+            return explanation;
+        }
+    };
+    let Target::Service(service) = &route.target;
+    let rewritten = route.rewrite.as_ref().map(|rewrite| rewrite.fill(&captures));
+    match world.clusters.get(service) {
+        None => explanation.answer = Some(given(reply::no_instance(service, &trail))),
+        Some(cluster) => {
+            let now = Instant::now();
+            if !cluster.is_usable(now) {
+                explanation.answer = Some(given(reply::failed(&cluster.nobody(now), service, &trail)));
+            }
+            let host = cluster.host.as_ref().and_then(|host| host.to_str().ok());
+            explanation.upstream = Some(Upstream {
+                cluster,
+                host: host.unwrap_or(&explanation.host).to_owned(),
+                target: forward::target(request.uri().clone(), rewritten).as_str().to_owned(),
+            });
+        }
+    }
+    explanation
+}
+
+/// The answer in short. Ours come in one piece.
+fn given(mut response: Response<Body>) -> Given {
+    let mut nobody = Context::from_waker(Waker::noop());
+    let piece = match response.body_mut().poll_piece(&mut nobody) {
+        Poll::Ready(Some(Ok(piece))) => piece.into_data().unwrap_or_default(),
+        _ => bytes::Bytes::new(),
+    };
+    let document: serde_json::Value = serde_json::from_slice(&piece).unwrap_or_default();
+    let allow = response.headers().get(header::ALLOW).and_then(|value| value.to_str().ok());
+    Given {
+        status: response.status().as_u16(),
+        detail: document["detail"].as_str().unwrap_or("the gateway's own answer").to_owned(),
+        allow: allow.map(ToOwned::to_owned),
+    }
+}

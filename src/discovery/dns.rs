@@ -50,6 +50,18 @@ pub async fn run(mut wanted: watch::Receiver<Wanted>, told: mpsc::Sender<Change>
     }
 }
 
+/// Asks once.
+///
+/// # Errors
+/// Why there is no answer, in words.
+pub async fn once(wanted: &Wanted, lookup: &Lookup) -> Result<Vec<Instance>, String> {
+    let found = match resolver(wanted) {
+        Ok(resolver) => resolve(&resolver, lookup).await,
+        Err(error) => Err(error),
+    };
+    found.map(|found| found.instances).map_err(|error| error.to_string())
+}
+
 /// Tells one service's list until nobody listens.
 async fn follow(
     resolver: Arc<Result<TokioResolver, NetError>>,

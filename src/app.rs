@@ -229,7 +229,7 @@ fn discover(
     tasks.spawn(discovery::dns::run(wanting.clone(), told.clone()));
     if let Some(consul) = &config.consul {
         let client = consul::Client::new(settings(consul), watching(metrics)).context("cannot use [consul]")?;
-        tasks.spawn(discovery::consul::run(Arc::new(client), wanting, told, carriers));
+        tasks.spawn(discovery::datacenters::run(Arc::new(client), wanting, told, carriers));
     }
     tasks.spawn(async move {
         while let Some(change) = telling.recv().await {

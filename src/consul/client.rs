@@ -27,15 +27,15 @@ pub struct Client {
     /// For all else, so that no blocking query takes its connections away: a new one might be refused.
     reads: reqwest::Client,
     base: String,
-    /// Asked with every question about services.
-    fixed: Vec<(&'static str, String)>,
+    datacenter: Option<String>,
+    namespace: Option<String>,
     consistency: Consistency,
     max_stale: Duration,
     wait: Duration,
-    token: Token,
+    token: Arc<Token>,
     observe: Arc<dyn Observe>,
     gate: Gate,
-    room: Room,
+    room: Arc<Room>,
 }
 
 /// How a question that is asked once stands to those that are asked without having heard news.
@@ -68,20 +68,40 @@ impl Client {
     pub fn new(settings: Settings, observe: Arc<dyn Observe>) -> Result<Self, Error> {
         let place = Place::parse(&settings.address)?;
         let (http, reads) = (http(&settings, &place)?, http(&settings, &place)?);
-        let fixed = [("dc", settings.datacenter), ("ns", settings.namespace)];
         Ok(Self {
             http,
             reads,
             base: place.base,
-            fixed: fixed.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
+            datacenter: settings.datacenter,
+            namespace: settings.namespace,
             consistency: settings.consistency,
             max_stale: settings.max_stale,
             wait: settings.wait,
-            token: Token::new(settings.token.as_deref(), settings.token_file)?,
+            token: Token::new(settings.token.as_deref(), settings.token_file)?.into(),
             observe,
             gate: Gate::default(),
-            room: Room::default(),
+            room: Arc::default(),
         })
+    }
+
+    /// The same for another datacenter: with the agent's connections, and with a gate of its own, since that one may be
+    /// away while the agent is well.
+    #[must_use]
+    pub fn at(&self, datacenter: &str) -> Self {
+        Self {
+            http: self.http.clone(),
+            reads: self.reads.clone(),
+            base: self.base.clone(),
+            datacenter: Some(datacenter.to_owned()),
+            namespace: self.namespace.clone(),
+            consistency: self.consistency,
+            max_stale: self.max_stale,
+            wait: self.wait,
+            token: self.token.clone(),
+            observe: self.observe.clone(),
+            gate: Gate::default(),
+            room: self.room.clone(),
+        }
     }
 
     /// Waits until the agent's trouble is another than `known`.
@@ -169,6 +189,12 @@ impl Client {
         Ok((answer, index))
     }
 
+    /// What is asked with every question about services.
+    fn place(&self) -> Vec<(&'static str, &str)> {
+        let all = [("dc", &self.datacenter), ("ns", &self.namespace)];
+        all.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))).collect()
+    }
+
     /// How long the agent may hold a query.
     pub(super) fn wait(&self) -> Duration {
         self.wait
@@ -187,7 +213,7 @@ impl Client {
     ) -> Result<(HeaderMap, Vec<u8>), Error> {
         let http = if index.is_some() { &self.http } else { &self.reads };
         let mut request = http.get(format!("{}{}", self.base, question.path));
-        request = request.query(&self.fixed).query(&question.query);
+        request = request.query(&self.place()).query(&question.query);
         if let Some(parameter) = consistency.parameter() {
             request = request.query(&[(parameter, "")]);
         }
@@ -202,7 +228,7 @@ impl Client {
 
     /// Sends a document once.
     pub(super) async fn post(&self, path: &str, document: &impl Serialize) -> Result<Vec<u8>, Error> {
-        let request = self.reads.post(format!("{}{path}", self.base)).query(&self.fixed).json(document);
+        let request = self.reads.post(format!("{}{path}", self.base)).query(&self.place()).json(document);
         Ok(self.exchange(request, MARGIN).await?.1)
     }
 
@@ -233,7 +259,8 @@ impl Client {
 
 impl Probe for Client {
     async fn leader(&self) -> Result<(), Error> {
-        let request = self.reads.get(format!("{}/v1/status/leader", self.base));
+        // One that is away has no leader that the agent could ask.
+        let request = self.reads.get(format!("{}/v1/status/leader", self.base)).query(&self.place());
         let answer = self.exchange(request, PROBE_DEADLINE).await;
         let told = match answer {
             Ok((_, body)) => match serde_json::from_slice::<String>(&body) {

@@ -1,5 +1,7 @@
 //! Puts the parts together, starts them, and ends them in order. Owns every task and thread.
 
+pub mod agent;
+
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
 use anyhow::{Context, Result};
@@ -13,10 +15,10 @@ use tokio::{
 
 use crate::{
     admin::{self, Admin, Scope},
-    config::{self, Config, Sources},
+    config::{Config, Sources},
     consul, control,
     control::{
-        Control, News, keeper,
+        Control, News, keeper, kv,
         reload::{self, Occasion, Reloader},
     },
     discovery::{self, Wanted},
@@ -62,10 +64,12 @@ impl Gateway {
     pub async fn start(config: Config, sources: Sources, log: Log) -> Result<Self> {
         // Who sees that it listens may signal it at once.
         let signals = Signals::new().context("cannot receive signals")?;
-        let config = Arc::new(config);
+        let events = Events::new();
+        let (saved, kept) = keeper::open(&config, &events);
+        let config = Arc::new(reload::resumed(config, &sources, saved.as_ref(), &events));
+        relog(&log, &config);
         let count = config.http.workers;
         let metrics = Metrics::new(count);
-        let events = Events::new();
         let (writer, reader) = state::world(control::nothing(config.clone()));
         let (orders, ordered) = watch::channel(Order::Serve);
         let mut tasks = JoinSet::new();
@@ -104,11 +108,16 @@ impl Gateway {
             tasks.spawn(admin::serve(listener, admin.clone(), scope));
         }
 
-        let (saved, keeper) = keeper::open(&config, reader.clone(), metrics.clone(), &events);
-        let keeping = keeper.map(Keeping::new);
+        let keeper = |path| keeper::Keeper::new(path, reader.clone(), metrics.clone(), events.clone());
+        let keeping = kept.map(|path| Keeping::new(keeper(path)));
         let (wanted, wanting) = watch::channel(control::wanted(&config));
         let carriers = saved.as_ref().map(|saved| saved.lists.carriers.clone()).unwrap_or_default();
-        discover(&config, &metrics, wanting, carriers, news.clone(), &mut tasks)?;
+        let client = config.consul.as_ref().map(|consul| agent::client(consul, &metrics)).transpose()?;
+        discover(client.as_ref(), wanting, carriers, news.clone(), &mut tasks);
+        let (telling, documents) = mpsc::channel(1);
+        if let Some((client, key)) = client.zip(config.consul.as_ref().and_then(|consul| consul.config.as_ref())) {
+            tasks.spawn(kv::follow(client, key.name.clone(), telling));
+        }
         let control = Control::new(&config, writer, wanted, metrics.clone(), events.clone());
         tasks.spawn(control.run(saved, absorbed));
         // The first request is to find what the configuration alone says.
@@ -119,6 +128,7 @@ impl Gateway {
         let reloader = Reloader {
             sources,
             current: config.clone(),
+            newest: config.stored.clone(),
             seen: reload::contents(&config.files),
             started: config.clone(),
             refused: false,
@@ -130,7 +140,7 @@ impl Gateway {
                 files.send_replace(config.https.as_ref().map(|https| https.files.clone()));
             }),
         };
-        tasks.spawn(reloader.run(occasion));
+        tasks.spawn(reloader.run(occasion, documents));
 
         let crowd = Crowd::new(count);
         let (ways, passed): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
@@ -218,18 +228,16 @@ impl Keeping {
 
 /// Starts the sources, and passes on what they tell.
 fn discover(
-    config: &Config,
-    metrics: &Arc<Metrics>,
+    client: Option<&Arc<consul::Client>>,
     wanting: watch::Receiver<Wanted>,
     carriers: BTreeSet<String>,
     news: mpsc::Sender<News>,
     tasks: &mut JoinSet<()>,
-) -> Result<()> {
+) {
     let (told, mut telling) = mpsc::channel(QUEUE);
     tasks.spawn(discovery::dns::run(wanting.clone(), told.clone()));
-    if let Some(consul) = &config.consul {
-        let client = consul::Client::new(settings(consul), watching(metrics)).context("cannot use [consul]")?;
-        tasks.spawn(discovery::datacenters::run(Arc::new(client), wanting, told, carriers));
+    if let Some(client) = client {
+        tasks.spawn(discovery::datacenters::run(client.clone(), wanting, told, carriers));
     }
     tasks.spawn(async move {
         while let Some(change) = telling.recv().await {
@@ -238,7 +246,6 @@ fn discover(
             }
         }
     });
-    Ok(())
 }
 
 fn watcher(config: &Config, occasions: &mpsc::Sender<Occasion>, events: &Events) -> Option<Box<dyn Send>> {
@@ -257,45 +264,6 @@ fn relog(log: &Log, config: &Config) {
     if let Err(error) = log.change(rules.format, &rules.level) {
         tracing::warn!(%error, "the log goes on as it was");
     }
-}
-
-/// The configuration of Consul as its client, which knows none of ours, takes it.
-fn settings(from: &config::Consul) -> consul::Settings {
-    let (cert, key) = from.tls.client.clone().unzip();
-    consul::Settings {
-        address: from.address.clone(),
-        token: from.token.as_ref().map(|token| token.reveal().to_owned()),
-        token_file: from.token_file.clone(),
-        datacenter: from.datacenter.clone(),
-        namespace: from.namespace.clone(),
-        ca: from.tls.ca.clone(),
-        cert,
-        key,
-        consistency: match from.consistency {
-            config::Consistency::Stale => consul::Consistency::Stale,
-            config::Consistency::Default => consul::Consistency::Default,
-            config::Consistency::Consistent => consul::Consistency::Consistent,
-        },
-        max_stale: from.max_stale,
-        wait: from.wait,
-    }
-}
-
-/// What Consul's client does, counted.
-fn watching(metrics: &Arc<Metrics>) -> Arc<dyn consul::Observe> {
-    struct Counted(Arc<Metrics>);
-    impl consul::Observe for Counted {
-        fn request(&self, endpoint: &'static str, ok: bool) {
-            self.0.consul_request(endpoint, ok);
-        }
-        fn watches(&self, delta: i64) {
-            self.0.consul_watches().add(delta);
-        }
-        fn answered(&self) {
-            self.0.consul_answered();
-        }
-    }
-    Arc::new(Counted(metrics.clone()))
 }
 
 /// The signals that mean something to the gateway.

@@ -1,19 +1,29 @@
-//! `lictor check`: reads the configuration, and says every problem in it or that there is none.
+//! `lictor check`: reads the configuration, and says every problem in it or that there is none; with `--live` also what
+//! Consul has of what it needs.
 
 use std::{
+    fmt::Display,
     io::{self, Write},
     process::ExitCode,
+    time::Duration,
 };
 
-use crate::config::{self, Config, Sources};
+use tokio::time::timeout;
+
+use crate::{
+    app::agent,
+    config::{self, Config, Sources},
+    control::survey::{Report, Severity, survey},
+    telemetry::metrics::Metrics,
+};
 
 /// Exit 0: it holds; 1: it does not.
-pub fn run(sources: &Sources) -> ExitCode {
+pub fn run(sources: &Sources, live: bool) -> ExitCode {
     // Where nobody reads what is written, the exit code still tells.
     match config::load(sources) {
         Ok(config) => {
-            let _ = writeln!(io::stdout(), "{}", summary(&config));
-            ExitCode::SUCCESS
+            say(summary(&config));
+            if live { ask(sources, config) } else { ExitCode::SUCCESS }
         }
         Err(problems) => {
             let _ = writeln!(io::stderr(), "{problems}");
@@ -22,10 +32,50 @@ pub fn run(sources: &Sources) -> ExitCode {
     }
 }
 
+/// Asks Consul, and says what is found.
+fn ask(sources: &Sources, config: Config) -> ExitCode {
+    let mut report = Report::default();
+    match &config.consul {
+        None => say("ok: consul.address: it is empty, so there is no Consul to ask"),
+        Some(consul) => match agent::client(consul, &Metrics::new(1)) {
+            Err(error) => report.error("consul", format!("{error:#}")),
+            Ok(client) => {
+                let asked = super::block_on(async {
+                    let found = timeout(LIMIT, survey(sources, config, &client, &mut report)).await;
+                    if found.is_err() {
+                        report
+                            .error("consul", format!("it took more than {LIMIT:?} to be asked; the rest is left out"));
+                    }
+                    Ok(())
+                });
+                if let Err(error) = asked {
+                    report.error("lictor", format!("{error:#}"));
+                }
+            }
+        },
+    }
+    for finding in &report.findings {
+        say(finding);
+    }
+    let count = |severity, thing| count(report.count(severity), thing);
+    say(format!("{}, {}", count(Severity::Error, "error"), count(Severity::Warning, "warning")));
+    if report.count(Severity::Error) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn say(text: impl Display) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
 fn summary(config: &Config) -> String {
     let files: Vec<String> = config.files.iter().map(|file| file.display().to_string()).collect();
     let files = if files.is_empty() { "no file".into() } else { files.join(", ") };
-    let count = |number: usize, thing: &str| format!("{number} {thing}{}", if number == 1 { "" } else { "s" });
     let (services, routes) = (count(config.services.len(), "service"), count(config.routes.len(), "route"));
     format!("the configuration holds: {files}; {services}, {routes}")
 }
+
+fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
+/// A thousand services take a second or two.
+const LIMIT: Duration = Duration::from_mins(1);

@@ -41,7 +41,13 @@ enum Command {
     /// Start the gateway; `lictor` alone does the same
     Run(Settings),
     /// Read the configuration and print every problem in it; exit 1 if there is one
-    Check(Settings),
+    Check {
+        #[command(flatten)]
+        settings: Settings,
+        /// Ask the real Consul too: whether it answers, what the token may read, which services exist, whether tags parse
+        #[arg(long)]
+        live: bool,
+    },
     /// Print the JSON Schema of the configuration
     Schema,
     /// Start a real Consul, sample services and the gateway, and print calls to try
@@ -57,7 +63,7 @@ pub fn main() -> ExitCode {
     match cli.command {
         None => done(run(&cli.settings)),
         Some(Command::Run(settings)) => done(run(&settings)),
-        Some(Command::Check(settings)) => check::run(&settings.sources()),
+        Some(Command::Check { settings, live }) => check::run(&settings.sources(), live),
         Some(Command::Schema) => schema::run(),
         Some(Command::Demo(args)) => done(demonstrate(args)),
     }

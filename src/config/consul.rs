@@ -48,6 +48,9 @@ pub struct Table {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("examples" = ["/var/lib/lictor/topology.json"]))]
     pub snapshot: Option<PathBuf>,
+    /// The key in Consul's KV with more configuration, in TOML, over the files; "": none.
+    #[schemars(extend("examples" = ["lictor/config"]))]
+    pub config: Option<String>,
     /// Networks that no instance may be in, such as "169.254.0.0/16".
     #[schemars(extend("examples" = [["169.254.0.0/16"]]))]
     pub deny: Option<Vec<String>>,
@@ -91,6 +94,7 @@ impl Default for Table {
             wait: text("60s"),
             max_watches: Some(64),
             snapshot: None,
+            config: text("lictor/config"),
             deny: Some(Vec::new()),
         }
     }
@@ -121,8 +125,26 @@ pub struct Consul {
     pub max_watches: usize,
     /// The file with the last known topology; `None`: there is none.
     pub snapshot: Option<PathBuf>,
+    /// Where in Consul's KV more configuration is; `None`: nowhere.
+    pub config: Option<Key>,
     /// Networks that no instance may be in.
     pub deny: Vec<IpNet>,
+}
+
+/// A key in Consul's KV.
+#[derive(Clone, Debug, Eq)]
+pub struct Key {
+    /// The key.
+    pub name: String,
+    /// Whether somebody wrote it: who did wants to hear that it cannot be read.
+    pub is_written: bool,
+}
+
+/// Who wrote it makes no other key of it.
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
 }
 
 /// TLS to Consul's agent.
@@ -176,6 +198,9 @@ impl Consul {
             wait,
             max_watches: table.max_watches.map_or(2, |most| usize::try_from(most).unwrap_or(usize::MAX)),
             snapshot: path(table.snapshot.as_ref()),
+            config: filled(table.config.as_ref())
+                .and_then(|name| at.key("config").take(key(&name)))
+                .map(|name| Key { name, is_written: !at.key("config").is_default() }),
             deny,
         };
         (written != Some("")).then_some(checked)
@@ -202,6 +227,7 @@ impl Consul {
             wait: Some(Time(self.wait).to_string()),
             max_watches: u32::try_from(self.max_watches).ok(),
             snapshot: self.snapshot.clone(),
+            config: Some(self.config.as_ref().map(|key| key.name.clone()).unwrap_or_default()),
             deny: Some(self.deny.iter().map(ToString::to_string).collect()),
         }
     }
@@ -219,6 +245,7 @@ impl Consul {
             ("consul.max_stale", self.max_stale != next.max_stale),
             ("consul.wait", self.wait != next.wait),
             ("consul.snapshot", self.snapshot != next.snapshot),
+            ("consul.config", self.config != next.config),
         ];
         keys.into_iter().filter_map(|(key, differs)| differs.then_some(key))
     }
@@ -286,6 +313,15 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
     network
         .map(|network| network.trunc())
         .map_err(|_| format!("expected a network such as `169.254.0.0/16`; got `{text}`"))
+}
+
+/// Consul's agent cleans the paths it is asked, so another key than was meant would be read.
+fn key(text: &str) -> Result<String, String> {
+    let odd = |segment: &str| segment.is_empty() || segment == "." || segment == "..";
+    if text.split('/').any(odd) || text.chars().any(char::is_control) {
+        return Err(format!("expected a key of Consul's KV such as `lictor/config`; got `{text}`"));
+    }
+    Ok(text.to_owned())
 }
 
 fn path(written: Option<&PathBuf>) -> Option<PathBuf> {

@@ -26,12 +26,20 @@ pub struct Fault {
 pub fn read(file: &std::path::Path) -> Result<(Dict, Lines), Vec<Fault>> {
     let whole = |message: String| vec![Fault { line: None, message }];
     let bytes = fs::read(file).map_err(|error| whole(format!("cannot be read: {error}")))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let valid = error.utf8_error().valid_up_to();
-        let line = Some(line(&String::from_utf8_lossy(&error.as_bytes()[..valid]), valid));
-        vec![Fault { line, message: "the file is not UTF-8".into() }]
+    decode(&bytes)
+}
+
+/// Reads what a file holds.
+///
+/// # Errors
+/// It is not UTF-8, or not TOML.
+pub fn decode(bytes: &[u8]) -> Result<(Dict, Lines), Vec<Fault>> {
+    let text = str::from_utf8(bytes).map_err(|error| {
+        let valid = error.valid_up_to();
+        let line = Some(line(&String::from_utf8_lossy(&bytes[..valid]), valid));
+        vec![Fault { line, message: "not UTF-8".into() }]
     })?;
-    parse(&text)
+    parse(text)
 }
 
 /// Reads the text of a file.

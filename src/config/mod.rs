@@ -23,9 +23,10 @@ pub use self::{
     https::{Https, TlsFiles},
     listen::{Admin, Metrics},
     routes::Route,
-    schema::schema,
+    schema::{nearest, schema},
     services::{Origin, Service},
     sources::Sources,
+    stored::Stored,
     telemetry::Telemetry,
 };
 use crate::{
@@ -56,6 +57,7 @@ mod routes;
 mod schema;
 mod services;
 mod sources;
+mod stored;
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -112,6 +114,8 @@ impl Default for Document {
 pub struct Config {
     /// The files it was read from.
     pub files: Vec<PathBuf>,
+    /// The document in Consul's KV that is over them.
+    pub stored: Option<Stored>,
     /// The public listener.
     pub http: Http,
     /// The public listener with TLS; `None`: there is none.
@@ -141,7 +145,15 @@ pub struct Config {
 /// # Errors
 /// Everything that is wrong.
 pub fn load(sources: &Sources) -> Result<Config, Problems> {
-    load_from(sources, &environment::variables())
+    load_with(sources, None)
+}
+
+/// As [`load`], with the document in Consul's KV over the files.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn load_with(sources: &Sources, stored: Option<&Stored>) -> Result<Config, Problems> {
+    load_of(sources, stored, &environment::variables())
 }
 
 /// As [`load`], with the environment as an argument.
@@ -149,16 +161,20 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
 /// # Errors
 /// Everything that is wrong.
 pub fn load_from(sources: &Sources, variables: &Variables) -> Result<Config, Problems> {
-    let merged = Merged::new(layers(sources, variables)?);
+    load_of(sources, None, variables)
+}
+
+fn load_of(sources: &Sources, stored: Option<&Stored>, variables: &Variables) -> Result<Config, Problems> {
+    let merged = Merged::new(layers(sources, stored, variables)?);
     let mut root = merged.root.clone();
     let check = Check::new(merged);
     fit::fit(&mut root, Node::root(), &check.root());
     let document = check.root().take(root.deserialize::<Document>()).unwrap_or_default();
-    let config = Config::check(&document, sources.files.clone(), &check.root());
-    check.end(config)
+    let config = Config::check(&document, &check.root());
+    check.end(Config { files: sources.files.clone(), stored: stored.cloned(), ..config })
 }
 
-fn layers(sources: &Sources, variables: &Variables) -> Result<Vec<Layer>, Problems> {
+fn layers(sources: &Sources, stored: Option<&Stored>, variables: &Variables) -> Result<Vec<Layer>, Problems> {
     let mut problems = Vec::new();
     let mut over = Vec::new();
     for file in &sources.files {
@@ -170,6 +186,11 @@ fn layers(sources: &Sources, variables: &Variables) -> Result<Vec<Layer>, Proble
                 message: fault.message,
             })),
         }
+    }
+    match stored.map(Stored::layer) {
+        Some(Ok(layer)) => over.push(layer),
+        Some(Err(faults)) => problems.extend(faults),
+        None => {}
     }
     over.extend(environment::ours(variables));
     for flag in &sources.sets {
@@ -192,7 +213,7 @@ fn defaults() -> Layer {
 }
 
 impl Config {
-    fn check(document: &Document, files: Vec<PathBuf>, at: &At<'_>) -> Self {
+    fn check(document: &Document, at: &At<'_>) -> Self {
         let http = Http::check(&document.http, &at.key("http"));
         let admin = Admin::check(&document.admin, &at.key("admin"));
         let metrics = Metrics::check(&document.metrics, &at.key("metrics"));
@@ -211,7 +232,8 @@ impl Config {
         let routes = routes::check(&document.routes, &mut services, &at.key("routes"));
         let telemetry = Telemetry::check(&document.telemetry, &at.key("telemetry"));
         let services = services.known;
-        Self { files, http, https, admin, metrics, consul, dns, expose, defaults, services, routes, telemetry }
+        let (files, stored) = (Vec::new(), None);
+        Self { files, stored, http, https, admin, metrics, consul, dns, expose, defaults, services, routes, telemetry }
     }
 
     /// The keys that a change to `next` cannot put in force without a restart.

@@ -14,6 +14,7 @@ mod documents;
 mod https;
 mod refusals;
 mod rules;
+mod stored;
 
 /// Files, variables and flags of one test.
 #[derive(Default)]

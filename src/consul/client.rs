@@ -1,8 +1,8 @@
 //! Asks Consul's agent one question and reads one answer: address, token, TLS, consistency, limits, errors.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use reqwest::{Certificate, Identity, RequestBuilder, Response, StatusCode, header::HeaderMap, redirect, retry};
+use reqwest::{RequestBuilder, Response, StatusCode, header::HeaderMap};
 use serde::Serialize;
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
@@ -16,6 +16,7 @@ use super::{
     room::Room,
     settings::{Consistency, Place, Settings},
     token::Token,
+    transport::http,
     watch::Fresh,
     wire::Read,
 };
@@ -170,9 +171,13 @@ impl Client {
         reader: &R,
     ) -> Result<(R::Answer, u64), Error> {
         let _held = index.map(|_| (Held::new(&self.observe), self.room.hold()));
-        let understand = |(head, body): (HeaderMap, Vec<u8>)| {
-            let answer = reader.read(&body).map_err(|error| Error::Body(error.into()))?;
-            let index = cursor::index(head.get("x-consul-index").map(reqwest::header::HeaderValue::as_bytes))?;
+        let understand = |Reply { status, head, body }: Reply| {
+            let index = head.get("x-consul-index").map(reqwest::header::HeaderValue::as_bytes);
+            let answer = match reader.absent().filter(|_| status == StatusCode::NOT_FOUND && index.is_some()) {
+                Some(absent) => absent,
+                None => reader.read(&good(status, body)?).map_err(|error| Error::Body(error.into()))?,
+            };
+            let index = cursor::index(index)?;
             let stale = self.consistency == Consistency::Stale && last_contact(&head) > self.max_stale;
             Ok((answer, index, stale))
         };
@@ -185,7 +190,9 @@ impl Client {
             self.observe.request(question.endpoint, told.is_ok());
         }
         let (answer, index, _) = told?;
-        self.observe.answered();
+        if reader.tells_services() {
+            self.observe.answered();
+        }
         Ok((answer, index))
     }
 
@@ -193,6 +200,32 @@ impl Client {
     fn place(&self) -> Vec<(&'static str, &str)> {
         let all = [("dc", &self.datacenter), ("ns", &self.namespace)];
         all.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))).collect()
+    }
+
+    /// Asks once, whatever is known of the agent. For who wants to know how things are, and waits for the answer.
+    ///
+    /// # Errors
+    /// No answer that could be understood.
+    pub async fn once<R: Read>(&self, question: &Question, reader: &R) -> Result<R::Answer, Error> {
+        Ok(self.ask(question, None, reader).await?.0)
+    }
+
+    /// Whether the agent answers and the cluster has a leader. It takes no right to ask.
+    ///
+    /// # Errors
+    /// The agent does not, or the cluster has none.
+    pub async fn is_led(&self) -> Result<(), Error> {
+        self.led(&[]).await
+    }
+
+    /// The datacenters that the agent knows, nearest first. It takes no right to ask.
+    ///
+    /// # Errors
+    /// No answer that could be understood.
+    pub async fn datacenters(&self) -> Result<Vec<String>, Error> {
+        let request = self.reads.get(format!("{}/v1/catalog/datacenters", self.base));
+        let Reply { status, body, .. } = self.exchange(request, MARGIN).await?;
+        serde_json::from_slice(&good(status, body)?).map_err(|error| Error::Body(error.into()))
     }
 
     /// How long the agent may hold a query.
@@ -205,12 +238,7 @@ impl Client {
         &self.gate
     }
 
-    async fn get(
-        &self,
-        question: &Question,
-        index: Option<u64>,
-        consistency: Consistency,
-    ) -> Result<(HeaderMap, Vec<u8>), Error> {
+    async fn get(&self, question: &Question, index: Option<u64>, consistency: Consistency) -> Result<Reply, Error> {
         let http = if index.is_some() { &self.http } else { &self.reads };
         let mut request = http.get(format!("{}{}", self.base, question.path));
         request = request.query(&self.place()).query(&question.query);
@@ -229,7 +257,8 @@ impl Client {
     /// Sends a document once.
     pub(super) async fn post(&self, path: &str, document: &impl Serialize) -> Result<Vec<u8>, Error> {
         let request = self.reads.post(format!("{}{path}", self.base)).query(&self.place()).json(document);
-        Ok(self.exchange(request, MARGIN).await?.1)
+        let Reply { status, body, .. } = self.exchange(request, MARGIN).await?;
+        good(status, body)
     }
 
     /// Waits for a connection for something that is asked once.
@@ -243,15 +272,14 @@ impl Client {
     }
 
     /// Sends a request and reads its answer, both within the deadline.
-    async fn exchange(&self, mut request: RequestBuilder, deadline: Duration) -> Result<(HeaderMap, Vec<u8>), Error> {
+    async fn exchange(&self, mut request: RequestBuilder, deadline: Duration) -> Result<Reply, Error> {
         if let Some(token) = self.token.current().await {
             request = request.header("x-consul-token", token);
         }
         let answer = timeout(deadline, async {
             let response = request.send().await.map_err(Error::transport)?;
             let (status, head) = (response.status(), response.headers().clone());
-            let body = body(response).await?;
-            if status == StatusCode::OK { Ok((head, body)) } else { Err(Error::status(status.as_u16(), &body)) }
+            Ok(Reply { status, head, body: body(response).await? })
         });
         answer.await.unwrap_or(Err(Error::Timeout(deadline)))
     }
@@ -260,10 +288,17 @@ impl Client {
 impl Probe for Client {
     async fn leader(&self) -> Result<(), Error> {
         // One that is away has no leader that the agent could ask.
-        let request = self.reads.get(format!("{}/v1/status/leader", self.base)).query(&self.place());
-        let answer = self.exchange(request, PROBE_DEADLINE).await;
+        self.led(&self.place()).await
+    }
+}
+
+impl Client {
+    /// Whether the agent answers, and there is a leader.
+    async fn led(&self, place: &[(&str, &str)]) -> Result<(), Error> {
+        let request = self.reads.get(format!("{}/v1/status/leader", self.base)).query(place);
+        let answer = self.exchange(request, PROBE_DEADLINE).await.and_then(|reply| good(reply.status, reply.body));
         let told = match answer {
-            Ok((_, body)) => match serde_json::from_slice::<String>(&body) {
+            Ok(body) => match serde_json::from_slice::<String>(&body) {
                 Ok(leader) if leader.is_empty() => Err(Error::NoLeader),
                 Ok(_) => Ok(()),
                 Err(error) => Err(Error::Body(error.into())),
@@ -282,6 +317,18 @@ impl Probe for Client {
     }
 }
 
+/// An answer, whatever it says.
+struct Reply {
+    status: StatusCode,
+    head: HeaderMap,
+    body: Vec<u8>,
+}
+
+/// The body of an answer that is no error.
+fn good(status: StatusCode, body: Vec<u8>) -> Result<Vec<u8>, Error> {
+    if status == StatusCode::OK { Ok(body) } else { Err(Error::status(status.as_u16(), &body)) }
+}
+
 /// A blocking query that is held.
 struct Held<'o>(&'o Arc<dyn Observe>);
 
@@ -296,47 +343,6 @@ impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.0.watches(-1);
     }
-}
-
-fn http(settings: &Settings, place: &Place) -> Result<reqwest::Client, Error> {
-    let mut builder = reqwest::Client::builder()
-        // The agent is near, and a proxy of the environment is for what is far.
-        .no_proxy()
-        .redirect(redirect::Policy::none())
-        .retry(retry::never())
-        .http1_only()
-        .user_agent(concat!("lictor/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(MARGIN)
-        .tcp_keepalive(KEEPALIVE)
-        .tcp_keepalive_interval(KEEPALIVE)
-        .tcp_keepalive_retries(3)
-        // Each blocking query has a connection; none is to be made anew for the next.
-        .pool_idle_timeout(None)
-        .pool_max_idle_per_host(usize::MAX);
-    if let Some(socket) = &place.socket {
-        builder = builder.unix_socket(socket.as_path());
-    }
-    if let Some(path) = &settings.ca {
-        let authorities = Certificate::from_pem_bundle(&read(path)?);
-        builder = builder.tls_certs_only(authorities.map_err(|source| pem(path, source))?);
-    }
-    match (&settings.cert, &settings.key) {
-        (Some(cert), Some(key)) => {
-            let both = [read(key)?, b"\n".to_vec(), read(cert)?].concat();
-            builder = builder.identity(Identity::from_pem(&both).map_err(|source| pem(cert, source))?);
-        }
-        (None, None) => {}
-        _ => return Err(Error::Pair),
-    }
-    builder.build().map_err(|source| Error::Build(source.into()))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source: source.into() })
-}
-
-fn pem(path: &Path, source: reqwest::Error) -> Error {
-    Error::Pem { path: path.to_owned(), source: source.into() }
 }
 
 /// Reads a body as far as it may go.
@@ -361,5 +367,4 @@ fn last_contact(head: &HeaderMap) -> Duration {
 const MARGIN: Duration = Duration::from_secs(5);
 /// Short: a probe that is lost with the network must not delay the one that would find it back.
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);
-const KEEPALIVE: Duration = Duration::from_secs(15);
 const MAX_BODY: usize = 64 << 20;

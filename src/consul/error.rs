@@ -13,6 +13,8 @@ pub enum Error {
     /// Settings: a file that cannot be read.
     #[error("cannot read `{}`", path.display())]
     File {
+        /// The setting that names it.
+        setting: &'static str,
         /// The file.
         path: PathBuf,
         /// What the system says.
@@ -21,10 +23,15 @@ pub enum Error {
     },
     /// Settings: a token that no header can hold, or none where there should be one.
     #[error("a token is visible ASCII characters, at least one")]
-    Token,
+    Token {
+        /// The setting that it came by.
+        setting: &'static str,
+    },
     /// Settings: certificates or keys that are none.
     #[error("cannot use what `{}` holds", path.display())]
     Pem {
+        /// The setting that names it.
+        setting: &'static str,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -118,9 +125,12 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Address(_) | Self::File { .. } | Self::Token | Self::Pem { .. } | Self::Pair | Self::Build(_) => {
-                Kind::Settings
-            }
+            Self::Address(_)
+            | Self::File { .. }
+            | Self::Token { .. }
+            | Self::Pem { .. }
+            | Self::Pair
+            | Self::Build(_) => Kind::Settings,
             Self::Unreachable(_) => Kind::Unreachable,
             Self::Timeout(_) => Kind::Timeout,
             Self::Broken(_) => Kind::Broken,
@@ -130,6 +140,17 @@ impl Error {
             Self::Body(_) => Kind::Body,
             Self::Denied(_) => Kind::Denied,
             Self::TooLarge(_) => Kind::TooLarge,
+        }
+    }
+
+    /// The field of `Settings` that it comes of, where it is one.
+    #[must_use]
+    pub fn setting(&self) -> Option<&'static str> {
+        match self {
+            Self::Address(_) => Some("address"),
+            Self::File { setting, .. } | Self::Token { setting } | Self::Pem { setting, .. } => Some(setting),
+            Self::Pair => Some("cert"),
+            _ => None,
         }
     }
 

@@ -10,13 +10,15 @@ use super::{
     error::{Error, Kind},
 };
 
-/// Something that is to be read.
+/// Something that is to be read. A service or node without a name stands for all.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Right {
     /// A service, by its name in Consul.
     Service(String),
     /// A node.
     Node(String),
+    /// A key in the KV.
+    Key(String),
 }
 
 #[derive(Serialize)]
@@ -57,10 +59,19 @@ impl Client {
 }
 
 impl Right {
+    /// The rule that grants it, as it stands in a policy.
+    #[must_use]
+    pub fn rule(&self) -> String {
+        let Asked { resource, segment, .. } = self.asked();
+        let all = if segment.is_empty() { "_prefix" } else { "" };
+        format!("{resource}{all} \"{segment}\" {{ policy = \"read\" }}")
+    }
+
     fn asked(&self) -> Asked<'_> {
         let (resource, segment) = match self {
             Self::Service(name) => ("service", name),
             Self::Node(name) => ("node", name),
+            Self::Key(name) => ("key", name),
         };
         Asked { resource, segment, access: "read" }
     }
@@ -69,9 +80,11 @@ impl Right {
 impl fmt::Display for Right {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Service(name) if name.is_empty() => f.write_str("`service:read`"),
             Self::Service(name) => write!(f, "`service:read` on `{name}`"),
             Self::Node(name) if name.is_empty() => f.write_str("`node:read`"),
             Self::Node(name) => write!(f, "`node:read` on `{name}`"),
+            Self::Key(name) => write!(f, "`key:read` on `{name}`"),
         }
     }
 }

@@ -29,9 +29,11 @@ impl Token {
         let header = match &file {
             Some(path) => {
                 let text = std::fs::read_to_string(path);
-                Some(header(&text.map_err(|source| Error::File { path: path.clone(), source: source.into() })?)?)
+                let setting = "token_file";
+                let text = text.map_err(|source| Error::File { setting, path: path.clone(), source: source.into() })?;
+                Some(header(setting, &text)?)
             }
-            None => token.map(header).transpose()?,
+            None => token.map(|token| header("token", token)).transpose()?,
         };
         Ok(Self { file, last: Mutex::new(Last { header, read: Instant::now() }) })
     }
@@ -50,7 +52,10 @@ impl Token {
         };
         if let Some(path) = due {
             let read = tokio::fs::read_to_string(path).await;
-            match read.map_err(|source| source.to_string()).and_then(|text| header(&text).map_err(|e| e.to_string())) {
+            match read
+                .map_err(|source| source.to_string())
+                .and_then(|text| header("token_file", &text).map_err(|e| e.to_string()))
+            {
                 Ok(header) => self.last().header = Some(header),
                 Err(error) => tracing::warn!(path = %path.display(), error, "the last token is kept"),
             }
@@ -63,12 +68,12 @@ impl Token {
     }
 }
 
-fn header(token: &str) -> Result<HeaderValue, Error> {
+fn header(setting: &'static str, token: &str) -> Result<HeaderValue, Error> {
     let token = token.trim();
     if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(Error::Token);
+        return Err(Error::Token { setting });
     }
-    let mut header = HeaderValue::from_str(token).map_err(|_| Error::Token)?;
+    let mut header = HeaderValue::from_str(token).map_err(|_| Error::Token { setting })?;
     header.set_sensitive(true);
     Ok(header)
 }
@@ -101,7 +106,7 @@ mod tests {
     #[tokio::test]
     async fn a_token_that_cannot_be_sent_is_refused_and_none_is_shown() {
         for bad in ["", "  ", "a b", "a\nb", "é"] {
-            assert!(matches!(Token::new(Some(bad), None), Err(Error::Token)), "{bad:?}");
+            assert!(matches!(Token::new(Some(bad), None), Err(Error::Token { setting: "token" })), "{bad:?}");
         }
         assert!(matches!(Token::new(None, Some("/nowhere/at/all".into())), Err(Error::File { .. })));
         assert!(!format!("{:?}", Token::new(Some("s3cret"), None).unwrap()).contains("s3cret"));

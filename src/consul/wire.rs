@@ -1,5 +1,6 @@
 //! The JSON of Consul that is read, and of it only the fields that are used.
 
+pub mod kv;
 pub mod marks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,16 @@ pub trait Read {
     /// # Errors
     /// It is not what Consul tells.
     fn read(&self, body: &[u8]) -> Result<Self::Answer>;
+
+    /// What 404 with an index means; `None`: it is an error.
+    fn absent(&self) -> Option<Self::Answer> {
+        None
+    }
+
+    /// Whether it tells of services: how old what is known of them is, such answers say.
+    fn tells_services(&self) -> bool {
+        true
+    }
 }
 
 /// Reads the instances of one service in whatever health, out of `/v1/health/service/NAME`.

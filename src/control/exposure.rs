@@ -115,7 +115,8 @@ impl Exposures {
     }
 }
 
-fn settings(expose: &Expose) -> tags::Settings {
+/// The rules under which tags are read.
+pub fn settings(expose: &Expose) -> tags::Settings {
     tags::Settings {
         tag: expose.tag.clone(),
         path: expose.path.clone(),

@@ -14,7 +14,7 @@ use crate::{
     config::{Config, Origin},
     discovery::{
         Query,
-        saved::{self, Asked, Kept, List, Lists, Saved},
+        saved::{self, Asked, Document, Kept, List, Lists, Saved},
     },
     model::name::{Datacenter, ServiceName},
     state::{Reader, Snapshot, Source},
@@ -36,28 +36,27 @@ pub struct Keeper {
     failed: Option<String>,
 }
 
-/// Reads what an earlier run has kept, and says who keeps it from now on: nobody, where the file is not ours.
+/// Reads what an earlier run has kept, and says where to keep it from now on: nowhere, where the file is not ours.
 #[must_use]
-pub fn open(
-    config: &Config,
-    reader: Reader,
-    metrics: Arc<Metrics>,
-    events: &Arc<Events>,
-) -> (Option<Saved>, Option<Keeper>) {
+pub fn open(config: &Config, events: &Events) -> (Option<Saved>, Option<PathBuf>) {
     let Some(consul) = &config.consul else { return (None, None) };
     let Some(path) = consul.snapshot.clone() else { return (None, None) };
-    let read = Saved::read(&path, &asked(consul));
-    let keeper = Keeper { path, reader, metrics, events: events.clone(), written: None, failed: None };
-    match read {
-        Ok(saved) => (saved, Some(keeper)),
+    match Saved::read(&path, &asked(consul)) {
+        Ok(saved) => (saved, Some(path)),
         Err(error) => {
             events.publish(Event::new("snapshot_refused", error.to_string()));
-            (None, error.is_ours().then_some(keeper))
+            (None, error.is_ours().then_some(path))
         }
     }
 }
 
 impl Keeper {
+    /// Keeps what is known in this file.
+    #[must_use]
+    pub fn new(path: PathBuf, reader: Reader, metrics: Arc<Metrics>, events: Arc<Events>) -> Self {
+        Self { path, reader, metrics, events, written: None, failed: None }
+    }
+
     /// Writes what changes, and once more at the end.
     pub async fn run(mut self, mut end: oneshot::Receiver<()>) {
         loop {
@@ -144,6 +143,11 @@ fn lists(world: &Snapshot) -> Lists {
         tag: world.config.expose.as_ref().map(|expose| expose.tag.clone()),
         carriers: world.carriers.as_deref().cloned().unwrap_or_default(),
         services,
+        document: world.config.stored.as_ref().map(|stored| Document {
+            key: stored.key.clone(),
+            // It was read as TOML, so nothing is lost.
+            text: String::from_utf8_lossy(&stored.text).into_owned(),
+        }),
     }
 }
 

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Control, wants::lists};
 use crate::{
+    config::{Origin, Service},
     consul,
     discovery::Part,
     model::{
@@ -28,6 +29,7 @@ impl Control {
         }
         if datacenter.is_none() && matches!(part, Part::Agent | Part::Catalog) {
             self.catalog_answered = true;
+            self.document_answered |= part == Part::Agent;
         }
         let whose: Vec<_> = match part {
             // While there is no leader nothing else is asked, so this is the answer to all.
@@ -46,14 +48,24 @@ impl Control {
         }
     }
 
-    /// Every wanted service answered once, and so did the catalog where tags expose services.
+    /// Every wanted service answered once, and so did the catalog where tags expose services, and the KV that may have
+    /// more configuration.
     pub(super) fn is_first_topology_known(&self) -> bool {
         if self.config.consul.is_none() {
             return true;
         }
         let catalog = self.config.expose.is_none() || self.catalog_answered;
         let services = self.config.services.keys().cloned().chain(self.exposures.services());
-        catalog && services.into_iter().all(|service| self.is_answered(&service))
+        catalog && !self.awaits_document() && services.into_iter().all(|service| self.is_answered(&service))
+    }
+
+    /// Whether the document in the KV is waited for: not where nothing else is, unless somebody asked for it.
+    fn awaits_document(&self) -> bool {
+        let key = self.config.consul.as_ref().and_then(|consul| consul.config.as_ref());
+        let of_consul = |service: &Service| matches!(service.origin, Origin::Consul { .. });
+        key.is_some_and(|key| {
+            key.is_written || self.config.expose.is_some() || self.config.services.values().any(of_consul)
+        }) && !self.document_answered
     }
 
     /// Whether a service's lists are known, as far as requests have need of them: once a datacenter has somebody to pick,

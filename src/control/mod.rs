@@ -1,11 +1,14 @@
 //! The only writer of what requests see: takes in lists from discovery and documents from reload, one after the other.
 
 mod compile;
+mod differences;
 mod exposure;
 pub mod keeper;
 mod known;
+pub mod kv;
 pub mod reload;
 mod restore;
+pub mod survey;
 mod switch;
 mod wants;
 
@@ -28,7 +31,7 @@ use crate::{
     model::{
         instance::Instance,
         name::ServiceName,
-        topology::{Difference, Kind, ListName, Members, Rejected, Topology, Update},
+        topology::{ListName, Members, Rejected, Topology, Update},
     },
     route::RouteTable,
     state::{Snapshot, Source, Writer},
@@ -49,6 +52,8 @@ pub enum News {
     Told(Change),
     /// A configuration that holds, read again.
     Document(Box<Config>),
+    /// The KV has said whether it has a document, or that it cannot say.
+    Consulted,
     /// From an operator.
     Switch(Switch),
 }
@@ -65,6 +70,7 @@ pub struct Control {
     /// Lists of which a source has said something, if only that it cannot be had.
     answered: BTreeSet<ListName>,
     catalog_answered: bool,
+    document_answered: bool,
     /// Names in Consul that carry the tag.
     carriers: Option<Arc<BTreeSet<String>>>,
     restored: Option<Restored>,
@@ -124,6 +130,7 @@ impl Control {
             conflicts: Vec::new(),
             answered: BTreeSet::new(),
             catalog_answered: false,
+            document_answered: false,
             carriers: None,
             restored: None,
             waiting: Vec::new(),
@@ -195,6 +202,7 @@ impl Control {
                 dirty.services.extend(more.services);
                 dirty.routes = true;
             }
+            News::Consulted => self.document_answered = true,
             News::Switch(switch) => self.switch(switch, dirty),
         }
     }
@@ -372,23 +380,6 @@ impl Control {
         }
         self.conflicts = conflicts;
         self.routes = Arc::new(RouteTable::build(routes));
-    }
-
-    fn report(&self, difference: &Difference) {
-        let Difference { service, instance, kind } = difference;
-        let (event, count, cause) = match kind {
-            Kind::Joined(health) => ("instance_joined", Some("joined"), format!("registered, {}", health.as_str())),
-            Kind::Left => ("instance_left", Some("left"), "no longer registered".to_owned()),
-            Kind::Health(was, is) => {
-                ("instance_changed", Some("changed"), format!("{} became {}", was.as_str(), is.as_str()))
-            }
-            Kind::Changed => ("instance_changed", Some("changed"), "registered anew with other data".to_owned()),
-            Kind::Rejected(why) => ("instance_rejected", None, why.to_string()),
-        };
-        if let Some(kind) = count {
-            self.metrics.topology_update(service, kind);
-        }
-        self.events.publish(Event::new(event, cause).service(service).instance(instance));
     }
 }
 

@@ -1,4 +1,5 @@
-//! Reads the configuration again: on SIGHUP, and when one of its files changes. One that does not hold changes nothing.
+//! Reads the configuration again: on SIGHUP, and when one of its files or its document in Consul's KV changes. One that
+//! does not hold changes nothing.
 
 use std::{
     collections::BTreeSet,
@@ -9,13 +10,17 @@ use std::{
 
 use notify::{RecursiveMode, Watcher};
 use tokio::{
+    select,
     sync::mpsc,
     time::{sleep, timeout},
 };
 
-use super::News;
+use super::{News, kv};
 use crate::{
-    config::{self, Config, Sources},
+    config::{self, Config, Sources, Stored},
+    consul,
+    discovery::saved::Saved,
+    model::problem::Problems,
     telemetry::{
         events::{Event, Events},
         metrics::Metrics,
@@ -29,6 +34,8 @@ pub enum Occasion {
     Asked,
     /// A file changed.
     Changed,
+    /// Consul told another document.
+    Told,
 }
 
 /// Reads the configuration on each occasion and passes on what holds.
@@ -37,6 +44,8 @@ pub struct Reloader {
     pub sources: Sources,
     /// What was read last and held.
     pub current: Arc<Config>,
+    /// The document in Consul's KV as it was told last; the one in force is in `current`.
+    pub newest: Option<Stored>,
     /// What the files held when they were read last.
     pub seen: Vec<Option<Vec<u8>>>,
     /// What the program was started with: some of it cannot be changed.
@@ -58,8 +67,18 @@ const SETTLE: Duration = Duration::from_millis(50);
 
 impl Reloader {
     /// Works until nobody can ask any more.
-    pub async fn run(mut self, mut occasions: mpsc::Receiver<Occasion>) {
-        while let Some(mut occasion) = occasions.recv().await {
+    pub async fn run(mut self, mut occasions: mpsc::Receiver<Occasion>, mut documents: mpsc::Receiver<kv::Told>) {
+        loop {
+            let mut occasion = select! {
+                Some(told) = documents.recv() => {
+                    self.hear(told).await;
+                    continue;
+                }
+                occasion = occasions.recv() => match occasion {
+                    Some(occasion) => occasion,
+                    None => return,
+                },
+            };
             sleep(SETTLE).await;
             while let Ok(Some(more)) = timeout(Duration::ZERO, occasions.recv()).await {
                 if more == Occasion::Asked {
@@ -70,13 +89,45 @@ impl Reloader {
         }
     }
 
+    /// Takes in what Consul says of the document.
+    async fn hear(&mut self, told: kv::Told) {
+        match told {
+            Ok(newest) => {
+                self.newest = newest;
+                if self.newest != self.current.stored || self.refused {
+                    self.reload(Occasion::Told).await;
+                }
+            }
+            Err(error) => self.unreadable(&error),
+        }
+        // The writer is gone only when the program ends.
+        let _ = self.news.send(News::Consulted).await;
+    }
+
+    /// Says that the document cannot be read, where anybody has reason to think that it can.
+    fn unreadable(&self, error: &consul::Error) {
+        let Some(key) = self.started.consul.as_ref().and_then(|consul| consul.config.as_ref()) else { return };
+        let hint = match error {
+            consul::Error::Status { code: 403, text } if text.contains("Permission denied") => {
+                format!("; the token lacks {}", consul::Right::Key(key.name.clone()))
+            }
+            _ => String::new(),
+        };
+        let cause = format!("KV {} cannot be read: {}{hint}", key.name, error.causes());
+        if key.is_written || self.current.stored.is_some() {
+            self.events.publish(Event::new("config_failed", cause));
+        } else {
+            tracing::debug!(cause, "no configuration from Consul's KV");
+        }
+    }
+
     async fn reload(&mut self, occasion: Occasion) {
         let contents = contents(&self.sources.files);
         if occasion == Occasion::Changed && contents == self.seen {
             return; // another file in the same folder, such as our own log
         }
         self.seen = contents;
-        let config = match config::load(&self.sources) {
+        let config = match self.load(occasion) {
             Ok(config) => Arc::new(config),
             Err(problems) => {
                 self.refused = true;
@@ -85,28 +136,85 @@ impl Reloader {
                 return;
             }
         };
+        let behind = config.stored != self.newest;
         // One that holds again is told, though it is the one in force.
-        let refused = std::mem::take(&mut self.refused);
-        if occasion == Occasion::Changed && config == self.current && !refused {
+        let mended = std::mem::replace(&mut self.refused, behind) && !behind;
+        if occasion != Occasion::Asked && config == self.current && !mended {
             return;
         }
-        self.metrics.reload(true);
-        let restart = self.started.needs_restart(&config);
+        self.metrics.reload(!behind);
         let cause = match occasion {
-            Occasion::Asked => "asked for by SIGHUP",
-            Occasion::Changed => "a file changed",
+            Occasion::Asked => "asked for by SIGHUP".to_owned(),
+            Occasion::Changed => "a file changed".to_owned(),
+            Occasion::Told => match (&config.stored, &self.current.stored) {
+                (Some(stored), _) => format!("Consul told {stored}"),
+                (None, Some(stored)) => format!("{stored} was deleted"),
+                (None, None) => "Consul has no document".to_owned(),
+            },
         };
-        let cause = if restart.is_empty() {
-            cause.to_owned()
-        } else {
-            format!("{cause}; a change of {} waits for a restart", restart.join(", "))
+        let behind = match &self.newest {
+            Some(stored) if behind => format!("; {stored} is still refused"),
+            None if behind => "; the document in Consul's KV is gone, but the files do not hold without it".to_owned(),
+            _ => String::new(),
         };
+        let restart = self.restart(&config);
+        let cause = format!("{cause}{behind}{restart}");
         self.events.publish(Event::new("reloaded", cause));
         (self.taken)(&config);
         let in_force = Config::clone(&config).held(&self.started);
         self.current = config;
         // The writer is gone only when the program ends.
         let _ = self.news.send(News::Document(Box::new(in_force))).await;
+    }
+
+    /// Reads all layers, with the newest document. Where that one does not hold, a file may still be taken without it.
+    fn load(&self, occasion: Occasion) -> Result<Config, Problems> {
+        let newest = config::load_with(&self.sources, self.newest.as_ref());
+        if occasion == Occasion::Told || self.newest == self.current.stored {
+            return newest;
+        }
+        newest.or_else(|problems| config::load_with(&self.sources, self.current.stored.as_ref()).map_err(|_| problems))
+    }
+
+    /// What of it has to wait.
+    fn restart(&self, config: &Config) -> String {
+        let keys = self.started.needs_restart(config);
+        if keys.is_empty() {
+            return String::new();
+        }
+        let kept = self.started.consul.as_ref().is_some_and(|consul| consul.snapshot.is_some());
+        let hint = if config.stored.is_some() && !kept {
+            " (as far as it is in the KV alone, it is known at a start only with `consul.snapshot`)"
+        } else {
+            ""
+        };
+        format!("; a change of {} waits for a restart{hint}", keys.join(", "))
+    }
+}
+
+/// The configuration with the document in Consul's KV as an earlier run has kept it, where that still holds.
+#[must_use]
+pub fn resumed(config: Config, sources: &Sources, saved: Option<&Saved>, events: &Events) -> Config {
+    let key = config.consul.as_ref().and_then(|consul| consul.config.as_ref());
+    let Some((saved, document)) = saved
+        .and_then(|saved| Some((saved, saved.lists.document.as_ref()?)))
+        .filter(|(_, document)| key.is_some_and(|key| key.name == document.key))
+    else {
+        return config;
+    };
+    let stored = Stored { key: document.key.clone(), text: document.text.clone().into_bytes() };
+    match config::load_with(sources, Some(&stored)) {
+        Ok(config) => {
+            let at = humantime::format_rfc3339_seconds(saved.at);
+            let cause = format!("until Consul answers, {stored} is in force as it was at {at}");
+            events.publish(Event::new("config_restored", cause));
+            config
+        }
+        Err(problems) => {
+            let cause = format!("what the snapshot has of {stored} does not hold any more:\n{problems}");
+            events.publish(Event::new("snapshot_refused", cause));
+            config
+        }
     }
 }
 

@@ -215,7 +215,8 @@ impl Watching {
         let carriers = self.carriers.as_ref().map_or(&nobody, |fresh| &fresh.answer);
         let mut plan = Plan::new(&self.wanted, carriers, self.here.as_ref());
         let exposes = self.tag().is_some();
-        let most = plan::places(&self.wanted, self.wanted.max_watches.min(self.room), self.here.as_ref());
+        let most = self.wanted.max_watches.min(self.room).saturating_sub(self.wanted.others);
+        let most = plan::places(&self.wanted, most, self.here.as_ref());
         let shared = plan.share(most, exposes, |name| self.services.contains_key(name));
         self.services.retain(|name, service| {
             plan.watched.get(name).is_some_and(|(query, cause)| (query, cause) == (&service.query, &service.cause))

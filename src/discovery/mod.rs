@@ -4,9 +4,9 @@ mod consul;
 pub mod datacenters;
 pub mod dns;
 pub mod fixed;
-mod health;
+pub mod health;
 mod hunt;
-mod plan;
+pub mod plan;
 pub mod saved;
 mod shared;
 mod sharing;
@@ -48,6 +48,8 @@ pub struct Wanted {
     pub deny: Vec<IpNet>,
     /// The most blocking queries that are held at once.
     pub max_watches: usize,
+    /// So many of them are others', about something else.
+    pub others: usize,
 }
 
 impl Wanted {

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -41,6 +42,25 @@ pub struct Lists {
     pub carriers: BTreeSet<String>,
     /// The list of each service that was followed.
     pub services: Vec<List>,
+    /// The document of the KV that was in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document: Option<Document>,
+}
+
+/// A document of Consul's KV.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Document {
+    /// Under which key.
+    pub key: String,
+    /// What it says.
+    pub text: String,
+}
+
+/// Without what it says, which may be secret.
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KV {}, {} bytes", self.key, self.text.len())
+    }
 }
 
 /// Whose lists they are.

@@ -65,6 +65,14 @@ pub(super) struct Pace {
     since: Option<Instant>,
 }
 
+impl Receiving {
+    /// Whether what came, and what was announced to come, is within the limit.
+    fn fits(&self) -> Result<(), BodyError> {
+        let size = self.received.saturating_add(self.decoder.announced());
+        if self.limit != 0 && size > self.limit { Err(BodyError::TooLarge { limit: self.limit }) } else { Ok(()) }
+    }
+}
+
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 impl Pace {
@@ -213,12 +221,10 @@ impl Downstream {
         self.owed.set(false);
         loop {
             match body.decoder.decode(input).map_err(BodyError::Malformed)? {
-                Piece::More => {}
+                Piece::More => body.fits()?,
                 Piece::Data(data) => {
                     body.received += data.len() as u64;
-                    if body.limit != 0 && body.received > body.limit {
-                        return Poll::Ready(Err(BodyError::TooLarge { limit: body.limit }));
-                    }
+                    body.fits()?;
                     return Poll::Ready(Ok(Piece::Data(data)));
                 }
                 piece => return Poll::Ready(Ok(piece)),
@@ -377,5 +383,14 @@ mod tests {
         let failed = read(&connection, 6).await.unwrap_err();
         assert!(matches!(failed, BodyError::TooLarge { limit: 5 }), "{failed:?}");
         assert!(!connection.is_body_done());
+    }
+
+    #[tokio::test]
+    async fn a_chunk_over_the_limit_is_refused_by_its_size() {
+        let (connection, mut client) = connected().await;
+        connection.begin(Length::Chunked, 5, false);
+        client.write_all(b"3\r\nabc\r\n3\r\n").await.unwrap();
+        let failed = read(&connection, 6).await.unwrap_err();
+        assert!(matches!(failed, BodyError::TooLarge { limit: 5 }), "{failed:?}");
     }
 }

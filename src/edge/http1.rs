@@ -53,14 +53,15 @@ const HEAD: usize = 512;
 const ROOM: usize = 16 * 1024;
 
 impl Server {
-    /// Serves a connection to its end. `idle` tells, at any moment, that no request is under way.
-    pub async fn serve(&self, io: Io, client: Client, idle: &Cell<bool>) {
+    /// Serves a connection to its end. `idle` tells, at any moment, that no request is under way. `open`: the client may
+    /// begin as one of HTTP/2.
+    pub async fn serve(&self, io: Io, client: Client, idle: &Cell<bool>, mut open: bool) {
         let connection = Rc::new(Downstream::new(io));
         let (mut fresh, mut since) = (true, None);
         loop {
-            let next = self.head(&connection, fresh, since, idle).await;
+            let next = self.head(&connection, fresh, open, since, idle).await;
             idle.set(false);
-            fresh = false;
+            (fresh, open) = (false, false);
             let ended = match next {
                 Next::Head(head) => Box::pin(self.exchange(&connection, *head, &client)).await,
                 Next::Refused(refusal) => {
@@ -88,7 +89,14 @@ impl Server {
     }
 
     /// Waits for the head of the next request, `since` the last answer; `idle` as long as nothing of it has come.
-    async fn head(&self, connection: &Downstream, fresh: bool, since: Option<Instant>, idle: &Cell<bool>) -> Next {
+    async fn head(
+        &self,
+        connection: &Downstream,
+        fresh: bool,
+        open: bool,
+        since: Option<Instant>,
+        idle: &Cell<bool>,
+    ) -> Next {
         let world = self.proxy.world();
         let rules = &world.config.http;
         let limits = Limits { max_head: rules.max_header_size, ..Limits::default() };
@@ -99,7 +107,7 @@ impl Server {
         poll_fn(|cx| {
             let input = &mut *connection.input.borrow_mut();
             loop {
-                let preface = if fresh { http2::preface(input) } else { Some(false) };
+                let preface = if open { http2::preface(input) } else { Some(false) };
                 if preface == Some(true) {
                     return Poll::Ready(Next::Http2);
                 }

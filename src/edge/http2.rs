@@ -1,36 +1,29 @@
-//! The HTTP/2 server: hyper's, within our limits. What a request is in either version is `request`; its task is `streams`.
+//! The HTTP/2 server: one connection, with the requests on it, is one task. What a request is, is `stream`.
 
 use std::{
     cell::Cell,
-    convert::Infallible,
     future::poll_fn,
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use hyper::{body::Incoming, server::conn::http2::Builder, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use h2::{
+    Ping, PingPong,
+    server::{Builder, Connection},
+};
 use tokio::time::Instant;
 
 use super::{
     flood::{Credit, Watched},
     http1::Server,
-    received::Received,
-    request::target,
-    streams::{Answered, Progress, Spawn, Streams},
+    stream::{Shared, answer},
+    streams::Streams,
 };
 use crate::{
-    body::Body,
-    http1::{
-        head::HeadError,
-        host,
-        request::RequestError::{self, Host, NoHost, RepeatedHost},
-    },
-    proxy::{Answer, Client, Proxy, Refusal},
+    proxy::Client,
     wire::{Io, Timer, gathered},
 };
 
@@ -65,37 +58,39 @@ pub async fn serve(server: &Server, io: Io, read: Bytes, client: Client, idle: &
     let max_head = u32::try_from(rules.max_header_size).unwrap_or(u32::MAX);
     drop(world); // an idle connection holds no snapshot
 
+    let peer = client.peer;
     let credit = Credit::default();
-    let streams = Streams::new(credit.clone());
-    let _end = End(streams.clone());
-    let (peer, client) = (client.peer, Rc::new(client));
-    let service = service_fn(|request| {
-        let (proxy, client, progress) = (server.proxy.clone(), client.clone(), streams.take());
-        // In a box: the task that it becomes part of is moved several times before it runs.
-        Box::pin(async move { Ok::<_, Infallible>(answer(&proxy, request, &client, progress).await) })
-    });
     let (stream, outlet) = gathered(io.rewound(read));
-    let connection = Builder::new(Spawn(streams.clone()))
-        .timer(TokioTimer::new())
+    let mut handshake = Builder::new()
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(max_head)
-        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(STREAM_WINDOW as usize)
-        .keep_alive_interval(PING)
-        .keep_alive_timeout(PING)
-        .auto_date_header(false)
-        .serve_connection(TokioIo::new(Watched::new(stream, credit)), service);
+        .max_send_buffer_size(STREAM_WINDOW as usize)
+        .handshake(Watched::new(stream, credit.clone()));
+    let shared = Rc::new(Shared { proxy: server.proxy.clone(), client, credit });
 
-    let mut connection = pin!(connection);
     let mut left = pin!(server.phase.left());
     let mut timer = Timer::default();
     // A client that comes while we leave gets its first answer.
     let late = server.phase.is_leaving();
+    let mut conversation: Option<Conversation> = None;
     let (mut leaving, mut ending) = (late, None);
+    let silent_since = Instant::now();
     poll_fn(|cx| {
         loop {
-            match connection.as_mut().poll(cx) {
+            let polled = match &mut conversation {
+                Some(conversation) => conversation.poll(cx),
+                None => match Pin::new(&mut handshake).poll(cx) {
+                    Poll::Ready(Ok(connection)) => {
+                        conversation = Some(Conversation::new(connection, shared.clone()));
+                        continue;
+                    }
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    Poll::Pending => Poll::Pending,
+                },
+            };
+            match polled {
                 Poll::Ready(Ok(())) => return Poll::Ready(()),
                 Poll::Ready(Err(error)) => {
                     tracing::debug!(%peer, error = &error as &dyn std::error::Error, "connection ended");
@@ -108,139 +103,91 @@ pub async fn serve(server: &Server, io: Io, read: Bytes, client: Client, idle: &
                 return Poll::Ready(());
             }
             leaving = leaving || left.as_mut().poll(cx).is_ready();
-            let begun = streams.has_served();
-            if ending.is_none() && !(leaving && (begun || !late)) {
+            let Some(conversation) = &mut conversation else {
+                // Who has said nothing yet is told nothing.
+                let since = if leaving && !late { *ending.get_or_insert_with(Instant::now) } else { silent_since };
+                return timer.poll(cx, since + if leaving && !late { FAREWELL } else { header_timeout });
+            };
+            let begun = conversation.streams.has_served();
+            let is_over = ending.is_some() && conversation.is_told;
+            if !is_over && !(leaving && (begun || !late)) {
                 let limit = if begun { keep_alive } else { header_timeout };
-                ready!(quiet(&streams, None, limit, &mut timer, cx));
+                ready!(conversation.streams.poll_quiet(None, limit, &mut timer, cx));
             }
-            if ending.is_some() {
-                return quiet(&streams, ending, FAREWELL, &mut timer, cx);
+            if is_over {
+                return conversation.streams.poll_quiet(ending, FAREWELL, &mut timer, cx);
             }
             ending = Some(Instant::now());
-            connection.as_mut().graceful_shutdown();
+            conversation.is_told = true;
+            conversation.connection.graceful_shutdown();
         }
     })
     .await;
 }
 
-/// Ready when, after `from`, no request has been under way for so long.
-fn quiet(
-    streams: &Streams,
-    from: Option<Instant>,
-    limit: Duration,
-    timer: &mut Timer,
-    cx: &mut Context<'_>,
-) -> Poll<()> {
-    loop {
-        let quiet_since = streams.quiet_since();
-        // While one is under way the timer goes on, for its end wakes nobody.
-        let since = quiet_since.unwrap_or_else(Instant::now);
-        ready!(timer.poll(cx, from.map_or(since, |from| from.max(since)) + limit));
-        if quiet_since.is_some() {
-            return Poll::Ready(());
+/// A connection on which both sides have said who they are.
+struct Conversation {
+    // First: what is under way ends before its connection does.
+    streams: Streams,
+    connection: Connection<Watched, Bytes>,
+    shared: Rc<Shared>,
+    pulse: Option<Pulse>,
+    /// Whether the client was told to go elsewhere.
+    is_told: bool,
+}
+
+impl Conversation {
+    fn new(mut connection: Connection<Watched, Bytes>, shared: Rc<Shared>) -> Self {
+        let pulse = connection.ping_pong().map(Pulse::new);
+        Self { streams: Streams::new(), connection, shared, pulse, is_told: false }
+    }
+
+    /// Goes on with everything; ready when the connection has ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        if self.pulse.as_mut().is_some_and(|pulse| pulse.poll(cx).is_ready()) {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            // Before the connection, which sends what they have for it.
+            self.streams.poll(cx);
+            match ready!(self.connection.poll_accept(cx)) {
+                Some(Ok((request, respond))) => {
+                    self.shared.credit.request();
+                    self.streams.begin(answer(self.shared.clone(), request, respond));
+                }
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+                None => return Poll::Ready(Ok(())),
+            }
         }
     }
 }
 
-/// Ends what is under way with its connection, however that ends.
-struct End(Rc<Streams>);
-
-impl Drop for End {
-    fn drop(&mut self) {
-        self.0.end();
-    }
+/// Asks for signs of life.
+struct Pulse {
+    ping: PingPong,
+    timer: Timer,
+    next: Instant,
+    is_awaited: bool,
 }
 
-async fn answer(
-    proxy: &Proxy,
-    request: Request<Incoming>,
-    client: &Client,
-    progress: Rc<Progress>,
-) -> Response<Answered> {
-    let limit = proxy.world().config.http.max_body_size.unwrap_or(0);
-    let method = request.method().clone();
-    let is_head = method == Method::HEAD;
-    let answer = match read(request, limit) {
-        Ok(request) => proxy.handle(request, client, &Rc::default()).await,
-        Err(refusal) => proxy.refuse(&refusal, &method),
-    };
-    let Answer { response, account } = answer;
-    let (mut head, mut body) = response.into_parts();
-    if is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        let length = body.length().filter(|&length| length > 0 && head.status != StatusCode::NO_CONTENT);
-        if let (Some(length), false) = (length, head.headers.contains_key(header::CONTENT_LENGTH)) {
-            head.headers.insert(header::CONTENT_LENGTH, length.into());
+impl Pulse {
+    fn new(ping: PingPong) -> Self {
+        Self { ping, timer: Timer::default(), next: Instant::now() + PING, is_awaited: false }
+    }
+
+    /// Ready when none comes.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.is_awaited && self.ping.poll_pong(cx).is_ready() {
+                self.is_awaited = false;
+            }
+            ready!(self.timer.poll(cx, self.next));
+            if self.is_awaited || self.ping.send_ping(Ping::opaque()).is_err() {
+                return Poll::Ready(());
+            }
+            (self.next, self.is_awaited) = (Instant::now() + PING, true);
         }
-        body = Body::empty();
     }
-    Response::from_parts(head, Answered::new(body, progress, account))
-}
-
-/// Makes the request that the rest of the gateway sees: its path in its one form, its host and cookies in one place.
-fn read(request: Request<Incoming>, limit: u64) -> Result<Request<Body>, Refusal> {
-    let (mut head, body) = request.into_parts();
-    if matches!(head.method, Method::CONNECT | Method::TRACE) {
-        return Err(Refusal::Method);
-    }
-    if head.uri.path() == "*" && head.method != Method::OPTIONS {
-        return Err(Refusal::Target);
-    }
-    if head.uri.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
-        return Err(Refusal::Target);
-    }
-    // Source: RFC 9113 §8.2.1, which the library leaves to us.
-    let blank = |value: &HeaderValue| value.as_bytes().trim_ascii().len() != value.len();
-    if head.headers.values().any(blank) {
-        return Err(Refusal::Head(RequestError::Head(HeadError::Value)));
-    }
-    if head.headers.get(header::EXPECT).is_some_and(|expect| !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-        return Err(Refusal::Expectation);
-    }
-    let host = authority(&head)?;
-    head.headers.insert(header::HOST, host);
-    join_cookies(&mut head.headers);
-    head.uri = target(head.uri.path(), head.uri.query(), || head.uri.path_and_query().cloned())?;
-    let announced = http_body::Body::size_hint(&body).exact();
-    let body = if announced == Some(0) || http_body::Body::is_end_stream(&body) {
-        Body::empty()
-    } else if is_grpc(&head.headers) {
-        Body::stream(Received::unlimited(body))
-    } else if limit != 0 && announced.is_some_and(|length| length > limit) {
-        return Err(Refusal::TooLarge { limit });
-    } else {
-        Body::stream(Received::limited(body, limit))
-    };
-    Ok(Request::from_parts(head, body))
-}
-
-/// What the request is for: `:authority`, else its one Host. Source: RFC 9113 §8.3.1.
-fn authority(head: &http::request::Parts) -> Result<HeaderValue, Refusal> {
-    let mut fields = head.headers.get_all(header::HOST).iter();
-    let value = match (head.uri.authority(), fields.next(), fields.next()) {
-        (Some(authority), _, _) => HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::Target)?,
-        (None, Some(host), None) => host.clone(),
-        (None, None, _) => return Err(Refusal::Head(NoHost)),
-        (None, Some(_), Some(_)) => return Err(Refusal::Head(RepeatedHost)),
-    };
-    host::validate(value.as_bytes()).map_err(|e| Refusal::Head(Host(e)))?;
-    Ok(value)
-}
-
-/// HTTP/1 has one line of cookies. Source: RFC 9113 §8.2.3.
-fn join_cookies(headers: &mut HeaderMap) {
-    let crumbs = headers.get_all(header::COOKIE);
-    if crumbs.iter().nth(1).is_none() {
-        return;
-    }
-    let joined = crumbs.iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..]);
-    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
-        headers.insert(header::COOKIE, joined);
-    }
-}
-
-/// Whether the body may be a conversation, which takes its time.
-fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 #[cfg(test)]
@@ -261,15 +208,5 @@ mod tests {
         ] {
             assert_eq!(preface(input), want, "{}", input.escape_ascii());
         }
-    }
-
-    #[test]
-    fn crumbs_become_one_line_of_cookies() {
-        let mut headers = HeaderMap::new();
-        for crumb in ["a=1", "b=2; c=3", "d=4"] {
-            headers.append(header::COOKIE, HeaderValue::from_static(crumb));
-        }
-        join_cookies(&mut headers);
-        assert_eq!(headers.get_all(header::COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3; d=4"]);
     }
 }

@@ -194,7 +194,7 @@ impl Connections {
                     // In a box: connections without TLS need not have room for it.
                     Box::pin(tls::serve(server, &certificates, stream, client, &idle)).await;
                 } else if let Ok(io) = Io::new(stream) {
-                    server.serve(io, Client::new(peer, "http"), &idle).await;
+                    server.serve(io, Client::new(peer, "http"), &idle, true).await;
                 }
             }
         });

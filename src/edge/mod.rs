@@ -13,6 +13,7 @@ pub mod listener;
 pub mod proxy_protocol;
 mod received;
 mod request;
+mod stream;
 mod streams;
 mod tls;
 mod tunnel;

@@ -1,12 +1,16 @@
 //! The body of an HTTP/2 request, within its limits.
 
 use std::{
+    cell::Cell,
     io,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
+use h2::RecvStream;
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
 use super::downstream::Pace;
@@ -14,8 +18,13 @@ use crate::{body::BodyError, http1::trailer::may_trail, wire::Timer};
 
 /// Counts what comes, and how fast.
 pub struct Received {
-    body: hyper::body::Incoming,
+    stream: RecvStream,
+    /// Bytes to come, where that was announced.
+    left: Option<u64>,
+    /// Only trailers may follow.
+    is_read: bool,
     limits: Option<Limits>,
+    owed: Option<Owed>,
 }
 
 #[derive(Default)]
@@ -26,18 +35,79 @@ struct Limits {
     timer: Timer,
 }
 
+/// A `100 Continue` that the client waits for. Source: RFC 9110 §10.1.1.
+#[derive(Clone, Debug)]
+pub struct Owed(Rc<Cell<Awaited>>);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Awaited {
+    /// Nobody has decided for or against the body.
+    Undecided,
+    /// Somebody reads the body: it is wanted.
+    Wanted,
+    /// It was given, or the client has not waited for it.
+    No,
+}
+
+impl Owed {
+    /// To who asked for it.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Rc::new(Cell::new(Awaited::Undecided)))
+    }
+
+    /// Whether somebody waits for the body, and the client for leave to send it; it is given with this.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.0.get() == Awaited::Wanted && self.settle()
+    }
+
+    /// The service gives leave itself; whether the client waits for that.
+    #[must_use]
+    pub fn settle(&self) -> bool {
+        self.0.replace(Awaited::No) != Awaited::No
+    }
+}
+
 impl Received {
     /// A body of at most `most` bytes (0: any number) that has to come fast enough.
     #[must_use]
-    pub fn limited(body: hyper::body::Incoming, most: u64) -> Self {
-        Self { body, limits: Some(Limits { most, ..Limits::default() }) }
+    pub fn limited(stream: RecvStream, announced: Option<u64>, most: u64, owed: Option<Owed>) -> Self {
+        let limits = Some(Limits { most, ..Limits::default() });
+        Self { stream, left: announced, is_read: false, limits, owed }
     }
 
     /// A conversation: it takes as long as it takes.
     #[must_use]
-    pub fn unlimited(body: hyper::body::Incoming) -> Self {
-        Self { body, limits: None }
+    pub fn unlimited(stream: RecvStream, announced: Option<u64>, owed: Option<Owed>) -> Self {
+        Self { stream, left: announced, is_read: false, limits: None, owed }
     }
+
+    /// The next piece, or trailers, as they come.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, h2::Error>> {
+        while !self.is_read {
+            match ready!(self.stream.poll_data(cx)?) {
+                Some(data) => {
+                    // It fails only where nothing came.
+                    let _ = self.stream.flow_control().release_capacity(data.len());
+                    if !data.is_empty() {
+                        self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+                        return Poll::Ready(Ok(Some(Frame::data(data))));
+                    }
+                }
+                None => self.is_read = true,
+            }
+        }
+        let trailers = ready!(self.stream.poll_trailers(cx)?);
+        Poll::Ready(Ok(trailers.map(|trailers| Frame::trailers(decent(trailers)))))
+    }
+}
+
+fn decent(mut trailers: HeaderMap) -> HeaderMap {
+    while let Some(name) = trailers.keys().find(|name| !may_trail(name)).cloned() {
+        trailers.remove(name);
+    }
+    trailers
 }
 
 impl Limits {
@@ -56,36 +126,35 @@ impl http_body::Body for Received {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self { body, limits } = &mut *self;
-        let polled = Pin::new(body).poll_frame(cx);
+        let polled = self.poll_next(cx);
+        let Self { limits, owed, .. } = &mut *self;
+        if let Some(owed) = owed {
+            match owed.0.get() {
+                Awaited::Undecided if polled.is_pending() => owed.0.set(Awaited::Wanted),
+                _ if polled.is_ready() => owed.0.set(Awaited::No),
+                _ => {}
+            }
+        }
         if let (Poll::Pending, Some(limits)) = (&polled, limits.as_mut()) {
             let Err(e) = ready!(limits.pace.poll(cx, &mut limits.timer));
             return Poll::Ready(Some(Err(e)));
         }
-        let Some(frame) = ready!(polled) else { return Poll::Ready(None) };
-        let frame = match frame {
-            Ok(frame) => frame,
-            Err(e) => return Poll::Ready(Some(Err(BodyError::CutShort(Some(io::Error::other(e)))))),
-        };
-        let frame = match frame.into_trailers() {
-            Ok(mut trailers) => {
-                while let Some(name) = trailers.keys().find(|name| !may_trail(name)).cloned() {
-                    trailers.remove(name);
-                }
-                Frame::trailers(trailers)
+        Poll::Ready(match ready!(polled) {
+            Ok(None) => None,
+            Ok(Some(frame)) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                let noted = limits.as_mut().map_or(Ok(()), |limits| limits.note(bytes));
+                Some(noted.map(|()| frame))
             }
-            Err(frame) => frame,
-        };
-        let bytes = frame.data_ref().map_or(0, Bytes::len);
-        let noted = limits.as_mut().map_or(Ok(()), |limits| limits.note(bytes));
-        Poll::Ready(Some(noted.map(|()| frame)))
+            Err(e) => Some(Err(BodyError::CutShort(Some(io::Error::other(e))))),
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.stream.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

@@ -16,13 +16,15 @@ pub async fn serve(server: &Server, certificates: &Certificates, stream: TcpStre
         Ok(Err(error)) => return tracing::debug!(peer = %client.peer, %error, "no TLS handshake"),
         Err(_) => return tracing::debug!(peer = %client.peer, "no TLS handshake in time"),
     };
-    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let chosen = stream.get_ref().1.alpn_protocol();
+    let (is_http2, is_http1) = (chosen == Some(b"h2"), chosen == Some(b"http/1.1"));
     let io = Io::tls(stream.into());
     if is_http2 {
         // In a box: the other version need not have room for it.
         Box::pin(http2::serve(server, io, bytes::Bytes::new(), client, idle)).await;
     } else {
-        server.serve(io, client, idle).await;
+        // Who has chosen may not take the other one after all. Source: RFC 9113 §3.3.
+        server.serve(io, client, idle, !is_http1).await;
     }
 }
 

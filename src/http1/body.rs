@@ -162,6 +162,15 @@ impl Decoder {
         matches!(self.state, State::Done)
     }
 
+    /// How many bytes have been announced that `decode` has not given yet: of the body, or of its present chunk.
+    #[must_use]
+    pub fn announced(&self) -> u64 {
+        match self.state {
+            State::Exact(left) | State::ChunkData(left) => left,
+            _ => 0,
+        }
+    }
+
     /// Takes the line of a chunk and gives the chunk's size, or `None` when more bytes are needed.
     fn chunk_line(&mut self, buf: &mut BytesMut) -> Result<Option<u64>, BodyError> {
         // Said at once: noise need not send a line feed.

@@ -3,6 +3,7 @@
 
 mod gathered;
 mod io;
+mod outflow;
 mod rewound;
 mod sender;
 pub mod spare;
@@ -10,6 +11,7 @@ mod timer;
 
 pub use gathered::{Driven, Gathered, gathered};
 pub use io::Io;
+pub use outflow::Outflow;
 pub use rewound::Rewound;
 pub use sender::{Mode, SendError, Sender};
 pub use timer::Timer;

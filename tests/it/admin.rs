@@ -33,7 +33,7 @@ async fn every_metric_of_the_contract_is_told() {
         (r#"lictor_config_reload_total{outcome="success"}"#.to_owned(), 0.0),
         ("lictor_config_reload_success".to_owned(), 1.0),
         (r#"lictor_consul_request_total{endpoint="health_service",outcome="success"}"#.to_owned(), 1.0),
-        ("lictor_consul_watches".to_owned(), 2.0),
+        ("lictor_consul_watches".to_owned(), 3.0),
         (format!(r#"lictor_connections{{listener="{listener}"}}"#), 1.0),
         ("process_resident_memory_bytes".to_owned(), 1.0),
     ] {

@@ -4,13 +4,15 @@ use std::process::Command;
 
 use crate::support::consul::program;
 
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
+/// What it wrote, and how it ended.
+pub struct Said {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
 }
 
-fn lictor(args: &[&str], env: &[(&str, &str)], files: &[(&str, &str)]) -> Said {
+/// Runs a command beside these files, with these variables.
+pub fn lictor(args: &[&str], env: &[(&str, &str)], files: &[(&str, &str)]) -> Said {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
         std::fs::write(folder.path().join(name), text).unwrap();
@@ -68,6 +70,29 @@ fn wrong_usage_is_2_and_a_start_that_cannot_be_1() {
     let said = lictor(&["run"], &env, &[]);
     assert_eq!(said.code, Some(1));
     assert!(said.err.contains(&address) && said.err.contains("admin.listen"), "{}", said.err);
+}
+
+#[test]
+fn a_start_that_a_file_of_consul_prevents_names_its_key() {
+    let junk = ("junk.pem", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n");
+    let listen = "[http]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[consul]\n";
+    for (key, section, words) in [
+        ("consul.token_file", "token_file = \"nowhere\"", "cannot read `nowhere`"),
+        ("consul.token_file", "token_file = \"empty\"", "a token is visible ASCII"),
+        ("consul.tls.ca", "tls.ca = \"nowhere\"", "cannot read `nowhere`"),
+        ("consul.tls.ca", "tls.ca = \"junk.pem\"", "cannot use what `junk.pem` holds"),
+        ("consul.tls.key", "tls = { cert = \"junk.pem\", key = \"nowhere\" }", "cannot read `nowhere`"),
+        ("consul.tls.cert", "tls = { cert = \"junk.pem\", key = \"junk.pem\" }", "cannot use what `junk.pem` holds"),
+    ] {
+        let config = format!("{listen}{section}\n");
+        let files = [("lictor.toml", config.as_str()), junk, ("empty", "")];
+        for (command, out) in [(&["run"][..], false), (&["check", "--live"], true)] {
+            let said = lictor(command, &[], &files);
+            assert_eq!(said.code, Some(1), "{section}");
+            let all = if out { said.out } else { said.err };
+            assert!(all.contains(&format!("cannot use `{key}`: {words}")), "{section}: {all}");
+        }
+    }
 }
 
 #[test]

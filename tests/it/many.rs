@@ -91,26 +91,26 @@ async fn the_services_of_the_configuration_have_watches_of_their_own_first() {
     let origin = Origin::start("a").await;
     consul.register_services(20, &[origin.address], 1).await;
     consul.register_tagged("zebra", "z", origin.address, &[]).await;
-    // Two that are shared, and one for the one that is configured.
+    // Two that are shared, one for the document in the KV, and one for the service that is configured.
     let config = format!(
-        "[consul]\naddress = \"{}\"\nmax_watches = 3\n[services.zebra]\n[[routes]]\nmatch.path = \"/z\"\nservice = \"zebra\"\n",
+        "[consul]\naddress = \"{}\"\nmax_watches = 4\n[services.zebra]\n[[routes]]\nmatch.path = \"/z\"\nservice = \"zebra\"\n",
         consul.address()
     );
     let gateway = Gateway::start_unready("", &config).await;
     until_all(&gateway, 21, 1).await;
-    until("three blocking queries", || async {
-        (gateway.metric("lictor_consul_watches").await == Some(3.0)).then_some(())
+    until("four blocking queries", || async {
+        (gateway.metric("lictor_consul_watches").await == Some(4.0)).then_some(())
     })
     .await;
     // A reload may allow more.
-    gateway.configure(&config.replace("max_watches = 3", "max_watches = 40"));
-    until("a query for each", || async { (gateway.metric("lictor_consul_watches").await == Some(22.0)).then_some(()) })
+    gateway.configure(&config.replace("max_watches = 4", "max_watches = 40"));
+    until("a query for each", || async { (gateway.metric("lictor_consul_watches").await == Some(23.0)).then_some(()) })
         .await;
     consul.deregister_on("n0", "s7-0").await;
     gateway.until_status("/api/v1/s7/", 404).await;
     gateway.configure(&config);
-    until("three blocking queries", || async {
-        (gateway.metric("lictor_consul_watches").await == Some(3.0)).then_some(())
+    until("four blocking queries", || async {
+        (gateway.metric("lictor_consul_watches").await == Some(4.0)).then_some(())
     })
     .await;
     consul.deregister_on("n0", "s8-0").await;

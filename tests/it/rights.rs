@@ -5,10 +5,10 @@ use serde_json::json;
 use crate::support::{Consul, Gateway, Origin, until};
 
 const ACLS: &str = "-hcl=acl { enabled = true, default_policy = \"deny\", tokens { master = \"root\" } }";
-const TOKEN: &str = "11111111-1111-1111-1111-111111111111";
+pub const TOKEN: &str = "11111111-1111-1111-1111-111111111111";
 
 /// An agent with a token of ours that may read what this says.
-async fn start(rules: &str) -> Consul {
+pub async fn start(rules: &str) -> Consul {
     let acls = ACLS.replace(", ", "\n");
     let consul = Consul::start_as(&[&acls], Some("root")).await;
     until("a token", || async {

@@ -7,7 +7,11 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
     version::{TLS12, TLS13},
 };
-use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
 use crate::support::{Gateway, Origin, PATIENCE, http2, tls::Authority, until};
 
@@ -100,6 +104,12 @@ async fn the_client_chooses_the_version_of_http() {
     let came = http2::Http2::over(stream).await.ask(http2::get("/x"), b"").await.unwrap();
     assert_eq!((came.head.status.as_u16(), &came.body[..]), (200, &b"a"[..]));
     assert_eq!(origin.only().field("x-forwarded-proto"), "https");
+
+    let mut stream = authority.client(&["http/1.1"]).connect(gateway.secure(), "a.test").await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    let mut came = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut came)).await.unwrap().unwrap();
+    assert!(came.starts_with(b"HTTP/1.1 "), "who chose one version does not get the other: {}", came.escape_ascii());
 }
 
 #[tokio::test]

@@ -251,6 +251,18 @@ impl Consul {
         assert!(self.with_token(self.http.delete(url)).send().await.unwrap().status().is_success());
     }
 
+    /// Writes a key of the KV.
+    pub async fn set(&self, key: &str, text: &str) {
+        let request = self.with_token(self.http.put(self.url(&format!("/v1/kv/{key}")))).body(text.to_owned());
+        assert!(request.send().await.unwrap().status().is_success(), "KV {key}");
+    }
+
+    /// Deletes a key of the KV.
+    pub async fn unset(&self, key: &str) {
+        let request = self.with_token(self.http.delete(self.url(&format!("/v1/kv/{key}"))));
+        assert!(request.send().await.unwrap().status().is_success(), "KV {key}");
+    }
+
     /// Whether a PUT was accepted.
     pub async fn try_put(&self, path: &str, body: &Value) -> bool {
         let request = self.with_token(self.http.put(self.url(path))).json(body);

@@ -98,7 +98,10 @@ fn answer(got: &Got, world: &World) -> Vec<u8> {
     let body = good(path, world).to_string();
     // The leader is known whatever else is wrong, but where the fault says that there is none.
     let leader = path == "/v1/status/leader" && !matches!(world.fault, Fault::Status(500, _));
+    let kv = path.starts_with("/v1/kv/");
     let (status, index, body) = match world.fault {
+        // It has no document.
+        Fault::None if kv => (404, Some(world.index.to_string()), String::new()),
         _ if leader => (200, None, body),
         Fault::None | Fault::HalfBody | Fault::Silence => (200, Some(world.index.to_string()), body),
         Fault::Status(status, text) => (status, None, text.to_owned()),

@@ -36,6 +36,7 @@ fn saved() -> Saved {
             tag: Some("lictor".into()),
             carriers: ["web".to_owned()].into(),
             services,
+            document: Some(Document { key: "lictor/config".into(), text: "[http]\n".into() }),
         },
     }
 }

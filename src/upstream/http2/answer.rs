@@ -7,17 +7,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use h2::RecvStream;
+use h2::{Reason, RecvStream};
 use http::{HeaderMap, HeaderName};
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::{
-    sessions::{Place, into_io},
-    upload::Upload,
-};
+use super::sessions::{Place, into_io};
 use crate::{
-    body::BodyError, http1::trailer::may_trail, telemetry::cells::Outcome, upstream::endpoint::Permit, wire::Timer,
+    body::BodyError,
+    http1::trailer::may_trail,
+    telemetry::cells::Outcome,
+    upstream::endpoint::Permit,
+    wire::{Outflow, Timer},
 };
 
 /// The body of an answer. Dropped before its end, it cancels the stream.
@@ -25,7 +26,7 @@ pub struct Answer {
     /// What comes.
     pub stream: RecvStream,
     /// The rest of the request, where the answer came early.
-    pub upload: Upload,
+    pub upload: Outflow,
     /// Counted until the end.
     pub permit: Option<Permit>,
     /// How the head says that the request went.
@@ -65,7 +66,9 @@ impl Answer {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, BodyError>> {
         // A request that broke off is told by the stream, which the other side then resets.
-        let _ = self.upload.poll(cx);
+        if let Poll::Ready(Err(_)) = self.upload.poll(cx) {
+            self.upload.reset(Reason::CANCEL);
+        }
         let lent = std::mem::take(&mut self.lent);
         if lent > 0 {
             // It fails only where nothing was lent.

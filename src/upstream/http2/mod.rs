@@ -3,7 +3,6 @@
 
 mod answer;
 mod sessions;
-mod upload;
 
 use std::{future::Future, pin::Pin, rc::Rc, task::Poll};
 
@@ -18,7 +17,6 @@ use tokio::time::Instant;
 use self::{
     answer::{Answer, grpc_outcome},
     sessions::{Place, into_io},
-    upload::Upload,
 };
 use super::{
     Local,
@@ -30,7 +28,12 @@ use super::{
     policy::Timeouts,
     progress::Progress,
 };
-use crate::{body::Body, model::instance::Address, telemetry::cells::Outcome, wire::Timer};
+use crate::{
+    body::Body,
+    model::instance::Address,
+    telemetry::cells::Outcome,
+    wire::{Outflow, Timer},
+};
 
 pub use sessions::Sessions;
 
@@ -138,7 +141,7 @@ fn waits(cluster: &Cluster) -> Timeouts {
 /// A request on its way, waiting for the head of its answer.
 struct Stream {
     response: ResponseFuture,
-    upload: Upload,
+    upload: Outflow,
     waits: Timeouts,
     timer: Timer,
     is_grpc: bool,
@@ -166,7 +169,7 @@ impl Stream {
         let head = head(request, cluster, address, is_grpc);
         let bare = request.body.is_empty();
         let (response, stream) = place.sender.send_request(head, bare)?;
-        let upload = Upload::new(stream, std::mem::take(&mut request.body), bare);
+        let upload = Outflow::new(stream, std::mem::take(&mut request.body), bare);
         Ok(Self { response, upload, waits: waits(cluster), timer: Timer::default(), is_grpc, place, uploaded })
     }
 

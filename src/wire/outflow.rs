@@ -1,9 +1,10 @@
-//! A request's body on its way up a stream, as fast as the other side takes it.
+//! A body on its way out on an HTTP/2 stream, as fast as the other side takes it: a request's, or an answer's.
 
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::SendStream;
+use h2::{Reason, SendStream};
+use http::HeaderMap;
 
 use crate::{
     body::{Body, BodyError},
@@ -12,45 +13,87 @@ use crate::{
 
 /// A body that is being sent.
 #[derive(Debug)]
-pub struct Upload {
+pub struct Outflow {
     stream: SendStream<Bytes>,
     body: Body,
     /// What was taken of the body and waits for room.
     piece: Bytes,
-    touched: bool,
+    /// How many were taken so far.
+    pieces: u64,
     sent: u64,
     done: bool,
 }
 
-impl Upload {
-    /// `done`: the request had no body.
+impl Outflow {
+    /// `done`: there is no body.
+    #[must_use]
     pub fn new(stream: SendStream<Bytes>, body: Body, done: bool) -> Self {
-        Self { stream, body, piece: Bytes::new(), touched: false, sent: 0, done }
+        Self { stream, body, piece: Bytes::new(), pieces: 0, sent: 0, done }
     }
 
     /// Bytes that left.
+    #[must_use]
     pub fn sent(&self) -> u64 {
         self.sent
     }
 
     /// Whether all has left, or the other side wants no more.
+    #[must_use]
     pub fn is_done(&self) -> bool {
         self.done
     }
 
+    /// Whether it is the other side that has to make room.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        !self.piece.is_empty()
+    }
+
+    /// Pieces that were taken of the body.
+    #[must_use]
+    pub fn pieces(&self) -> u64 {
+        self.pieces
+    }
+
+    /// Sends this before the rest: a piece that was taken of the body already.
+    pub fn push(&mut self, piece: Bytes) {
+        self.piece = piece;
+        self.pieces += 1;
+    }
+
+    /// Sends these after what was sent so far, and nothing more.
+    pub fn trail(&mut self, mut trailers: HeaderMap) {
+        let unwanted: Vec<_> = trailers.keys().filter(|name| !may_trail(name)).cloned().collect();
+        for name in unwanted {
+            trailers.remove(name);
+        }
+        let _ = self.stream.send_trailers(trailers);
+        self.done = true;
+    }
+
+    /// Ends the stream before its end.
+    pub fn reset(&mut self, reason: Reason) {
+        self.done = true;
+        self.stream.send_reset(reason);
+    }
+
     /// The body, if nothing was taken of it.
+    #[must_use]
     pub fn untouched(self) -> Option<Body> {
-        (!self.touched).then_some(self.body)
+        (self.pieces == 0).then_some(self.body)
     }
 
     /// Sends what can be sent now. What goes wrong with the stream is told to who waits for its answer.
     ///
     /// # Errors
-    /// The body broke off: the request must not look whole.
+    /// The body broke off. The stream has to be reset, lest it looks whole.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         while !self.done {
             if !self.piece.is_empty() {
-                ready!(self.poll_piece(cx));
+                if self.poll_piece(cx).is_pending() {
+                    self.body.poll_request(cx);
+                    return Poll::Pending;
+                }
                 continue;
             }
             let Poll::Ready(frame) = self.body.poll_piece(cx) else {
@@ -58,7 +101,7 @@ impl Upload {
                 self.done = self.stream.poll_reset(cx).is_ready();
                 return if self.done { Poll::Ready(Ok(())) } else { Poll::Pending };
             };
-            self.touched = true;
+            self.pieces += 1;
             match frame {
                 None => self.end(),
                 Some(Ok(frame)) => match frame.into_data() {
@@ -67,7 +110,6 @@ impl Upload {
                 },
                 Some(Err(e)) => {
                     self.done = true;
-                    self.stream.send_reset(h2::Reason::CANCEL);
                     return Poll::Ready(Err(e));
                 }
             }
@@ -93,15 +135,6 @@ impl Upload {
             self.done = self.stream.send_data(data, last).is_err() || last;
         }
         Poll::Ready(())
-    }
-
-    fn trail(&mut self, mut trailers: http::HeaderMap) {
-        let unwanted: Vec<_> = trailers.keys().filter(|name| !may_trail(name)).cloned().collect();
-        for name in unwanted {
-            trailers.remove(name);
-        }
-        let _ = self.stream.send_trailers(trailers);
-        self.done = true;
     }
 
     fn end(&mut self) {

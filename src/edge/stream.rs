@@ -1,0 +1,342 @@
+//! One HTTP/2 request, from its head to the last byte of its answer.
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, SendStream, server::SendResponse};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use tokio::time::Instant;
+
+use super::{
+    flood::Credit,
+    received::{Owed, Received},
+    request::target,
+};
+use crate::{
+    body::{Body, BodyError},
+    http1::{
+        head::HeadError,
+        host,
+        request::RequestError::{self, Host, NoHost, RepeatedHost},
+    },
+    proxy::{Answer, Client, Proxy, Refusal, strip_connection},
+    upstream::aside::Aside,
+    wire::{Outflow, Timer},
+};
+
+/// How long a client may take nothing of an answer: less than a piece of a body in this time is nothing.
+const STALL: Duration = Duration::from_secs(30);
+
+/// What a connection's requests have in common.
+pub struct Shared {
+    /// Where they go.
+    pub proxy: Rc<Proxy>,
+    /// Who asks.
+    pub client: Client,
+    /// Which frames they account for.
+    pub credit: Credit,
+}
+
+/// Answers one request. It ends early when the client resets the stream.
+pub async fn answer(shared: Rc<Shared>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    let Shared { proxy, client, credit } = &*shared;
+    let limit = proxy.world().config.http.max_body_size.unwrap_or(0);
+    let method = request.method().clone();
+    let (owed, aside) = (awaits_leave(request.headers()), Rc::<Aside>::default());
+    aside.begin(None, true);
+    let answer = {
+        let mut handling = pin!(async {
+            match read(request, limit, owed.clone()) {
+                Ok(request) => proxy.handle(request, client, &aside).await,
+                Err(refusal) => proxy.refuse(&refusal, &method),
+            }
+        });
+        poll_fn(|cx| {
+            let polled = handling.as_mut().poll(cx);
+            tell(&mut respond, &aside, owed.as_ref());
+            if polled.is_pending() && respond.poll_reset(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            polled.map(Some)
+        })
+        .await
+    };
+    let Some(Answer { response, mut account }) = answer else { return };
+    let only_head = method == Method::HEAD;
+    let mut sent = send(&mut respond, response, only_head, credit).await;
+    if matches!(sent, Err(Broken::Before)) {
+        // There is still time to say so.
+        sent = send(&mut respond, account.instead(), only_head, credit).await;
+    }
+    if sent.is_err() {
+        respond.send_reset(Reason::INTERNAL_ERROR);
+    }
+    account.end();
+}
+
+/// Why an answer did not go out whole.
+#[derive(Debug)]
+enum Broken {
+    /// Its body broke off before anything was sent.
+    Before,
+    /// It broke off in the middle, or the stream takes no more.
+    Within,
+}
+
+/// Sends an answer as fast as the client takes it.
+async fn send(
+    respond: &mut SendResponse<Bytes>,
+    response: Response<Body>,
+    only_head: bool,
+    credit: &Credit,
+) -> Result<(), Broken> {
+    let (mut head, mut body) = response.into_parts();
+    if only_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        let length = body.length().filter(|&length| length > 0 && head.status != StatusCode::NO_CONTENT);
+        tell_length(&mut head.headers, length);
+        body = Body::empty();
+    }
+    if body.is_empty() {
+        return start(respond, head, true).map(|_| ());
+    }
+    tell_length(&mut head.headers, body.length());
+    let first = poll_fn(|cx| Poll::Ready(body.poll_piece(cx))).await;
+    let mut out = match first {
+        Poll::Pending => Outflow::new(start(respond, head, false)?, body, false),
+        Poll::Ready(None) => return start(respond, head, true).map(|_| ()),
+        Poll::Ready(Some(Err(_))) => return Err(Broken::Before),
+        Poll::Ready(Some(Ok(frame))) => {
+            let mut out = Outflow::new(start(respond, head, false)?, body, false);
+            match frame.into_data() {
+                Ok(piece) => out.push(piece),
+                Err(frame) => out.trail(frame.into_trailers().unwrap_or_default()),
+            }
+            out
+        }
+    };
+    let (mut timer, mut waiting) = (Timer::default(), None);
+    poll_fn(|cx| poll_out(&mut out, credit, &mut waiting, &mut timer, cx)).await.map_err(|error| {
+        tracing::debug!(%error, "an answer broke off");
+        Broken::Within
+    })
+}
+
+fn start(
+    respond: &mut SendResponse<Bytes>,
+    head: http::response::Parts,
+    is_all: bool,
+) -> Result<SendStream<Bytes>, Broken> {
+    respond.send_response(Response::from_parts(head, ()), is_all).map_err(|error| {
+        tracing::debug!(%error, "an answer cannot be sent");
+        Broken::Within
+    })
+}
+
+/// Sends what the client has room for. Its time runs while it has something to take: from when that was first so.
+fn poll_out(
+    out: &mut Outflow,
+    credit: &Credit,
+    held: &mut Option<(u64, Instant)>,
+    timer: &mut Timer,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), BodyError>> {
+    let before = out.sent();
+    let polled = out.poll(cx);
+    let sent = out.sent();
+    if sent > before {
+        credit.piece(usize::try_from(sent - before).unwrap_or(usize::MAX));
+    }
+    if polled.is_ready() || !out.is_held() {
+        *held = None;
+        return polled;
+    }
+    let pieces = out.pieces();
+    let since = match *held {
+        Some((piece, since)) if piece == pieces => since,
+        _ => Instant::now(),
+    };
+    *held = Some((pieces, since));
+    timer.poll(cx, since + STALL).map(|()| Err(BodyError::TooSlow))
+}
+
+fn tell_length(headers: &mut HeaderMap, length: Option<u64>) {
+    if let (Some(length), false) = (length, headers.contains_key(header::CONTENT_LENGTH)) {
+        headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+}
+
+/// Passes on what the service tells beside its answer.
+fn tell(respond: &mut SendResponse<Bytes>, aside: &Aside, owed: Option<&Owed>) {
+    for (status, mut headers) in aside.interim() {
+        // To who waits for none, a 100 would say nothing.
+        if status != StatusCode::CONTINUE || owed.is_some_and(Owed::settle) {
+            strip_connection(&mut headers);
+            inform(respond, status, headers);
+        }
+    }
+    if owed.is_some_and(Owed::is_due) {
+        inform(respond, StatusCode::CONTINUE, HeaderMap::new());
+    }
+}
+
+fn inform(respond: &mut SendResponse<Bytes>, status: StatusCode, headers: HeaderMap) {
+    let mut interim = Response::new(());
+    (*interim.status_mut(), *interim.headers_mut()) = (status, headers);
+    if let Err(error) = respond.send_informational(interim) {
+        tracing::debug!(%error, "an interim answer cannot be sent");
+    }
+}
+
+fn awaits_leave(headers: &HeaderMap) -> Option<Owed> {
+    headers.contains_key(header::EXPECT).then(Owed::new)
+}
+
+/// Makes the request that the rest of the gateway sees: its path in its one form, its host and cookies in one place.
+fn read(request: Request<RecvStream>, limit: u64, owed: Option<Owed>) -> Result<Request<Body>, Refusal> {
+    let (mut head, body) = request.into_parts();
+    if matches!(head.method, Method::CONNECT | Method::TRACE) {
+        return Err(Refusal::Method);
+    }
+    if head.uri.path() == "*" && head.method != Method::OPTIONS {
+        return Err(Refusal::Target);
+    }
+    if head.uri.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
+        return Err(Refusal::Target);
+    }
+    // Source: RFC 9113 §8.2.1, which the library leaves to us.
+    let blank = |value: &HeaderValue| value.as_bytes().trim_ascii().len() != value.len();
+    if head.headers.values().any(blank) {
+        return Err(Refusal::Head(RequestError::Head(HeadError::Value)));
+    }
+    if head.headers.get(header::EXPECT).is_some_and(|expect| !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Err(Refusal::Expectation);
+    }
+    let host = authority(&head)?;
+    head.headers.insert(header::HOST, host);
+    join_cookies(&mut head.headers);
+    head.uri = target(head.uri.path(), head.uri.query(), || head.uri.path_and_query().cloned())?;
+    // The library has compared it with what comes.
+    let announced = head.headers.get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
+    let body = if body.is_end_stream() || announced == Some(0) {
+        Body::empty()
+    } else if is_grpc(&head.headers) {
+        Body::stream(Received::unlimited(body, announced, owed))
+    } else if limit != 0 && announced.is_some_and(|length| length > limit) {
+        return Err(Refusal::TooLarge { limit });
+    } else {
+        Body::stream(Received::limited(body, announced, limit, owed))
+    };
+    Ok(Request::from_parts(head, body))
+}
+
+/// What the request is for: `:authority`, else its one Host. Source: RFC 9113 §8.3.1.
+fn authority(head: &http::request::Parts) -> Result<HeaderValue, Refusal> {
+    let mut fields = head.headers.get_all(header::HOST).iter();
+    let value = match (head.uri.authority(), fields.next(), fields.next()) {
+        (Some(authority), _, _) => HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::Target)?,
+        (None, Some(host), None) => host.clone(),
+        (None, None, _) => return Err(Refusal::Head(NoHost)),
+        (None, Some(_), Some(_)) => return Err(Refusal::Head(RepeatedHost)),
+    };
+    host::validate(value.as_bytes()).map_err(|e| Refusal::Head(Host(e)))?;
+    Ok(value)
+}
+
+/// HTTP/1 has one line of cookies. Source: RFC 9113 §8.2.3.
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs = headers.get_all(header::COOKIE);
+    if crumbs.iter().nth(1).is_none() {
+        return;
+    }
+    let joined = crumbs.iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..]);
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+/// Whether the body may be a conversation, which takes its time.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use http_body::Frame;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// A service that never goes on.
+    struct Slow;
+
+    impl http_body::Body for Slow {
+        type Data = Bytes;
+        type Error = BodyError;
+
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            Poll::Pending
+        }
+    }
+
+    /// How sending `body` to a client that takes nothing of it ends within an hour, and when.
+    async fn sent(body: Body) -> (Option<Result<(), Broken>>, Duration) {
+        let start = Instant::now();
+        let (near, far) = tokio::io::duplex(1024 * 1024);
+        let client = async {
+            let (mut send, connection) = h2::client::handshake(far).await.unwrap();
+            let (answer, _) = send.send_request(Request::get("http://a/").body(()).unwrap(), true).unwrap();
+            let unread = async {
+                let _answer = answer.await;
+                pending::<()>().await;
+            };
+            let _ = tokio::join!(connection, unread);
+        };
+        let server = async {
+            let mut connection = h2::server::handshake(near).await.unwrap();
+            let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+            let credit = Credit::default();
+            let sending = send(&mut respond, Response::new(body), false, &credit);
+            tokio::select! {
+                sent = timeout(Duration::from_hours(1), sending) => sent.ok(),
+                _ = connection.accept() => panic!("the connection ended"),
+            }
+        };
+        tokio::select! {
+            sent = server => (sent, start.elapsed()),
+            () = client => panic!("the client left"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_for_half_a_minute_loses_its_stream() {
+        let (ended, after) = sent(Body::from(Bytes::from(vec![b'x'; 200_000]))).await;
+        assert!(matches!(ended, Some(Err(Broken::Within))), "{ended:?}");
+        assert_eq!(after.as_secs(), 30);
+        let (ended, _) = sent(Body::stream(Slow)).await;
+        assert!(ended.is_none(), "a service may take its time: {ended:?}");
+        let (ended, after) = sent(Body::from(Bytes::from_static(b"small"))).await;
+        assert!(matches!(ended, Some(Ok(()))) && after.is_zero(), "{ended:?} {after:?}");
+    }
+
+    #[test]
+    fn crumbs_become_one_line_of_cookies() {
+        let mut headers = HeaderMap::new();
+        for crumb in ["a=1", "b=2; c=3", "d=4"] {
+            headers.append(header::COOKIE, HeaderValue::from_static(crumb));
+        }
+        join_cookies(&mut headers);
+        assert_eq!(headers.get_all(header::COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3; d=4"]);
+    }
+}

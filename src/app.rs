@@ -302,7 +302,7 @@ fn discover(
     let (told, mut telling) = mpsc::channel(QUEUE);
     tasks.spawn(discovery::dns::run(wanting.clone(), told.clone()));
     if let Some(client) = client {
-        tasks.spawn(discovery::consul::run(client.clone(), wanting, told, carriers));
+        tasks.spawn(discovery::datacenters::run(client.clone(), wanting, told, carriers));
     }
     tasks.spawn(async move {
         while let Some(change) = telling.recv().await {

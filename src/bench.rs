@@ -112,6 +112,7 @@ impl Members {
             barred: Arc::default(),
             transport: Transport::default(),
             tls: None,
+            datacenters: std::sync::Arc::default(),
         };
         Self { cluster: Cluster::new(rules, members, Vec::new(), live), now: now + Duration::from_secs(1) }
     }
@@ -174,7 +175,7 @@ impl World {
         if let Some(changed) = instances.get_mut(self.instances as usize / 2) {
             changed.weight = 1 + version % 2;
         }
-        Telling(Update { service: "s0".into(), instances, rejected: Vec::new() })
+        Telling(Update { service: "s0".into(), datacenter: None, instances, rejected: Vec::new() })
     }
 
     /// Tells it, and waits until it is in force. Answers how many members there are then.

@@ -1,6 +1,7 @@
 //! What Consul and DNS have of what a configuration needs, asked once: `lictor check --live`. This file asks how the agent
 //! is and what the KV adds; `services` looks at each service, `exposed` at those that route themselves, `names` asks DNS.
 
+mod datacenters;
 mod exposed;
 mod names;
 mod services;
@@ -99,6 +100,7 @@ async fn ask(sources: &Sources, config: Config, consul: &Consul, client: &Client
     let Some(catalog) = catalog(consul, client, report).await else { return config };
     let config = document(sources, config, consul, client, report).await;
     services::look(&config, &catalog, client, report).await;
+    datacenters::look(&config, client, report).await;
     config
 }
 

@@ -80,7 +80,8 @@ async fn follow(
                 if failed.take().is_some() && told.send(Change::Resolved { service: service.clone() }).await.is_err() {
                     return;
                 }
-                let update = Update { service: service.clone(), instances, rejected: Vec::new() };
+                let service = service.clone();
+                let update = Update { service, datacenter: None, instances, rejected: Vec::new() };
                 if told.send(Change::Instances { update, index: 0 }).await.is_err() {
                     return;
                 }

@@ -16,6 +16,7 @@ mod clients;
 mod clients_grpc;
 mod commands;
 mod conduct;
+mod datacenters;
 mod dns;
 mod drain;
 mod events;

@@ -2,6 +2,7 @@
 
 pub mod agent;
 mod systemd;
+mod telling;
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
@@ -31,6 +32,7 @@ use crate::{
     },
     state,
     telemetry::{
+        access::AccessLog,
         events::{Event, Events},
         log::Log,
         metrics::Metrics,
@@ -46,12 +48,14 @@ pub struct Gateway {
     signals: Option<Signals>,
     reader: state::Reader,
     events: Arc<Events>,
+    access: Arc<AccessLog>,
     orders: watch::Sender<Order>,
     workers: Vec<JoinHandle<()>>,
     occasions: mpsc::Sender<Occasion>,
     tasks: JoinSet<()>,
     keeping: Option<Last>,
     registering: Option<Last>,
+    export: Option<JoinSet<()>>,
     _watcher: Option<Box<dyn Send>>,
 }
 
@@ -74,7 +78,10 @@ impl Gateway {
         let config = Arc::new(reload::resumed(config, &sources, saved.as_ref(), &events));
         relog(&log, &config);
         let count = config.http.workers;
-        let metrics = Metrics::new(count);
+        let metrics = Metrics::bounded(count, config.metrics.buckets.clone());
+        let access = AccessLog::new(count, &metrics);
+        telling::access(&access, &config);
+        let (tracer, export) = telling::traces(&config, &metrics);
         let (writer, reader) = state::world(control::nothing(config.clone()));
         let (orders, ordered) = watch::channel(Order::Serve);
         let mut tasks = JoinSet::new();
@@ -88,15 +95,7 @@ impl Gateway {
         }
         let (news, absorbed) = mpsc::channel(QUEUE);
         let admin = Arc::new(Admin::new(reader.clone(), metrics.clone(), events.clone(), news.clone()));
-        let of = |listen: &[SocketAddr], scope, name| listen.iter().map(|&at| (at, scope, name)).collect::<Vec<_>>();
-        let operators = of(&config.admin.listen, Scope::All, "admin");
-        for (address, scope, name) in operators.into_iter().chain(of(&config.metrics.listen, Scope::Probes, "metrics"))
-        {
-            let listener = TcpListener::bind(address).await;
-            let listener = listener.with_context(|| format!("cannot listen on {address} ({name}.listen)"))?;
-            tracing::info!(listener = name, address = %listener.local_addr()?, "listening");
-            tasks.spawn(admin::serve(listener, admin.clone(), scope));
-        }
+        operate(&config, &admin, &mut tasks).await?;
 
         let keeper = |path| keeper::Keeper::new(path, reader.clone(), metrics.clone(), events.clone());
         let keeping = kept.map(keeper).map(|keeper| Last::start(|end| keeper.run(end)));
@@ -133,9 +132,13 @@ impl Gateway {
             metrics: metrics.clone(),
             events: events.clone(),
             news,
-            taken: Box::new(move |config| {
-                relog(&log, config);
-                files.send_replace(config.https.as_ref().map(|https| https.files.clone()));
+            taken: Box::new({
+                let access = access.clone();
+                move |config| {
+                    relog(&log, config);
+                    telling::access(&access, config);
+                    files.send_replace(config.https.as_ref().map(|https| https.files.clone()));
+                }
             }),
         };
         tasks.spawn(reloader.run(occasion, documents));
@@ -147,22 +150,25 @@ impl Gateway {
         let (ways, passed): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
         let workers = sockets.into_iter().zip(passed).enumerate().map(|(worker, (sockets, passed))| {
             let (reader, metrics, crowd) = (reader.clone(), metrics.clone(), crowd.clone());
+            let (access, tracer) = (access.clone(), tracer.clone());
             let (ways, orders) = (ways.clone(), ordered.clone());
-            worker::start(Setup { worker, reader, metrics, crowd, sockets, passed, ways, orders })
+            worker::start(Setup { worker, reader, metrics, access, tracer, crowd, sockets, passed, ways, orders })
         });
         let workers = workers.collect::<Result<_, _>>().context("cannot start a worker")?;
-        drop(ways);
+        drop((ways, tracer)); // spans end with the workers
         Ok(Self {
             addresses,
             signals: Some(signals),
             reader,
             events,
+            access,
             orders,
             workers,
             occasions,
             tasks,
             keeping,
             registering,
+            export,
             _watcher: watcher,
         })
     }
@@ -172,6 +178,7 @@ impl Gateway {
         let Some(mut signals) = self.signals.take() else { return };
         while matches!(signals.next().await, Received::Reload) {
             systemd::reloading(&self.reader);
+            self.access.reopen();
             // One that waits already does for this one too.
             let _ = self.occasions.try_send(Occasion::Asked);
         }
@@ -204,6 +211,12 @@ impl Gateway {
             if spawn_blocking(|| worker.join().is_err()).await.unwrap_or(true) {
                 tracing::error!("a worker ended in a panic");
             }
+        }
+        self.access.close(LAST_WRITE).await;
+        if let Some(mut export) = self.export.take()
+            && timeout(LAST_WRITE, export.join_next()).await.is_err()
+        {
+            tracing::warn!("the collector takes too long; the last spans are lost");
         }
         if let Some(keeping) = self.keeping.take() {
             keeping.end(LAST_WRITE, "the disk takes too long for the snapshot; it stays as it was").await;
@@ -243,6 +256,19 @@ fn listen(config: &Config, metrics: &Metrics) -> Result<Listening> {
     Ok(Listening { sockets, addresses, certificates })
 }
 
+/// Binds and serves the operators' listeners.
+async fn operate(config: &Config, admin: &Arc<Admin>, tasks: &mut JoinSet<()>) -> Result<()> {
+    let of = |listen: &[SocketAddr], scope, name| listen.iter().map(|&at| (at, scope, name)).collect::<Vec<_>>();
+    let operators = of(&config.admin.listen, Scope::All, "admin");
+    for (address, scope, name) in operators.into_iter().chain(of(&config.metrics.listen, Scope::Probes, "metrics")) {
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.with_context(|| format!("cannot listen on {address} ({name}.listen)"))?;
+        tracing::info!(listener = name, address = %listener.local_addr()?, "listening");
+        tasks.spawn(admin::serve(listener, admin.clone(), scope));
+    }
+    Ok(())
+}
+
 /// A task that has one thing left to do when the gateway ends.
 struct Last {
     end: oneshot::Sender<()>,
@@ -276,7 +302,7 @@ fn discover(
     let (told, mut telling) = mpsc::channel(QUEUE);
     tasks.spawn(discovery::dns::run(wanting.clone(), told.clone()));
     if let Some(client) = client {
-        tasks.spawn(discovery::consul::run(client.clone(), wanting, told, carriers));
+        tasks.spawn(discovery::datacenters::run(client.clone(), wanting, told, carriers));
     }
     tasks.spawn(async move {
         while let Some(change) = telling.recv().await {

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::{mpsc, watch},
@@ -18,9 +18,15 @@ use crate::{
         instance::{Address, Instance},
         topology::Update,
     },
+    proxy::trail::Trail,
     route::{Found, Route, RouteTable, Target},
     state::{Reader, world},
-    telemetry::{cells::Outcome, events::Events, metrics::Metrics},
+    telemetry::{
+        cells::{Gauge, Outcome, RouteCells},
+        events::Events,
+        metrics::Metrics,
+        sampling::Sampler,
+    },
     upstream::{
         balance::Ask,
         circuit::Circuit,
@@ -107,6 +113,7 @@ impl Members {
             barred: Arc::default(),
             transport: Transport::default(),
             tls: None,
+            datacenters: std::sync::Arc::default(),
         };
         Self { cluster: Cluster::new(rules, members, Vec::new(), live), now: now + Duration::from_secs(1) }
     }
@@ -206,7 +213,7 @@ impl World {
         if let Some(changed) = instances.get_mut(self.instances as usize / 2) {
             changed.weight = 1 + version % 2;
         }
-        Telling(Update { service: "s0".into(), instances, rejected: Vec::new() })
+        Telling(Update { service: "s0".into(), datacenter: None, instances, rejected: Vec::new() })
     }
 
     /// Tells it, and waits until it is in force. Answers how many members there are then.
@@ -225,4 +232,65 @@ impl World {
             0
         })
     }
+}
+
+/// What is counted of one request, on as many threads as there are workers.
+pub struct Counting {
+    route: Arc<RouteCells>,
+    service: Arc<Service>,
+    endpoint: Arc<Endpoint>,
+    policy: Arc<Policy>,
+    connections: Arc<Gauge>,
+    now: Instant,
+}
+
+impl Counting {
+    /// Nothing was counted yet, by any of so many workers.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        let metrics = Metrics::new(workers);
+        let key = EndpointKey {
+            service: "s".into(),
+            id: "i".into(),
+            address: Address::Ip((Ipv4Addr::LOCALHOST, 1).into()),
+            transport: Transport::default(),
+        };
+        let cells = metrics.instance("s", "a");
+        let circuit = Circuit::new(metrics.circuit("s", "a"));
+        Self {
+            route: metrics.route("s", "r"),
+            service: Arc::new(Service::new("s".into(), &metrics, &Events::new())),
+            endpoint: Arc::new(Endpoint::new(key, cells, circuit.into())),
+            policy: Arc::default(),
+            connections: metrics.listener("l"),
+            now: Instant::now(),
+        }
+    }
+
+    /// Counts a request of a worker's and its one try, on a connection of its own: all metrics that it touches. The times
+    /// are known already, as they are to those who count.
+    #[inline]
+    pub fn count(&self, worker: usize, took: Duration) {
+        self.connections.up(worker);
+        self.service.asked(worker, self.now);
+        if let Some(permit) = self.endpoint.admit(&self.service, &self.policy, worker, self.now) {
+            permit.report_at(self.now + took, Outcome::Success);
+        }
+        self.route.count(worker, &Method::GET, StatusCode::OK, took);
+        self.connections.down(worker);
+    }
+}
+
+/// Whether the trace of a request is recorded that came with this context.
+#[must_use]
+#[inline]
+pub fn samples(headers: &mut HeaderMap) -> bool {
+    Trail::begin(headers, Some(&Sampler::DEFAULT)).sampled
+}
+
+/// The same where no traces are sent: what is to be taken off for the decision alone.
+#[must_use]
+#[inline]
+pub fn reads_marks(headers: &mut HeaderMap) -> bool {
+    Trail::begin(headers, None).sampled
 }

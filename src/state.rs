@@ -13,7 +13,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use crate::{config::Config, model::name::ServiceName, route::RouteTable, upstream::cluster::Clusters};
+use crate::{config::Config, model::topology::ListName, route::RouteTable, upstream::cluster::Clusters};
 
 /// One version of the world. Never changed, only replaced.
 #[derive(Debug)]
@@ -28,8 +28,11 @@ pub struct Snapshot {
     pub source: Source,
     /// Names in Consul that carry the tag by which services expose themselves; `None`: not known.
     pub carriers: Option<Arc<BTreeSet<String>>>,
-    /// Services of which no source has told the list yet.
-    pub untold: Arc<BTreeSet<ServiceName>>,
+    /// Whether it is worth keeping for a later run: nothing of it is from an earlier one, but for lists of datacenters
+    /// that others are preferred to.
+    pub keeps: bool,
+    /// Lists that no source has told yet.
+    pub untold: Arc<BTreeSet<ListName>>,
     /// The configuration in force.
     pub config: Arc<Config>,
     /// Which route serves a request.

@@ -22,7 +22,7 @@ use crate::{
     },
     proxy::Proxy,
     state::Reader,
-    telemetry::metrics::Metrics,
+    telemetry::{access::AccessLog, metrics::Metrics, otlp::Tracer, scribe::Scribe},
 };
 
 /// What a worker is made of.
@@ -33,6 +33,10 @@ pub struct Setup {
     pub reader: Reader,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
+    /// Where it tells of each request.
+    pub access: Arc<AccessLog>,
+    /// Where it tells of those whose trace is recorded.
+    pub tracer: Option<Arc<Tracer>>,
     /// All connections of the program.
     pub crowd: Arc<Crowd>,
     /// Its sockets, each with what its listener is.
@@ -86,8 +90,8 @@ pub fn start(setup: Setup) -> io::Result<thread::JoinHandle<()>> {
 }
 
 async fn run(setup: Setup) {
-    let Setup { worker, mut reader, metrics, crowd, sockets, passed, ways, mut orders } = setup;
-    let proxy = Rc::new(Proxy::new(reader.clone(), &metrics, worker));
+    let Setup { worker, mut reader, metrics, access, tracer, crowd, sockets, passed, ways, mut orders } = setup;
+    let proxy = Rc::new(Proxy::new(reader.clone(), &metrics, worker, Scribe::new(access, tracer, worker)));
     let phase = Rc::new(Phase::default());
     let connections = Connections::new(Server { proxy: proxy.clone(), phase: phase.clone() }, crowd, worker);
 

@@ -38,6 +38,9 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("axum", &["admin", "cli"]),
     ("figment", &["config"]),
     ("hickory_resolver", &["discovery"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
     ("prometheus", &["telemetry"]),
     ("reqwest", &["consul", "cli"]),
 ];

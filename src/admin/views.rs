@@ -98,6 +98,10 @@ fn instance_of(cluster: &Cluster, member: &Member, instance: &Instance) -> Shown
     let (requests, failures) = endpoint.cells().tries();
     // Who shares an address with a usable one is usable with it.
     let refused = if member.weight > 0 { refused(circuit) } else { unusable(cluster, member, instance) };
+    let refused = refused.or_else(|| {
+        let (rank, datacenter) = cluster.in_use()?;
+        (member.rank > rank).then(|| format!("datacenter `{datacenter}` is preferred, and has somebody to pick"))
+    });
     Shown {
         id: instance.id.to_string(),
         usable: refused.is_none(),
@@ -154,7 +158,12 @@ fn unusable(cluster: &Cluster, member: &Member, instance: &Instance) -> Option<S
 }
 
 fn rejected(rejected: &Rejected) -> Shown {
-    Shown { id: rejected.id.to_string(), told: Told::default(), usable: false, reason: Some(rejected.why.to_string()) }
+    Shown {
+        id: rejected.id.to_string(),
+        told: Told { datacenter: Some(rejected.datacenter.clone()), ..Told::default() },
+        usable: false,
+        reason: Some(rejected.why.to_string()),
+    }
 }
 
 /// One route.

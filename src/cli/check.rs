@@ -1,5 +1,5 @@
 //! `lictor check`: reads the configuration, and says every problem in it or that there is none; with `--live` also what
-//! Consul has of what it needs.
+//! Consul and DNS have of what it needs.
 
 use std::{
     fmt::Display,
@@ -32,27 +32,22 @@ pub fn run(sources: &Sources, live: bool) -> ExitCode {
     }
 }
 
-/// Asks Consul, and says what is found.
+/// Asks Consul and DNS, and says what is found.
 fn ask(sources: &Sources, config: Config) -> ExitCode {
     let mut report = Report::default();
-    match &config.consul {
-        None => say("ok: consul.address: it is empty, so there is no Consul to ask"),
-        Some(consul) => match agent::client(consul, &Metrics::new(1)) {
-            Err(error) => report.error("consul", format!("{error:#}")),
-            Ok(client) => {
-                let asked = super::block_on(async {
-                    let found = timeout(LIMIT, survey(sources, config, &client, &mut report)).await;
-                    if found.is_err() {
-                        report
-                            .error("consul", format!("it took more than {LIMIT:?} to be asked; the rest is left out"));
-                    }
-                    Ok(())
-                });
-                if let Err(error) = asked {
-                    report.error("lictor", format!("{error:#}"));
-                }
-            }
-        },
+    let client = config.consul.as_ref().map(|consul| agent::client(consul, &Metrics::new(1)));
+    let client = client.transpose().unwrap_or_else(|error| {
+        report.error("consul", format!("{error:#}"));
+        None
+    });
+    let asked = super::block_on(async {
+        if timeout(LIMIT, survey(sources, config, client.as_deref(), &mut report)).await.is_err() {
+            report.error("lictor", format!("it took more than {LIMIT:?} to ask for all; the rest is left out"));
+        }
+        Ok(())
+    });
+    if let Err(error) = asked {
+        report.error("lictor", format!("{error:#}"));
     }
     for finding in &report.findings {
         say(finding);

@@ -1,8 +1,10 @@
 //! `lictor demo`: a real Consul agent, the sample services registered in it, and the gateway before them; or one sample
 //! service alone. What the services answer is `sample`, Consul's side is `agent`, what stands around the gateway `stage`.
 
+use std::env;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -15,6 +17,7 @@ pub use stage::Stage;
 
 mod agent;
 mod sample;
+mod scraper;
 mod stage;
 
 /// What `lictor demo` is told.
@@ -80,6 +83,17 @@ async fn asked_to_end() -> anyhow::Result<()> {
         _ = terminate.recv() => {}
     }
     Ok(())
+}
+
+/// A program of others: what `variable` names, else the first on the PATH, else the one that `make setup` fetched.
+fn found(variable: &str, name: &str) -> Option<PathBuf> {
+    if let Some(named) = env::var_os(variable).filter(|named| !named.is_empty()) {
+        return Some(named.into());
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    let on_path = env::split_paths(&path).map(|directory| directory.join(name));
+    let mut places = on_path.chain([PathBuf::from(".tools").join(name)]);
+    places.find(|place| place.is_file())
 }
 
 fn say(text: &str) -> io::Result<()> {

@@ -137,7 +137,7 @@ fn demonstrate(args: demo::Args) -> Result<()> {
         sources.sets.push(format!("consul.address={}", stage.consul()));
         let gateway = start(sources).await?;
         let port = gateway.addresses.first().map_or(0, std::net::SocketAddr::port);
-        let _ = writeln!(std::io::stdout(), "{}", stage.calls(port, 9901));
+        let _ = writeln!(std::io::stdout(), "{}", stage.calls(port));
         gateway.run().await;
         Ok(())
     }))

@@ -6,7 +6,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::check::At;
-use crate::model::units::Secret;
+use crate::{
+    model::units::{Secret, Time},
+    telemetry::histogram::Bounds,
+};
 
 /// One address, or a list of them; an empty text is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,11 +147,15 @@ pub fn token(token: Option<&Secret>, at: &At<'_>) -> Option<Secret> {
 pub struct MetricsTable {
     /// Where `/metrics`, `/livez` and `/readyz` are answered besides `[admin]`; "" turns it off.
     pub listen: Option<Listen>,
+    /// The upper bounds of the buckets of all histograms, ascending; at most 31.
+    #[schemars(with = "Option<Vec<Time>>")]
+    pub buckets: Option<Vec<String>>,
 }
 
 impl Default for MetricsTable {
     fn default() -> Self {
-        Self { listen: Some("".into()) }
+        let buckets = Bounds::DEFAULT.map(|bound| Time(bound).to_string());
+        Self { listen: Some("".into()), buckets: Some(buckets.into()) }
     }
 }
 
@@ -157,18 +164,33 @@ impl Default for MetricsTable {
 pub struct Metrics {
     /// Where to listen.
     pub listen: Vec<SocketAddr>,
+    /// The bounds of histograms.
+    pub buckets: Bounds,
 }
 
 impl Metrics {
     /// Checks what was written.
     #[must_use]
     pub fn check(table: &MetricsTable, at: &At<'_>) -> Self {
-        Self { listen: check(table.listen.as_ref(), &at.key("listen")) }
+        let at_buckets = at.key("buckets");
+        let times = at_buckets.each(table.buckets.as_deref().unwrap_or_default(), str::parse::<Time>);
+        let times: Vec<_> = times.into_iter().map(|Time(time)| time).collect();
+        let buckets = Bounds::new(&times).unwrap_or_else(|| {
+            if times.len() == table.buckets.as_ref().map_or(0, Vec::len) {
+                at_buckets.say(format!(
+                    "expected 1 to {} ascending durations above 0, such as `[\"5ms\", \"1s\"]`",
+                    Bounds::MOST
+                ));
+            }
+            Bounds::default()
+        });
+        Self { listen: check(table.listen.as_ref(), &at.key("listen")), buckets }
     }
 
     /// As it would be written.
     #[must_use]
     pub fn shown(&self) -> MetricsTable {
-        MetricsTable { listen: Some(shown(&self.listen)) }
+        let buckets = self.buckets.times().map(|bound| Time(bound).to_string()).collect();
+        MetricsTable { listen: Some(shown(&self.listen)), buckets: Some(buckets) }
     }
 }

@@ -52,6 +52,7 @@ mod https;
 mod layers;
 mod listen;
 mod operators;
+mod otel;
 pub mod pem;
 mod place;
 mod policy;
@@ -180,7 +181,7 @@ fn load_of(sources: &Sources, stored: Option<&Stored>, variables: &Variables) ->
     let check = Check::new(merged);
     fit::fit(&mut root, Node::root(), &check.root());
     let document = check.root().take(root.deserialize::<Document>()).unwrap_or_default();
-    let config = Config::check(&document, &check.root());
+    let config = Config::check(&document, variables, &check.root());
     check.end(Config { files: sources.files.clone(), stored: stored.cloned(), ..config })
 }
 
@@ -229,7 +230,7 @@ fn defaults() -> Layer {
 }
 
 impl Config {
-    fn check(document: &Document, at: &At<'_>) -> Self {
+    fn check(document: &Document, variables: &Variables, at: &At<'_>) -> Self {
         let http = Http::check(&document.http, &at.key("http"));
         let admin = Admin::check(&document.admin, &at.key("admin"));
         let metrics = Metrics::check(&document.metrics, &at.key("metrics"));
@@ -246,7 +247,7 @@ impl Config {
         let defaults = policy::check(&document.defaults, &Policy::default(), &at.key("defaults"));
         let mut services = Services::check(&document.services, &defaults, consul.is_some(), &at.key("services"));
         let routes = routes::check(&document.routes, &mut services, &at.key("routes"));
-        let telemetry = Telemetry::check(&document.telemetry, &at.key("telemetry"));
+        let telemetry = Telemetry::check(&document.telemetry, variables, &at.key("telemetry"));
         let services = services.known;
         if let Some(register) = consul.as_ref().and_then(|consul| consul.register.as_ref()) {
             let listens = !http.listen.is_empty() || https.as_ref().is_some_and(|https| !https.listen.is_empty());
@@ -266,6 +267,8 @@ impl Config {
             ("http.workers", self.http.workers != next.http.workers),
             ("admin.listen", self.admin.listen != next.admin.listen),
             ("metrics.listen", self.metrics.listen != next.metrics.listen),
+            ("metrics.buckets", self.metrics.buckets != next.metrics.buckets),
+            ("telemetry.otlp", self.telemetry.otlp != next.telemetry.otlp),
             ("consul.address", self.consul.is_some() != next.consul.is_some()),
         ];
         let consul = self.consul.iter().zip(&next.consul).flat_map(|(consul, next)| consul.differences(next));
@@ -278,7 +281,8 @@ impl Config {
         self.http.listen.clone_from(&started.http.listen);
         self.http.workers = started.http.workers;
         self.admin.listen.clone_from(&started.admin.listen);
-        self.metrics.listen.clone_from(&started.metrics.listen);
+        self.metrics.clone_from(&started.metrics);
+        self.telemetry.otlp.clone_from(&started.telemetry.otlp);
         self.https = started.https.clone().map(|was| match self.https {
             Some(now) => Https { listen: was.listen, ..now },
             None => was,

@@ -88,7 +88,7 @@ impl Register {
         }
         let own = |service: &Service| {
             let of = |tag: &Option<String>| tag.as_ref().is_none_or(|tag| self.tags.contains(tag));
-            matches!(&service.origin, Origin::Consul { name, tag } if *name == self.name && of(tag))
+            matches!(&service.origin, Origin::Consul { name, tag, .. } if *name == self.name && of(tag))
         };
         if let Some((service, _)) = services.find(|(_, service)| own(service)) {
             at.key("name").say(format!(

@@ -9,7 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{check::At, policy, schema::nearest};
 use crate::{
-    model::{instance::Address, lookup::Lookup, name::ServiceName, protocol::Protocol},
+    model::{
+        instance::Address,
+        lookup::Lookup,
+        name::{Datacenter, ServiceName},
+        protocol::Protocol,
+    },
     upstream::{
         policy::Policy,
         tls::{Authorities, Trust},
@@ -26,6 +31,10 @@ pub struct Table {
     /// Only instances that carry this tag; left out: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
+    /// The datacenters that its instances are looked for in, in order of preference; left out: the one of `[consul]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = [["dc1", "dc2"]]))]
+    pub datacenters: Option<Vec<String>>,
     /// The `Host` that the service sees; left out: the client's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
@@ -85,6 +94,8 @@ pub enum Origin {
         name: String,
         /// Only instances that carry it.
         tag: Option<String>,
+        /// Where, in order of preference; empty: in the datacenter that is asked by default.
+        datacenters: Vec<Datacenter>,
     },
     /// The configuration itself.
     Fixed(Vec<Address>),
@@ -111,7 +122,7 @@ impl Services {
             let at = at.key(name);
             check_name(name, &at);
             let origin = origin(name, table, consul, &at);
-            if let Origin::Consul { name: in_consul, tag } = &origin {
+            if let Origin::Consul { name: in_consul, tag, .. } = &origin {
                 match owners.get(&(in_consul.clone(), tag.clone())) {
                     Some(owner) => at.key("consul").say(format!(
                         "`{in_consul}` is the service of the table `{owner}` already; give one of them another `tag`"
@@ -148,7 +159,7 @@ impl Services {
             at.say(format!("the service `{name}` goes by the name of its table; write `{owner}`"));
         } else if self.consul {
             check_name(name, at);
-            let origin = Origin::Consul { name: name.into(), tag: None };
+            let origin = Origin::Consul { name: name.into(), tag: None, datacenters: Vec::new() };
             let (policy, tls) = (self.defaults.clone(), Trust::default());
             self.known.insert(service.clone(), Service { origin, policy, host: None, protocol: None, tls });
         } else {
@@ -167,7 +178,11 @@ impl Service {
     pub fn shown(&self) -> Table {
         let mut from = Table::default();
         match &self.origin {
-            Origin::Consul { name, tag } => (from.consul, from.tag) = (Some(name.clone()), tag.clone()),
+            Origin::Consul { name, tag, datacenters } => {
+                (from.consul, from.tag) = (Some(name.clone()), tag.clone());
+                let written = || datacenters.iter().map(ToString::to_string).collect();
+                from.datacenters = (!datacenters.is_empty()).then(written);
+            }
             Origin::Fixed(list) => from.instances = Some(list.iter().map(ToString::to_string).collect()),
             Origin::Dns(lookup) => from.dns = Some(lookup.to_string()),
         }
@@ -181,6 +196,12 @@ impl Service {
             policy: policy::shown(&self.policy),
             ..from
         }
+    }
+
+    /// Where its instances are looked for, in order of preference; empty: not in datacenters that it names.
+    #[must_use]
+    pub fn datacenters(&self) -> &[Datacenter] {
+        if let Origin::Consul { datacenters, .. } = &self.origin { datacenters } else { &[] }
     }
 
     /// What instances have to prove: who is asked for by `host` has to be who answers, where `tls` does not say more.
@@ -214,7 +235,11 @@ fn origin(name: &str, table: &Table, consul: bool, at: &At<'_>) -> Origin {
     let elsewhere = [("instances", table.instances.is_some()), ("dns", table.dns.is_some())];
     let elsewhere = elsewhere.into_iter().find_map(|(key, is)| is.then_some(key));
     if let Some(from) = elsewhere {
-        let beside = [("consul", table.consul.is_some()), ("tag", table.tag.is_some())];
+        let beside = [
+            ("consul", table.consul.is_some()),
+            ("datacenters", table.datacenters.is_some()),
+            ("tag", table.tag.is_some()),
+        ];
         let beside = beside.into_iter().chain([("dns", table.dns.is_some() && from != "dns")]);
         for (key, _) in beside.filter(|(_, is)| *is) {
             let other = if key == "dns" { "DNS" } else { "Consul" };
@@ -230,7 +255,8 @@ fn origin(name: &str, table: &Table, consul: bool, at: &At<'_>) -> Origin {
             at.say("has no instances and there is no Consul; list `instances`, name them by `dns`, or set `consul.address`");
         }
         let name = filled(table.consul.as_ref()).unwrap_or_else(|| name.into());
-        return Origin::Consul { name, tag: filled(table.tag.as_ref()) };
+        let (tag, datacenters) = (filled(table.tag.as_ref()), datacenters(table, &at.key("datacenters")));
+        return Origin::Consul { name, tag, datacenters };
     };
     let at = at.key("instances");
     if instances.is_empty() {
@@ -240,6 +266,22 @@ fn origin(name: &str, table: &Table, consul: bool, at: &At<'_>) -> Origin {
     addresses.sort_unstable();
     addresses.dedup();
     Origin::Fixed(addresses)
+}
+
+fn datacenters(table: &Table, at: &At<'_>) -> Vec<Datacenter> {
+    let read = |text: &str| {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
+        // Consul writes them in small letters, however they are set, and knows no others.
+        if !text.is_empty() && text.bytes().all(plain) {
+            return Ok(Datacenter::from(text));
+        }
+        Err(format!("expected the name of a datacenter such as `dc2`, in small letters; got `{text}`"))
+    };
+    let texts = table.datacenters.as_deref().unwrap_or_default();
+    for (i, text) in texts.iter().enumerate().filter(|(i, text)| texts[..*i].contains(text)) {
+        at.index(i).say(format!("`{text}` is in the list already"));
+    }
+    at.each(texts, read)
 }
 
 fn address(text: &str) -> Result<Address, String> {

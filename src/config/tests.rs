@@ -230,7 +230,7 @@ fn a_route_may_name_a_service_of_consul_without_a_table() {
     let config =
         World::file("[defaults]\naccept = ['passing']\n[[routes]]\nservice = 'users'\nmatch.path = '/u/{*rest}'")
             .load();
-    let want = Origin::Consul { name: "users".into(), tag: None };
+    let want = Origin::Consul { name: "users".into(), tag: None, datacenters: Vec::new() };
     assert_eq!(
         config.services["users"],
         Service { origin: want, policy: config.defaults.clone(), host: None, protocol: None, tls: Trust::default() }

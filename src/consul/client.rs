@@ -1,10 +1,8 @@
 //! Asks Consul's agent one question and reads one answer: address, token, TLS, consistency, limits, errors.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use reqwest::{
-    Certificate, Identity, Method, RequestBuilder, Response, StatusCode, header::HeaderMap, redirect, retry,
-};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, header::HeaderMap};
 use serde::Serialize;
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
@@ -18,6 +16,7 @@ use super::{
     room::Room,
     settings::{Consistency, Place, Settings},
     token::Token,
+    transport::http,
     watch::Fresh,
     wire::Read,
 };
@@ -29,15 +28,15 @@ pub struct Client {
     /// For all else, so that no blocking query takes its connections away: a new one might be refused.
     reads: reqwest::Client,
     base: String,
-    /// Asked with every question about services.
-    fixed: Vec<(&'static str, String)>,
+    datacenter: Option<String>,
+    namespace: Option<String>,
     consistency: Consistency,
     max_stale: Duration,
     wait: Duration,
-    token: Token,
+    token: Arc<Token>,
     observe: Arc<dyn Observe>,
     gate: Gate,
-    room: Room,
+    room: Arc<Room>,
 }
 
 /// How a question that is asked once stands to those that are asked without having heard news.
@@ -70,20 +69,40 @@ impl Client {
     pub fn new(settings: Settings, observe: Arc<dyn Observe>) -> Result<Self, Error> {
         let place = Place::parse(&settings.address)?;
         let (http, reads) = (http(&settings, &place)?, http(&settings, &place)?);
-        let fixed = [("dc", settings.datacenter), ("ns", settings.namespace)];
         Ok(Self {
             http,
             reads,
             base: place.base,
-            fixed: fixed.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
+            datacenter: settings.datacenter,
+            namespace: settings.namespace,
             consistency: settings.consistency,
             max_stale: settings.max_stale,
             wait: settings.wait,
-            token: Token::new(settings.token.as_deref(), settings.token_file)?,
+            token: Token::new(settings.token.as_deref(), settings.token_file)?.into(),
             observe,
             gate: Gate::default(),
-            room: Room::default(),
+            room: Arc::default(),
         })
+    }
+
+    /// The same for another datacenter: with the agent's connections, and with a gate of its own, since that one may be
+    /// away while the agent is well.
+    #[must_use]
+    pub fn at(&self, datacenter: &str) -> Self {
+        Self {
+            http: self.http.clone(),
+            reads: self.reads.clone(),
+            base: self.base.clone(),
+            datacenter: Some(datacenter.to_owned()),
+            namespace: self.namespace.clone(),
+            consistency: self.consistency,
+            max_stale: self.max_stale,
+            wait: self.wait,
+            token: self.token.clone(),
+            observe: self.observe.clone(),
+            gate: Gate::default(),
+            room: self.room.clone(),
+        }
     }
 
     /// Waits until the agent's trouble is another than `known`.
@@ -177,6 +196,12 @@ impl Client {
         Ok((answer, index))
     }
 
+    /// What is asked with every question about services.
+    fn place(&self) -> Vec<(&'static str, &str)> {
+        let all = [("dc", &self.datacenter), ("ns", &self.namespace)];
+        all.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))).collect()
+    }
+
     /// Asks once, whatever is known of the agent. For who wants to know how things are, and waits for the answer.
     ///
     /// # Errors
@@ -190,7 +215,7 @@ impl Client {
     /// # Errors
     /// The agent does not, or the cluster has none.
     pub async fn is_led(&self) -> Result<(), Error> {
-        self.leader().await
+        self.led(&[]).await
     }
 
     /// The datacenters that the agent knows, nearest first. It takes no right to ask.
@@ -216,7 +241,7 @@ impl Client {
     async fn get(&self, question: &Question, index: Option<u64>, consistency: Consistency) -> Result<Reply, Error> {
         let http = if index.is_some() { &self.http } else { &self.reads };
         let mut request = http.get(format!("{}{}", self.base, question.path));
-        request = request.query(&self.fixed).query(&question.query);
+        request = request.query(&self.place()).query(&question.query);
         if let Some(parameter) = consistency.parameter() {
             request = request.query(&[(parameter, "")]);
         }
@@ -236,7 +261,7 @@ impl Client {
         path: &str,
         document: Option<&impl Serialize>,
     ) -> Result<Vec<u8>, Error> {
-        let request = self.reads.request(method, format!("{}{path}", self.base)).query(&self.fixed);
+        let request = self.reads.request(method, format!("{}{path}", self.base)).query(&self.place());
         let request = if let Some(document) = document { request.json(document) } else { request };
         let Reply { status, body, .. } = self.exchange(request, MARGIN).await?;
         good(status, body)
@@ -268,7 +293,15 @@ impl Client {
 
 impl Probe for Client {
     async fn leader(&self) -> Result<(), Error> {
-        let request = self.reads.get(format!("{}/v1/status/leader", self.base));
+        // One that is away has no leader that the agent could ask.
+        self.led(&self.place()).await
+    }
+}
+
+impl Client {
+    /// Whether the agent answers, and there is a leader.
+    async fn led(&self, place: &[(&str, &str)]) -> Result<(), Error> {
+        let request = self.reads.get(format!("{}/v1/status/leader", self.base)).query(place);
         let answer = self.exchange(request, PROBE_DEADLINE).await.and_then(|reply| good(reply.status, reply.body));
         let told = match answer {
             Ok(body) => match serde_json::from_slice::<String>(&body) {
@@ -318,47 +351,6 @@ impl Drop for Held<'_> {
     }
 }
 
-fn http(settings: &Settings, place: &Place) -> Result<reqwest::Client, Error> {
-    let mut builder = reqwest::Client::builder()
-        // The agent is near, and a proxy of the environment is for what is far.
-        .no_proxy()
-        .redirect(redirect::Policy::none())
-        .retry(retry::never())
-        .http1_only()
-        .user_agent(concat!("lictor/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(MARGIN)
-        .tcp_keepalive(KEEPALIVE)
-        .tcp_keepalive_interval(KEEPALIVE)
-        .tcp_keepalive_retries(3)
-        // Each blocking query has a connection; none is to be made anew for the next.
-        .pool_idle_timeout(None)
-        .pool_max_idle_per_host(usize::MAX);
-    if let Some(socket) = &place.socket {
-        builder = builder.unix_socket(socket.as_path());
-    }
-    if let Some(path) = &settings.ca {
-        let authorities = Certificate::from_pem_bundle(&read("ca", path)?);
-        builder = builder.tls_certs_only(authorities.map_err(|source| pem("ca", path, source))?);
-    }
-    match (&settings.cert, &settings.key) {
-        (Some(cert), Some(key)) => {
-            let both = [read("key", key)?, b"\n".to_vec(), read("cert", cert)?].concat();
-            builder = builder.identity(Identity::from_pem(&both).map_err(|source| pem("cert", cert, source))?);
-        }
-        (None, None) => {}
-        _ => return Err(Error::Pair),
-    }
-    builder.build().map_err(|source| Error::Build(source.into()))
-}
-
-fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|source| Error::File { setting, path: path.to_owned(), source: source.into() })
-}
-
-fn pem(setting: &'static str, path: &Path, source: reqwest::Error) -> Error {
-    Error::Pem { setting, path: path.to_owned(), source: source.into() }
-}
-
 /// Reads a body as far as it may go.
 async fn body(mut response: Response) -> Result<Vec<u8>, Error> {
     let mut body = Vec::new();
@@ -381,5 +373,4 @@ fn last_contact(head: &HeaderMap) -> Duration {
 const MARGIN: Duration = Duration::from_secs(5);
 /// Short: a probe that is lost with the network must not delay the one that would find it back.
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);
-const KEEPALIVE: Duration = Duration::from_secs(15);
 const MAX_BODY: usize = 64 << 20;

@@ -25,6 +25,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod token;
+mod transport;
 mod watch;
 pub mod wire;
 

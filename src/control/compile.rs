@@ -15,7 +15,7 @@ use crate::{
     model::{
         barred::Barred,
         instance::Instance,
-        name::{RouteName, ServiceName},
+        name::{Datacenter, RouteName, ServiceName},
         pattern::{HostPattern, PathPattern, Segment},
         protocol::Protocol,
         template::Template,
@@ -65,6 +65,7 @@ pub fn rules(config: &Config, service: &ServiceName, claimed: Option<Protocol>, 
         barred: Arc::new(barred(config)),
         transport: Transport { protocol, trust: trust.map(Arc::new) },
         tls,
+        datacenters: table.map(config::Service::datacenters).unwrap_or_default().into(),
     }
 }
 
@@ -80,16 +81,19 @@ pub fn cluster(
     let service = rules.service.clone();
     let live = rosters.services.adopt(service.clone(), || Service::new(service.clone(), metrics, events));
     let accept = &rules.policy.accept;
-    let alike = before.is_some_and(|b| b.transport == rules.transport && b.policy.accept == *accept);
+    let alike = before.is_some_and(|b| {
+        b.transport == rules.transport && b.policy.accept == *accept && b.datacenters == rules.datacenters
+    });
     let mut former = Former { rest: before.map(|b| b.members.as_slice()).unwrap_or_default(), gone: Vec::new() };
-    let mut established = false;
+    // By the places of datacenters: who is alone in one is not new there.
+    let mut established = vec![false; rules.datacenters.len() + 1];
     let mut members = Vec::with_capacity(told.places.len());
     for instances in &told.places {
         let first = &instances[0];
         let former_member = former.at(instances);
         // Nearly all of many, so nothing but this is looked at.
         if let Some(same) = former_member.filter(|former| alike && former.stays(instances)) {
-            established = true;
+            established[same.rank as usize] = true;
             members.push(same.clone());
             continue;
         }
@@ -124,8 +128,9 @@ pub fn cluster(
         };
         let endpoint = same.map_or_else(make, |former| former.endpoint.clone());
         let mut member = Member::new(instances.clone(), endpoint, accept);
+        member.rank = rank(instances, &rules.datacenters);
         let useful = former_member.filter(|former| former.weight > 0);
-        established |= useful.is_some() && member.weight > 0;
+        established[member.rank as usize] |= useful.is_some() && member.weight > 0;
         member.came = useful.map_or(Some(now), |former| former.came);
         members.push(Arc::new(member));
     }
@@ -134,14 +139,20 @@ pub fn cluster(
             Arc::make_mut(member).panic();
         }
     }
-    if !established {
-        // All are new, so none is.
-        for member in &mut members {
-            Arc::make_mut(member).came = None;
-        }
+    // Where all are new, none is.
+    for member in members.iter_mut().filter(|member| !established[member.rank as usize]) {
+        Arc::make_mut(member).came = None;
     }
     unlist(former.gone.into_iter().chain(former.rest.iter().map(|member| &*member.endpoint)));
     Cluster::new(rules, members, told.rejected.clone(), live)
+}
+
+/// The place of the first of their datacenters in the order of preference. What is in none of them comes last.
+fn rank(instances: &[Instance], datacenters: &[Datacenter]) -> u32 {
+    let place =
+        |instance: &Instance| datacenters.iter().position(|datacenter| datacenter.as_str() == instance.datacenter);
+    let first = instances.iter().filter_map(place).min().unwrap_or(datacenters.len());
+    u32::try_from(first).unwrap_or(u32::MAX)
 }
 
 /// The members of the cluster before, to be asked for in the order of their addresses.
@@ -324,7 +335,12 @@ mod tests {
                 instance.health = if critical.contains(n) { Health::Critical } else { Health::Passing };
             }
             let mut topology = Topology::default();
-            topology.apply(Update { service: service.clone(), instances: told, rejected: Vec::new() });
+            topology.apply(Update {
+                service: service.clone(),
+                datacenter: None,
+                instances: told,
+                rejected: Vec::new(),
+            });
             let told = topology.members(&service).unwrap();
             let before = self.before.take();
             let rules = rules(&self.config, &service, None, before.as_ref());

@@ -9,13 +9,14 @@ use tokio::{
     time::{Duration, sleep},
 };
 
+use super::wants;
 use crate::{
     config::{Config, Origin},
     discovery::{
         Query,
         saved::{self, Asked, Document, Kept, List, Lists, Saved},
     },
-    model::name::ServiceName,
+    model::name::{Datacenter, ServiceName},
     state::{Reader, Snapshot, Source},
     telemetry::{
         events::{Event, Events},
@@ -80,7 +81,7 @@ impl Keeper {
     async fn keep(&mut self, anyhow: bool) {
         let world = self.reader.load();
         // What is not from Consul is no news to the file, and what is not whole must not take the place of what is.
-        if world.source != Source::Consul || !world.ready || !is_whole(&world) {
+        if world.source == Source::Fixed || !world.keeps || !is_whole(&world) {
             return;
         }
         let at = SystemTime::now() - self.metrics.topology_age().unwrap_or_default();
@@ -119,18 +120,23 @@ fn asked(consul: &crate::config::Consul) -> Asked {
 fn is_whole(world: &Snapshot) -> bool {
     let catalog = world.config.expose.is_none() || world.carriers.is_some();
     let wants = world.clusters.keys().any(|service| query(&world.config, service).is_some());
-    let told = world.clusters.keys().any(|service| !world.untold.contains(service));
+    let told = world.clusters.keys().any(|service| !told(world, service).is_empty());
     catalog && (told || !wants)
 }
 
 fn lists(world: &Snapshot) -> Lists {
-    let told = world.clusters.iter().filter(|(service, _)| !world.untold.contains(*service));
-    let services = told.filter_map(|(service, cluster)| {
-        let instances = cluster.members.iter().flat_map(|member| member.instances.iter().map(Kept::new)).collect();
-        Some(List { query: query(&world.config, service)?, instances })
+    let services = world.clusters.iter().filter_map(|(service, cluster)| {
+        let query = query(&world.config, service)?;
+        let all = || cluster.members.iter().flat_map(|member| member.instances.iter());
+        let list = |datacenter: Option<Datacenter>| {
+            let here = all().filter(|instance| datacenter.as_ref().is_none_or(|d| d.as_str() == instance.datacenter));
+            let instances = here.map(Kept::new).collect();
+            List { query: query.clone(), datacenter, instances }
+        };
+        Some(told(world, service).into_iter().map(list).collect::<Vec<_>>())
     });
-    let mut services: Vec<_> = services.collect();
-    services.sort_unstable_by(|a, b| a.query.cmp(&b.query));
+    let mut services: Vec<_> = services.flatten().collect();
+    services.sort_unstable_by(|a, b| (&a.query, &a.datacenter).cmp(&(&b.query, &b.datacenter)));
     Lists {
         asked: world.config.consul.as_ref().map(asked).unwrap_or_default(),
         index: world.index,
@@ -145,10 +151,17 @@ fn lists(world: &Snapshot) -> Lists {
     }
 }
 
+/// The lists of a service that have been told.
+fn told(world: &Snapshot, service: &ServiceName) -> Vec<Option<Datacenter>> {
+    let mut lists = wants::lists(&world.config, service);
+    lists.retain(|list| !world.untold.contains(&(service.clone(), list.clone())));
+    lists
+}
+
 /// What Consul is asked about a service; nothing where it comes from elsewhere.
 fn query(config: &Config, service: &ServiceName) -> Option<Query> {
     match config.services.get(service).map(|service| &service.origin) {
-        Some(Origin::Consul { name, tag }) => Some(Query { consul: name.clone(), tag: tag.clone() }),
+        Some(Origin::Consul { name, tag, .. }) => Some(Query { consul: name.clone(), tag: tag.clone() }),
         Some(Origin::Fixed(_) | Origin::Dns(_)) => None,
         None => {
             Some(Query { consul: service.to_string(), tag: config.expose.as_ref().map(|expose| expose.tag.clone()) })

@@ -1,6 +1,7 @@
 //! The only writer of what requests see: takes in lists from discovery and documents from reload, one after the other.
 
 mod compile;
+mod differences;
 mod exposure;
 pub mod keeper;
 mod known;
@@ -29,8 +30,9 @@ use crate::{
     config::{Config, Origin},
     discovery::{Change, Wanted, fixed, saved::Saved},
     model::{
+        instance::Instance,
         name::ServiceName,
-        topology::{Difference, Kind, Members, Rejected, Topology, Update},
+        topology::{ListName, Members, Rejected, Topology, Update},
     },
     route::RouteTable,
     state::{Snapshot, Source, Writer},
@@ -66,8 +68,8 @@ pub struct Control {
     clusters: Arc<Clusters>,
     routes: Arc<RouteTable>,
     conflicts: Vec<Conflict>,
-    /// Services of which a source has said something, if only that it cannot.
-    answered: BTreeSet<ServiceName>,
+    /// Lists of which a source has said something, if only that it cannot be had.
+    answered: BTreeSet<ListName>,
     catalog_answered: bool,
     document_answered: bool,
     /// Names in Consul that carry the tag.
@@ -101,6 +103,7 @@ pub fn nothing(config: Arc<Config>) -> Snapshot {
         ready: false,
         source: if config.consul.is_some() { Source::Consul } else { Source::Fixed },
         carriers: None,
+        keeps: false,
         untold: Arc::default(),
         config,
         routes: Arc::new(RouteTable::build(Vec::new())),
@@ -165,8 +168,9 @@ impl Control {
         match news {
             News::Told(Change::Instances { update, index, .. }) => {
                 self.index = self.index.max(index);
-                self.answered.insert(update.service.clone());
-                self.told_anew(Some(&update.service));
+                let list = (update.service.clone(), update.datacenter.clone());
+                self.told_anew(Some(&list));
+                self.answered.insert(list);
                 self.told(update, dirty);
             }
             News::Told(Change::Exposed { services, clashes, index }) => {
@@ -181,13 +185,15 @@ impl Control {
                     self.events.publish(event.service(&service).instance(&entry.id.into()));
                 }
             }
-            News::Told(Change::Failed { part, error }) => self.failed(part, &error),
-            News::Told(Change::Returned) => {
-                self.events.publish(Event::new("consul_returned", "Consul's agent answers again"));
+            News::Told(Change::Failed { part, datacenter, error }) => self.failed(part, datacenter.as_ref(), &error),
+            News::Told(Change::Returned { datacenter }) => {
+                let who =
+                    datacenter.map_or_else(|| "Consul's agent".to_owned(), |there| format!("datacenter `{there}`"));
+                self.events.publish(Event::new("consul_returned", format!("{who} answers again")));
             }
             News::Told(Change::Unresolved { service, why }) => {
                 self.events.publish(Event::new("dns_failed", why).service(&service));
-                self.answered.insert(service);
+                self.answered.insert((service, None));
             }
             News::Told(Change::Resolved { service }) => {
                 self.events.publish(Event::new("dns_returned", "DNS answers again").service(&service));
@@ -202,15 +208,19 @@ impl Control {
         }
     }
 
-    /// Takes one service's full list in. The same list again changes nothing.
+    /// Takes a full list in. The same list again changes nothing.
     fn told(&mut self, update: Update, dirty: &mut Dirty) {
         let service = update.service.clone();
-        if !self.is_known(&service) {
+        if !self.is_known(&service) || !wants::lists(&self.config, &service).contains(&update.datacenter) {
             return; // told before its watch heard that it is wanted no more
         }
         let (instances, barred) = compile::barred(&self.config).sort(update.instances);
         let mut rejected = update.rejected;
-        rejected.extend(barred.into_iter().map(|(instance, why)| Rejected { id: instance.id, why }));
+        let refuse = |(instance, why): (Instance, _)| {
+            let Instance { id, datacenter, .. } = instance;
+            Rejected { id, datacenter, why }
+        };
+        rejected.extend(barred.into_iter().map(refuse));
         let (differences, first) = self.topology.apply(Update { instances, rejected, ..update });
         if differences.is_empty() && !first {
             return;
@@ -242,8 +252,7 @@ impl Control {
         for service in turnover.gone {
             dirty.routes = true;
             if !self.config.services.contains_key(&service) {
-                let nobody = Update { service: service.clone(), instances: Vec::new(), rejected: Vec::new() };
-                for difference in self.topology.apply(nobody).0 {
+                for difference in self.topology.empty(&service) {
                     self.report(&difference);
                 }
                 self.forget(&service);
@@ -271,6 +280,11 @@ impl Control {
         for service in gone {
             self.forget(&service);
         }
+        for (service, table) in config.services.iter().filter(|(_, table)| !table.datacenters().is_empty()) {
+            for difference in self.topology.confine(service, table.datacenters()) {
+                self.report(&difference);
+            }
+        }
         if config.expose.is_none() {
             self.exposed(BTreeMap::new(), BTreeSet::new(), &mut dirty);
             self.carriers = None;
@@ -278,7 +292,7 @@ impl Control {
         let deny = config.consul.as_ref().map(|consul| consul.deny.clone()).unwrap_or_default();
         for (service, table) in &config.services {
             if let Origin::Fixed(addresses) = &table.origin {
-                self.answered.insert(service.clone());
+                self.answered.insert((service.clone(), None));
                 self.told(fixed::update(service, addresses, &deny), &mut dirty);
             }
         }
@@ -297,7 +311,7 @@ impl Control {
 
     fn forget(&mut self, service: &ServiceName) {
         self.topology.forget(service);
-        self.answered.remove(service);
+        self.answered.retain(|(known, _)| known != service);
         self.metrics.forget_service(service);
     }
 
@@ -326,6 +340,7 @@ impl Control {
             ready: self.ready,
             source: self.source,
             carriers: self.carriers.clone(),
+            keeps: self.keeps(),
             untold: self.untold(),
             config: self.config.clone(),
             routes: self.routes.clone(),
@@ -366,23 +381,6 @@ impl Control {
         }
         self.conflicts = conflicts;
         self.routes = Arc::new(RouteTable::build(routes));
-    }
-
-    fn report(&self, difference: &Difference) {
-        let Difference { service, instance, kind } = difference;
-        let (event, count, cause) = match kind {
-            Kind::Joined(health) => ("instance_joined", Some("joined"), format!("registered, {}", health.as_str())),
-            Kind::Left => ("instance_left", Some("left"), "no longer registered".to_owned()),
-            Kind::Health(was, is) => {
-                ("instance_changed", Some("changed"), format!("{} became {}", was.as_str(), is.as_str()))
-            }
-            Kind::Changed => ("instance_changed", Some("changed"), "registered anew with other data".to_owned()),
-            Kind::Rejected(why) => ("instance_rejected", None, why.to_string()),
-        };
-        if let Some(kind) = count {
-            self.metrics.topology_update(service, kind);
-        }
-        self.events.publish(Event::new(event, cause).service(service).instance(instance));
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeSet, time::SystemTime};
 
-use super::{Control, Dirty, wanted};
+use super::{Control, Dirty, wanted, wants::lists};
 use crate::{
     discovery::{
         Change,
         saved::{Saved, Told},
     },
-    model::name::ServiceName,
+    model::topology::ListName,
     state::Source,
     telemetry::events::Event,
 };
@@ -19,8 +19,8 @@ pub struct Restored {
     at: SystemTime,
     /// Which services there are.
     catalog: bool,
-    /// The lists of these.
-    services: BTreeSet<ServiceName>,
+    /// These.
+    lists: BTreeSet<ListName>,
 }
 
 impl Control {
@@ -28,7 +28,7 @@ impl Control {
     pub(super) fn restore(&mut self, saved: Saved, dirty: &mut Dirty) {
         let (at, index) = (saved.at, saved.lists.index);
         let told = saved.tell(&wanted(&self.config));
-        let restored = Restored { at, catalog: told.exposed.is_some(), services: told.services().cloned().collect() };
+        let restored = Restored { at, catalog: told.exposed.is_some(), lists: told.names().collect() };
         if restored.is_over() {
             return;
         }
@@ -37,7 +37,7 @@ impl Control {
         let cause = format!(
             "until Consul answers, what it had said at {} is in force: {} services with {instances} instances",
             humantime::format_rfc3339_seconds(at),
-            restored.services.len(),
+            restored.lists.iter().map(|(service, _)| service).collect::<BTreeSet<_>>().len(),
         );
         self.events.publish(Event::new("snapshot_restored", cause));
         self.index = index;
@@ -51,11 +51,11 @@ impl Control {
         self.restored = Some(restored);
     }
 
-    /// Consul has told the list of a service, or which services there are.
-    pub(super) fn told_anew(&mut self, service: Option<&ServiceName>) {
+    /// Consul has told a list, or which services there are.
+    pub(super) fn told_anew(&mut self, list: Option<&ListName>) {
         let Some(restored) = &mut self.restored else { return };
-        match service {
-            Some(service) => drop(restored.services.remove(service)),
+        match list {
+            Some(list) => drop(restored.lists.remove(list)),
             None => restored.catalog = false,
         }
     }
@@ -67,7 +67,13 @@ impl Control {
         }
         let (config, exposures) = (&self.config, &self.exposures);
         let Some(restored) = &mut self.restored else { return Source::Consul };
-        restored.services.retain(|name| config.services.contains_key(name) || exposures.contains(name));
+        restored.lists.retain(|(service, datacenter)| {
+            let table = config.services.get(service);
+            match datacenter {
+                Some(datacenter) => table.is_some_and(|table| table.datacenters().contains(datacenter)),
+                None => table.map_or_else(|| exposures.contains(service), |table| table.datacenters().is_empty()),
+            }
+        });
         restored.catalog &= config.expose.is_some();
         if !restored.is_over() {
             return Source::Snapshot(restored.at);
@@ -78,8 +84,18 @@ impl Control {
     }
 }
 
+impl Control {
+    /// Whether what is in force is worth keeping. A datacenter that is away, and is only where the others have nothing to
+    /// pick, does not hold the news of the others back: what it had said is kept with theirs.
+    pub(super) fn keeps(&self) -> bool {
+        let beside = |(service, datacenter): &ListName| lists(&self.config, service).first() != Some(datacenter);
+        let restored = self.restored.as_ref();
+        self.ready && restored.is_none_or(|restored| !restored.catalog && restored.lists.iter().all(beside))
+    }
+}
+
 impl Restored {
     fn is_over(&self) -> bool {
-        !self.catalog && self.services.is_empty()
+        !self.catalog && self.lists.is_empty()
     }
 }

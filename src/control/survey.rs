@@ -1,7 +1,9 @@
-//! What Consul has of what a configuration needs, asked once: `lictor check --live`. This file asks how the agent is and
-//! what the KV adds; `services` looks at each service, `exposed` at those that route themselves.
+//! What Consul and DNS have of what a configuration needs, asked once: `lictor check --live`. This file asks how the agent
+//! is and what the KV adds; `services` looks at each service, `exposed` at those that route themselves, `names` asks DNS.
 
+mod datacenters;
 mod exposed;
+mod names;
 mod services;
 
 use std::fmt::{self, Display};
@@ -77,15 +79,29 @@ impl Report {
     }
 }
 
-/// Asks all there is to ask. What is found so far stands in the report, also where this is not awaited to its end.
-pub async fn survey(sources: &Sources, config: Config, client: &Client, report: &mut Report) {
-    let Some(consul) = config.consul.clone() else { return };
-    if !agent(&consul, client, report).await {
-        return;
+/// Asks all there is to ask. What is found so far stands in the report, also where this is not awaited to its end. Without
+/// a client, Consul is left out.
+pub async fn survey(sources: &Sources, config: Config, client: Option<&Client>, report: &mut Report) {
+    if config.consul.is_none() {
+        report.fine("consul.address", "it is empty, so there is no Consul to ask");
     }
-    let Some(catalog) = catalog(&consul, client, report).await else { return };
-    let config = document(sources, config, &consul, client, report).await;
+    let config = match (config.consul.clone(), client) {
+        (Some(consul), Some(client)) => ask(sources, config, &consul, client, report).await,
+        _ => config,
+    };
+    names::look(&config, report).await;
+}
+
+/// Asks Consul. Gives back the configuration with what the KV has to say.
+async fn ask(sources: &Sources, config: Config, consul: &Consul, client: &Client, report: &mut Report) -> Config {
+    if !agent(consul, client, report).await {
+        return config;
+    }
+    let Some(catalog) = catalog(consul, client, report).await else { return config };
+    let config = document(sources, config, consul, client, report).await;
     services::look(&config, &catalog, client, report).await;
+    datacenters::look(&config, client, report).await;
+    config
 }
 
 /// Whether the agent can be asked.

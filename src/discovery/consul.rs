@@ -1,4 +1,4 @@
-//! Watches Consul: which services carry the tag, and the instances of each service that is wanted. Tells whole lists.
+//! Watches one datacenter of Consul: which services carry the tag, and the instances of each service that is wanted. Tells whole lists.
 //! What to watch is decided by `plan`, what an answer means by `health`.
 
 mod lists;
@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     Change, Part, Query, Unreadable, Wanted,
-    plan::{Cause, Plan},
+    plan::{self, Cause, Plan},
     sharing::Order,
 };
 use crate::{
@@ -26,22 +26,24 @@ use crate::{
         Agent, Client, Error, Fresh, Right, Watch,
         wire::{Catalog, Health, Read, Services},
     },
-    model::name::ServiceName,
+    model::name::{Datacenter, ServiceName},
 };
 use lists::Doubtful;
 use sharers::{Sharing, hear};
 
-/// Watches what is wanted until nobody listens. `carriers` are names that carried the tag in an earlier run: if the token
-/// may not read them now, they are no less there.
+/// Watches what is wanted of one datacenter until nobody listens; `None` is the one that is asked by default, and there
+/// alone services expose themselves. `carriers` are names that carried the tag in an earlier run: if the token may not
+/// read them now, they are no less there.
 pub async fn run(
     client: Arc<Client>,
+    here: Option<Datacenter>,
     mut wanted: watch::Receiver<Wanted>,
     told: mpsc::Sender<Change>,
     carriers: BTreeSet<String>,
 ) {
     let mut known = Agent::Unknown;
     let (mut room, mut believed) = (client.room(), Instant::now());
-    let mut watching = Watching::new(client.clone(), told, wanted.borrow_and_update().clone());
+    let mut watching = Watching::new(client.clone(), here, told, wanted.borrow_and_update().clone());
     watching.earlier = carriers;
     // Ends with an error when nobody listens.
     let mut heard = watching.follow().await;
@@ -51,8 +53,8 @@ pub async fn run(
             () = watching.told.closed() => return,
             agent = client.agent_changes(&known) => {
                 let change = match &agent {
-                    Agent::Away(error) => Change::Failed { part: Part::Agent, error: error.clone() },
-                    Agent::Unknown | Agent::Well => Change::Returned,
+                    Agent::Away(error) => watching.failed(Part::Agent, error.clone()),
+                    Agent::Unknown | Agent::Well => Change::Returned { datacenter: watching.here.clone() },
                 };
                 known = agent;
                 watching.tell(change).await
@@ -87,6 +89,7 @@ pub async fn run(
 /// All watches and what they are for.
 struct Watching {
     client: Arc<Client>,
+    here: Option<Datacenter>,
     told: mpsc::Sender<Change>,
     wanted: Wanted,
     /// How many blocking queries the agent has room for.
@@ -157,9 +160,10 @@ struct Told<R: Read> {
 }
 
 impl Watching {
-    fn new(client: Arc<Client>, told: mpsc::Sender<Change>, wanted: Wanted) -> Self {
+    fn new(client: Arc<Client>, here: Option<Datacenter>, told: mpsc::Sender<Change>, wanted: Wanted) -> Self {
         Self {
             client,
+            here,
             told,
             wanted,
             room: usize::MAX,
@@ -208,9 +212,11 @@ impl Watching {
     /// Starts and ends watches as the plan has it, and tells what is exposed.
     async fn follow(&mut self) -> Result<(), Deaf> {
         let nobody = BTreeSet::new();
-        let mut plan = Plan::new(&self.wanted, self.carriers.as_ref().map_or(&nobody, |fresh| &fresh.answer));
-        let exposes = self.wanted.expose_tag.is_some();
+        let carriers = self.carriers.as_ref().map_or(&nobody, |fresh| &fresh.answer);
+        let mut plan = Plan::new(&self.wanted, carriers, self.here.as_ref());
+        let exposes = self.tag().is_some();
         let most = self.wanted.max_watches.min(self.room).saturating_sub(self.wanted.others);
+        let most = plan::places(&self.wanted, most, self.here.as_ref());
         let shared = plan.share(most, exposes, |name| self.services.contains_key(name));
         self.services.retain(|name, service| {
             plan.watched.get(name).is_some_and(|(query, cause)| (query, cause) == (&service.query, &service.cause))
@@ -277,7 +283,7 @@ impl Watching {
             }
             Err(error) => {
                 self.order(Order::Blind);
-                self.tell(Change::Failed { part: Part::Catalog, error }).await
+                self.tell(self.failed(Part::Catalog, error)).await
             }
         }
     }
@@ -293,8 +299,17 @@ impl Watching {
         service.live = live;
         match outcome {
             Ok(fresh) => self.list(name, fresh).await,
-            Err(error) => self.tell(Change::Failed { part: Part::Service(name), error }).await,
+            Err(error) => self.tell(self.failed(Part::Service(name), error)).await,
         }
+    }
+
+    /// The tag by which services expose themselves here.
+    fn tag(&self) -> Option<&String> {
+        self.wanted.expose_tag.as_ref().filter(|_| self.here.is_none())
+    }
+
+    fn failed(&self, part: Part, error: Error) -> Change {
+        Change::Failed { part, datacenter: self.here.clone(), error }
     }
 
     /// What is asked about a service, and why.

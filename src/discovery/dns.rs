@@ -50,6 +50,18 @@ pub async fn run(mut wanted: watch::Receiver<Wanted>, told: mpsc::Sender<Change>
     }
 }
 
+/// Asks once.
+///
+/// # Errors
+/// Why there is no answer, in words.
+pub async fn once(wanted: &Wanted, lookup: &Lookup) -> Result<Vec<Instance>, String> {
+    let found = match resolver(wanted) {
+        Ok(resolver) => resolve(&resolver, lookup).await,
+        Err(error) => Err(error),
+    };
+    found.map(|found| found.instances).map_err(|error| error.to_string())
+}
+
 /// Tells one service's list until nobody listens.
 async fn follow(
     resolver: Arc<Result<TokioResolver, NetError>>,
@@ -68,7 +80,8 @@ async fn follow(
                 if failed.take().is_some() && told.send(Change::Resolved { service: service.clone() }).await.is_err() {
                     return;
                 }
-                let update = Update { service: service.clone(), instances, rejected: Vec::new() };
+                let service = service.clone();
+                let update = Update { service, datacenter: None, instances, rejected: Vec::new() };
                 if told.send(Change::Instances { update, index: 0 }).await.is_err() {
                     return;
                 }

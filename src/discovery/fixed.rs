@@ -13,7 +13,8 @@ use crate::model::{
 
 /// The list of a service with fixed addresses: always healthy, of equal weight.
 pub fn update(service: &ServiceName, addresses: &[Address], deny: &[IpNet]) -> Update {
-    let mut update = Update { service: service.clone(), instances: Vec::new(), rejected: Vec::new() };
+    let service = service.clone();
+    let mut update = Update { service, datacenter: None, instances: Vec::new(), rejected: Vec::new() };
     for address in addresses {
         let id = address.to_string().into();
         match permit(address.clone(), deny) {
@@ -27,7 +28,7 @@ pub fn update(service: &ServiceName, addresses: &[Address], deny: &[IpNet]) -> U
                 datacenter: String::new(),
                 create_index: 0,
             }),
-            Err(why) => update.rejected.push(Rejected { id, why }),
+            Err(why) => update.rejected.push(Rejected { id, datacenter: String::new(), why }),
         }
     }
     update
@@ -46,6 +47,7 @@ mod tests {
         let told: Vec<_> = update.instances.iter().map(|i| (i.id.as_str(), i.health, i.weight)).collect();
         assert_eq!(told, [("10.0.0.7:80", Health::Passing, 1), ("files.internal:8080", Health::Passing, 1)]);
         let denied = AddressError::Denied("169.254.169.254".parse().unwrap());
-        assert_eq!(update.rejected, [Rejected { id: "169.254.169.254:80".into(), why: denied }]);
+        let id = "169.254.169.254:80".into();
+        assert_eq!(update.rejected, [Rejected { id, datacenter: String::new(), why: denied }]);
     }
 }

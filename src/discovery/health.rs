@@ -8,19 +8,22 @@ use crate::{
     consul::wire::{Check, Entry, Instances},
     model::{
         instance::{Address, AddressError, Health, Instance},
-        name::ServiceName,
+        name::{Datacenter, ServiceName},
         topology::{Rejected, Update},
     },
 };
 
-/// The list of a service, out of an answer.
-pub fn update(service: &ServiceName, answer: &Instances, deny: &[IpNet]) -> Update {
-    let mut update = Update { service: service.clone(), instances: Vec::new(), rejected: Vec::new() };
+/// The list of a service, out of the answer of this datacenter; `None`: of the one that is asked by default.
+pub fn update(service: &ServiceName, of: Option<&Datacenter>, answer: &Instances, deny: &[IpNet]) -> Update {
+    let (service, datacenter) = (service.clone(), of.cloned());
+    let mut update = Update { service, datacenter, instances: Vec::new(), rejected: Vec::new() };
     for entry in &answer.entries {
         let id = entry.service.id.as_str().into();
+        // Whoever was asked for it has it, whatever it says of itself.
+        let datacenter = of.map_or_else(|| entry.node.datacenter.clone(), ToString::to_string);
         match address(entry).and_then(|address| permit(address, deny)) {
-            Ok(address) => update.instances.push(instance(entry, address)),
-            Err(why) => update.rejected.push(Rejected { id, why }),
+            Ok(address) => update.instances.push(instance(entry, address, datacenter)),
+            Err(why) => update.rejected.push(Rejected { id, datacenter, why }),
         }
     }
     update
@@ -39,7 +42,7 @@ pub fn permit(address: Address, deny: &[IpNet]) -> Result<Address, AddressError>
     Ok(address)
 }
 
-fn instance(entry: &Entry, address: Address) -> Instance {
+fn instance(entry: &Entry, address: Address, datacenter: String) -> Instance {
     let service = &entry.service;
     let health = health(entry);
     Instance {
@@ -49,7 +52,7 @@ fn instance(entry: &Entry, address: Address) -> Instance {
         weight: weight(entry, health),
         tags: service.tags.clone(),
         meta: service.meta.clone(),
-        datacenter: entry.node.datacenter.clone(),
+        datacenter,
         create_index: service.create_index,
     }
 }
@@ -107,7 +110,7 @@ mod tests {
     }
 
     fn one(service: &str, checks: &str) -> Instance {
-        let update = update(&"web".into(), &told(&format!(r#", "Port": 80{service}"#), checks), &[]);
+        let update = update(&"web".into(), None, &told(&format!(r#", "Port": 80{service}"#), checks), &[]);
         assert_eq!(update.rejected, []);
         update.instances[0].clone()
     }
@@ -191,7 +194,7 @@ mod tests {
             ),
         ];
         for (service, want) in cases {
-            let update = update(&"web".into(), &told(&format!(", {service}"), ""), &deny);
+            let update = update(&"web".into(), None, &told(&format!(", {service}"), ""), &deny);
             let got = match (&update.instances[..], &update.rejected[..]) {
                 ([instance], []) => Ok(instance.address.to_string()),
                 ([], [rejected]) => Err(rejected.why.clone()),

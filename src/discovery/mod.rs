@@ -1,6 +1,7 @@
 //! Sources that tell the instances of services: each sends whole lists, and no failure of one empties a list.
 
-pub mod consul;
+mod consul;
+pub mod datacenters;
 pub mod dns;
 pub mod fixed;
 pub mod health;
@@ -22,13 +23,19 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use crate::consul::wire::Unreadable;
-use crate::model::{lookup::Lookup, name::ServiceName, topology::Update};
+use crate::model::{
+    lookup::Lookup,
+    name::{Datacenter, ServiceName},
+    topology::Update,
+};
 
 /// What is to be watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Services that the configuration names.
     pub services: BTreeMap<ServiceName, Query>,
+    /// Where those of them are looked for that name datacenters. All others are in the one that is asked by default.
+    pub datacenters: BTreeMap<ServiceName, Vec<Datacenter>>,
     /// Services that DNS is asked for.
     pub lookups: BTreeMap<ServiceName, Lookup>,
     /// Who is asked; none: the system's name servers.
@@ -43,6 +50,22 @@ pub struct Wanted {
     pub max_watches: usize,
     /// So many of them are others', about something else.
     pub others: usize,
+}
+
+impl Wanted {
+    /// All datacenters that services name.
+    #[must_use]
+    pub fn named(&self) -> BTreeSet<Datacenter> {
+        self.datacenters.values().flatten().cloned().collect()
+    }
+
+    /// Whether a service is looked for in this datacenter; `None` is the one that is asked by default.
+    fn is_in(&self, service: &ServiceName, here: Option<&Datacenter>) -> bool {
+        match (self.datacenters.get(service), here) {
+            (Some(all), Some(here)) => all.contains(here),
+            (named, here) => named.is_none() && here.is_none(),
+        }
+    }
 }
 
 /// What is asked of Consul about one service.
@@ -84,11 +107,16 @@ pub enum Change {
     Failed {
         /// What cannot be read.
         part: Part,
+        /// In which datacenter; `None`: in the one that is asked by default.
+        datacenter: Option<Datacenter>,
         /// Why.
         error: crate::consul::Error,
     },
-    /// The agent answers again, and has a leader.
-    Returned,
+    /// The agent answers again, and there is a leader.
+    Returned {
+        /// Of this datacenter; `None`: of the one that is asked by default.
+        datacenter: Option<Datacenter>,
+    },
     /// DNS has no answer for a service, or now for another reason. What it told before stays in force.
     Unresolved {
         /// The service.
@@ -106,7 +134,7 @@ pub enum Change {
 /// What failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// The agent, and so everything.
+    /// The agent or its way to the datacenter, and so everything.
     Agent,
     /// Which services there are.
     Catalog,

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Query, Wanted};
-use crate::model::name::ServiceName;
+use crate::model::name::{Datacenter, ServiceName};
 
-/// What is to be watched, and what is to be told of exposed services.
+/// What is to be watched in one datacenter, and what is to be told of exposed services.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Each service's query, and why it is asked.
@@ -26,9 +26,11 @@ pub enum Cause {
 }
 
 impl Plan {
-    /// Decides for `carriers`, the names in Consul that carry the tag.
-    pub fn new(wanted: &Wanted, carriers: &BTreeSet<String>) -> Self {
-        let tables = wanted.services.iter().map(|(name, query)| (name.clone(), (query.clone(), Cause::Table)));
+    /// Decides for `carriers`, the names in Consul that carry the tag. `here` is the datacenter; `None`: the one that is
+    /// asked by default.
+    pub fn new(wanted: &Wanted, carriers: &BTreeSet<String>, here: Option<&Datacenter>) -> Self {
+        let tables = wanted.services.iter().filter(|(name, _)| wanted.is_in(name, here));
+        let tables = tables.map(|(name, query)| (name.clone(), (query.clone(), Cause::Table)));
         let mut plan = Self { watched: tables.collect(), ..Self::default() };
         let Some(tag) = &wanted.expose_tag else { return plan };
         for consul in carriers {
@@ -57,6 +59,21 @@ impl Plan {
         all.sort_unstable();
         let shared = all.split_off(most.saturating_sub(SHARED_QUERIES).min(all.len()));
         shared.into_iter().filter_map(|(.., name)| self.watched.remove_entry(&name)).collect()
+    }
+}
+
+/// How many of `most` blocking queries may be held for this datacenter. Those that services name get what they need as
+/// far as it is no more than an equal part; the one that is asked by default gets the rest.
+pub fn places(wanted: &Wanted, most: usize, here: Option<&Datacenter>) -> usize {
+    let named = wanted.named();
+    let part = (most / (named.len() + 1)).max(SHARED_QUERIES);
+    let needs = |datacenter: &Datacenter| {
+        let services = wanted.datacenters.iter().filter(|(_, all)| all.contains(datacenter));
+        services.count().min(part)
+    };
+    match here {
+        Some(here) => needs(here),
+        None => most.saturating_sub(named.iter().map(needs).sum()).max(SHARED_QUERIES),
     }
 }
 
@@ -109,7 +126,7 @@ mod tests {
             (&[], &["web"], None),
         ];
         for (tables, fixed, want) in cases {
-            let plan = Plan::new(&wanted(tables, fixed), &["web".to_owned()].into());
+            let plan = Plan::new(&wanted(tables, fixed), &["web".to_owned()].into(), None);
             assert_eq!(plan.exposed.get("web").map(ServiceName::as_str), want, "{tables:?} {fixed:?}");
             assert_eq!(plan.clashes.contains("web"), want.is_none(), "{tables:?} {fixed:?}");
         }
@@ -118,7 +135,7 @@ mod tests {
     #[test]
     fn a_table_is_watched_by_its_own_query_and_the_rest_by_the_tag() {
         let wanted = wanted(&[("front", "web", None), ("web-v1", "web", Some("v1"))], &[]);
-        let plan = Plan::new(&wanted, &["web".to_owned(), "shop".to_owned()].into());
+        let plan = Plan::new(&wanted, &["web".to_owned(), "shop".to_owned()].into(), None);
         let query = |consul: &str, tag: Option<&str>| Query { consul: consul.into(), tag: tag.map(Into::into) };
         let want = [
             ("front", query("web", None), Cause::Table),
@@ -131,7 +148,7 @@ mod tests {
     #[test]
     fn without_a_tag_nothing_is_exposed() {
         let wanted = Wanted { expose_tag: None, ..wanted(&[("a", "a", None)], &[]) };
-        let plan = Plan::new(&wanted, &["web".to_owned()].into());
+        let plan = Plan::new(&wanted, &["web".to_owned()].into(), None);
         assert_eq!((plan.watched.len(), plan.exposed.len(), plan.clashes.len()), (1, 0, 0));
     }
 
@@ -148,11 +165,44 @@ mod tests {
             (2, &["a"], &[]),
         ];
         for (most, has, want) in cases {
-            let mut plan = Plan::new(&wanted, &["a", "b", "c"].map(str::to_owned).into());
+            let mut plan = Plan::new(&wanted, &["a", "b", "c"].map(str::to_owned).into(), None);
             let shared = plan.share(most, true, |name| has.contains(&name.as_str()));
             let own: Vec<_> = plan.watched.keys().map(ServiceName::as_str).collect();
             assert_eq!(own, want, "{most} {has:?}");
             assert_eq!(own.len() + shared.len(), 5, "{most} {has:?}");
+        }
+    }
+
+    #[test]
+    fn a_service_is_looked_for_in_the_datacenters_that_it_names_and_keeps_its_tables_name() {
+        let mut wanted = wanted(&[("users", "user-service", None), ("web", "web", None)], &[]);
+        wanted.datacenters.insert("users".into(), vec!["dc2".into(), "dc3".into()]);
+        let watched = |plan: &Plan| plan.watched.keys().map(ToString::to_string).collect::<Vec<_>>();
+        let carriers = ["user-service".to_owned()].into();
+        let default = Plan::new(&wanted, &carriers, None);
+        assert_eq!(watched(&default), ["web"]);
+        assert_eq!(default.exposed["user-service"].as_str(), "users");
+        for (here, want) in [("dc2", vec!["users"]), ("dc3", vec!["users"]), ("dc1", vec![])] {
+            assert_eq!(watched(&Plan::new(&wanted, &BTreeSet::new(), Some(&here.into()))), want, "{here}");
+        }
+    }
+
+    #[test]
+    fn datacenters_share_the_queries_that_may_be_held() {
+        let mut wanted = wanted(&[], &[]);
+        let in_both = |n: usize| (format!("s{n}").into(), vec!["dc2".into(), "dc3".into()]);
+        // Services in both, queries that may be held, and those for the default one and each of the two.
+        for (services, most, want) in [
+            (0, 64, [64, 0, 0]),
+            (5, 64, [54, 5, 5]),
+            (30, 64, [22, 21, 21]),
+            (1, 4, [2, 1, 1]),
+            (30, 6, [2, 2, 2]),
+            (30, 2, [2, 2, 2]),
+        ] {
+            wanted.datacenters = (0..services).map(in_both).collect();
+            let here = [None, Some("dc2".into()), Some("dc3".into())];
+            assert_eq!(here.map(|here| places(&wanted, most, here.as_ref())), want, "{services} {most}");
         }
     }
 }

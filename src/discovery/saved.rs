@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use super::{Change, Query, Wanted, health, plan::Plan};
 use crate::model::{
     instance::{Address, AddressError, Health, Instance},
-    name::ServiceName,
-    topology::{Rejected, Update},
+    name::Datacenter,
+    topology::{ListName, Rejected, Update},
 };
 
 /// What was known, and when.
@@ -78,6 +78,9 @@ pub struct List {
     /// The question.
     #[serde(flatten)]
     pub query: Query,
+    /// The datacenter that was asked; left out: the one of `asked`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datacenter: Option<Datacenter>,
     /// The answer.
     pub instances: Vec<Kept>,
 }
@@ -207,19 +210,25 @@ impl Saved {
     pub fn tell(self, wanted: &Wanted) -> Told {
         let known = self.lists.tag.is_some() && self.lists.tag == wanted.expose_tag;
         let carriers = if known { self.lists.carriers } else { BTreeSet::new() };
-        let plan = Plan::new(wanted, &carriers);
-        let mut lists: BTreeMap<Query, Vec<Kept>> =
-            self.lists.services.into_iter().map(|list| (list.query, list.instances)).collect();
-        let lists = plan.watched.into_iter().filter_map(|(service, (query, _))| {
-            let mut update = Update { service, instances: Vec::new(), rejected: Vec::new() };
-            for kept in lists.remove(&query)? {
-                let id = kept.id.as_str().into();
+        let plan = Plan::new(wanted, &carriers, None);
+        let named = wanted.named().into_iter().flat_map(|datacenter| {
+            let watched = Plan::new(wanted, &BTreeSet::new(), Some(&datacenter)).watched;
+            watched.into_iter().map(move |(service, (query, _))| (service, query, Some(datacenter.clone())))
+        });
+        let watched = plan.watched.into_iter().map(|(service, (query, _))| (service, query, None)).chain(named);
+        let mut lists: BTreeMap<(Query, Option<Datacenter>), Vec<Kept>> =
+            self.lists.services.into_iter().map(|list| ((list.query, list.datacenter), list.instances)).collect();
+        let lists = watched.filter_map(|(service, query, datacenter)| {
+            let kept = lists.remove(&(query, datacenter.clone()))?;
+            let mut update = Update { service, datacenter, instances: Vec::new(), rejected: Vec::new() };
+            for kept in kept {
+                let (id, datacenter) = (kept.id.as_str().into(), kept.datacenter.clone());
                 match kept.instance().and_then(|instance| {
                     health::permit(instance.address.clone(), &wanted.deny)?;
                     Ok(instance)
                 }) {
                     Ok(instance) => update.instances.push(instance),
-                    Err(why) => update.rejected.push(Rejected { id, why }),
+                    Err(why) => update.rejected.push(Rejected { id, datacenter, why }),
                 }
             }
             Some(update)
@@ -319,9 +328,9 @@ impl Kept {
 }
 
 impl Told {
-    /// The services that it has lists of.
-    pub fn services(&self) -> impl Iterator<Item = &ServiceName> {
-        self.lists.iter().map(|update| &update.service)
+    /// The lists that it has.
+    pub fn names(&self) -> impl Iterator<Item = ListName> {
+        self.lists.iter().map(|update| (update.service.clone(), update.datacenter.clone()))
     }
 }
 

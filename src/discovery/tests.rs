@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Change, Part, Query, Wanted, consul::run};
+use super::{Change, Part, Query, Wanted, datacenters::run};
 use crate::{
     consul::{
         Client,
@@ -180,7 +180,7 @@ async fn a_consul_that_comes_back_with_nothing_known_is_followed() {
     consul.register("web", 9001, &[]).await;
     loop {
         match stage.next().await {
-            Change::Returned => break,
+            Change::Returned { datacenter: None } => break,
             // It is there before it has a leader.
             Change::Failed { part: Part::Agent, .. } => {}
             other => panic!("{other:?}"),

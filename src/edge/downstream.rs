@@ -50,7 +50,6 @@ pub struct Downstream {
 struct Receiving {
     decoder: Decoder,
     limit: u64,
-    received: u64,
     pace: Pace,
 }
 
@@ -67,8 +66,8 @@ pub(super) struct Pace {
 
 impl Receiving {
     /// Whether what came, and what was announced to come, is within the limit.
-    fn fits(&self) -> Result<(), BodyError> {
-        let size = self.received.saturating_add(self.decoder.announced());
+    fn fits(&self, received: u64) -> Result<(), BodyError> {
+        let size = received.saturating_add(self.decoder.announced());
         if self.limit != 0 && size > self.limit { Err(BodyError::TooLarge { limit: self.limit }) } else { Ok(()) }
     }
 }
@@ -117,7 +116,7 @@ impl Downstream {
     /// A connection on which nothing was read yet.
     #[must_use]
     pub fn new(io: Io) -> Self {
-        let body = Receiving { decoder: Decoder::new(Length::Empty), limit: 0, received: 0, pace: Pace::default() };
+        let body = Receiving { decoder: Decoder::new(Length::Empty), limit: 0, pace: Pace::default() };
         Self {
             io,
             input: RefCell::default(),
@@ -132,8 +131,7 @@ impl Downstream {
 
     /// A request with a body of `length` begins. `limit` 0: the body may be of any length.
     pub fn begin(&self, length: Length, limit: u64, expects_continue: bool) {
-        *self.body.borrow_mut() =
-            Receiving { decoder: Decoder::new(length), limit, received: 0, pace: Pace::default() };
+        *self.body.borrow_mut() = Receiving { decoder: Decoder::new(length), limit, pace: Pace::default() };
         self.owed.set(expects_continue);
     }
 
@@ -178,7 +176,7 @@ impl Downstream {
     /// Bytes of the present request's body so far.
     #[must_use]
     pub fn received(&self) -> u64 {
-        self.body.borrow().received
+        self.aside.received()
     }
 
     /// Ready when the client has left: its connection was reset, or, with `end`, came to an end after the whole request.
@@ -221,10 +219,10 @@ impl Downstream {
         self.owed.set(false);
         loop {
             match body.decoder.decode(input).map_err(BodyError::Malformed)? {
-                Piece::More => body.fits()?,
+                Piece::More => body.fits(self.aside.received())?,
                 Piece::Data(data) => {
-                    body.received += data.len() as u64;
-                    body.fits()?;
+                    self.aside.note(data.len());
+                    body.fits(self.aside.received())?;
                     return Poll::Ready(Ok(Piece::Data(data)));
                 }
                 piece => return Poll::Ready(Ok(piece)),

@@ -35,8 +35,8 @@ impl Credit {
     }
 
     /// So many bytes of an answer went out, for which the client makes room again.
-    pub fn piece(&self, bytes: usize) {
-        self.add(4 + bytes as u64 / 256);
+    pub fn piece(&self, bytes: u64) {
+        self.add(4 + bytes / 256);
     }
 
     fn add(&self, frames: u64) {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::{Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -26,7 +26,7 @@ use crate::{
         head::Limits,
         request::{RequestHead, RequestReader},
     },
-    proxy::{Answer, Client, Proxy, Refusal, entry},
+    proxy::{Answer, Client, Glimpse, Proxy, Refusal, entry},
     upstream::aside::Switched,
     wire::{Io, Mode, SendError, Sender, spare},
 };
@@ -62,7 +62,9 @@ impl Server {
             let ended = match next {
                 Next::Head(head) => Box::pin(self.exchange(&connection, *head, &client)).await,
                 Next::Refused(refusal) => {
-                    let answer = self.proxy.refuse(&refusal, &unknown_method());
+                    let glimpse =
+                        Glimpse { method: &unknown_method(), target: None, version: None, fields: &HeaderMap::new() };
+                    let answer = self.proxy.refuse(&refusal, &client, &glimpse);
                     let asked = Asked { head_only: false, http10: false, keep_alive: false };
                     Ended { written: self.answer(&connection, answer, &asked).await.is_some(), ..Ended::default() }
                 }
@@ -86,11 +88,13 @@ impl Server {
     }
 
     /// Answers the first request of a connection for which there is no room, and ends it.
-    pub async fn turn_away(&self, io: Io) {
+    pub async fn turn_away(&self, io: Io, client: &Client) {
         let connection = Rc::new(Downstream::new(io));
         let head = timeout(LINGER, self.head(&connection, true, false, None, &Cell::new(false))).await;
         let Ok(Next::Head(head)) = head else { return };
-        let answer = self.proxy.refuse(&Refusal::Crowded, &head.method);
+        let (target, version) = (Some(head.target.path_and_query()), Some(head.version));
+        let glimpse = Glimpse { method: &head.method, target, version, fields: &head.headers };
+        let answer = self.proxy.refuse(&Refusal::Crowded, client, &glimpse);
         let http10 = head.version == Version::HTTP_10;
         let asked = Asked { head_only: head.method == Method::HEAD, http10, keep_alive: false };
         if self.answer(&connection, answer, &asked).await.is_some() {
@@ -153,14 +157,15 @@ impl Server {
         let limit = self.proxy.world().config.http.max_body_size.unwrap_or(0);
         connection.begin(head.length, limit, head.expect_continue);
         connection.aside.begin(tunnel::wish(&head), head.version == Version::HTTP_11);
-        let (says_close, method) = (!head.keep_alive, head.method.clone());
+        let says_close = !head.keep_alive;
         let mut asked = Asked {
             head_only: head.method == Method::HEAD,
             http10: head.version == Version::HTTP_10,
             keep_alive: head.keep_alive,
         };
-        let answer = match request(head, connection, limit) {
-            Ok(request) => {
+        let answer = match entry::admit(&head, limit) {
+            Ok(uri) => {
+                let request = request(head, uri, connection);
                 let mut handling = pin!(self.proxy.handle(request, client, &connection.aside));
                 let answer = poll_fn(|cx| {
                     if let Poll::Ready(answer) = handling.as_mut().poll(cx) {
@@ -178,7 +183,9 @@ impl Server {
             }
             Err(refusal) => {
                 asked.keep_alive = false;
-                self.proxy.refuse(&refusal, &method)
+                let (target, version) = (Some(head.target.path_and_query()), Some(head.version));
+                let glimpse = Glimpse { method: &head.method, target, version, fields: &head.headers };
+                self.proxy.refuse(&refusal, client, &glimpse)
             }
         };
         if let Some(switched) = connection.aside.switched() {
@@ -207,6 +214,8 @@ impl Server {
             (whole, mode) = sender(ahead, account.instead(), asked);
             sent = send(connection, &mut whole).await;
         }
+        account.sent(whole.body_progress());
+        drop(whole); // what was tried for it ends before it does
         let ended = account.end();
         if sent.is_err() {
             // A client that reads until the end must not take this for one.
@@ -250,9 +259,8 @@ struct Asked {
     keep_alive: bool,
 }
 
-/// Makes the request that the rest of the gateway sees: its path in its one form, its host in its one place.
-fn request(head: RequestHead, connection: &Rc<Downstream>, limit: u64) -> Result<Request<Body>, Refusal> {
-    let uri = entry::admit(&head, limit)?;
+/// Makes the request that the rest of the gateway sees.
+fn request(head: RequestHead, uri: Uri, connection: &Rc<Downstream>) -> Request<Body> {
     let body = match head.length {
         Length::Empty | Length::Exact(0) => Body::empty(),
         length => Body::stream(Incoming::new(connection.clone(), length)),
@@ -262,7 +270,7 @@ fn request(head: RequestHead, connection: &Rc<Downstream>, limit: u64) -> Result
     *request.uri_mut() = uri;
     *request.version_mut() = head.version;
     *request.headers_mut() = head.headers;
-    Ok(request)
+    request
 }
 
 /// Writes the head of a 101, and passes on what comes until one side ends. It is a request under way for all that time.
@@ -272,9 +280,13 @@ async fn switch(connection: &Downstream, answer: Answer, switched: Switched) {
     response.headers_mut().insert(header::UPGRADE, switched.protocol.clone());
     write_response_head(&mut out, response.status(), response.headers(), Framing::None, Connection::Upgrade);
     let mut downward = BytesMut::from(&out[..]);
+    let head = downward.len();
     downward.extend_from_slice(&switched.input);
     let upward = connection.input.take();
-    tunnel::run(&connection.io, upward, &switched.io, downward, switched.idle).await;
+    let (up, down) = tunnel::run(&connection.io, upward, &switched.io, downward, switched.idle).await;
+    connection.aside.note(up);
+    account.sent(down.saturating_sub(head) as u64);
+    drop(switched); // what was tried for it ends before it does
     drop(account);
 }
 

@@ -206,7 +206,7 @@ impl Connections {
                 if one_too_many {
                     // A handshake costs more than the word that there is no room.
                     if let (Ok(io), None) = (Io::new(stream), certificates) {
-                        Box::pin(server.turn_away(io)).await;
+                        Box::pin(server.turn_away(io, &Client::new(peer, "http"))).await;
                     }
                 } else if let Some(certificates) = certificates {
                     let client = Client::new(peer, "https");

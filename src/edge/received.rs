@@ -14,7 +14,7 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
 use super::downstream::Pace;
-use crate::{body::BodyError, http1::trailer::may_trail, wire::Timer};
+use crate::{body::BodyError, http1::trailer::may_trail, upstream::aside::Aside, wire::Timer};
 
 /// Counts what comes, and how fast.
 pub struct Received {
@@ -24,13 +24,14 @@ pub struct Received {
     /// Only trailers may follow.
     is_read: bool,
     limits: Option<Limits>,
+    /// Where bytes are counted.
+    aside: Rc<Aside>,
     owed: Option<Owed>,
 }
 
 #[derive(Default)]
 struct Limits {
     most: u64,
-    received: u64,
     pace: Pace,
     timer: Timer,
 }
@@ -70,17 +71,16 @@ impl Owed {
 }
 
 impl Received {
-    /// A body of at most `most` bytes (0: any number) that has to come fast enough.
+    /// A body that takes as long as it takes.
     #[must_use]
-    pub fn limited(stream: RecvStream, announced: Option<u64>, most: u64, owed: Option<Owed>) -> Self {
-        let limits = Some(Limits { most, ..Limits::default() });
-        Self { stream, left: announced, is_read: false, limits, owed }
+    pub fn new(stream: RecvStream, announced: Option<u64>, aside: Rc<Aside>, owed: Option<Owed>) -> Self {
+        Self { stream, left: announced, is_read: false, limits: None, aside, owed }
     }
 
-    /// A conversation: it takes as long as it takes.
+    /// It may have at most `most` bytes (0: any number), and has to come fast enough.
     #[must_use]
-    pub fn unlimited(stream: RecvStream, announced: Option<u64>, owed: Option<Owed>) -> Self {
-        Self { stream, left: announced, is_read: false, limits: None, owed }
+    pub fn limited(self, most: u64) -> Self {
+        Self { limits: Some(Limits { most, ..Limits::default() }), ..self }
     }
 
     /// The next piece, or trailers, as they come.
@@ -111,10 +111,10 @@ fn decent(mut trailers: HeaderMap) -> HeaderMap {
 }
 
 impl Limits {
-    fn note(&mut self, bytes: usize) -> Result<(), BodyError> {
+    /// So many bytes came, `received` in all.
+    fn note(&mut self, bytes: usize, received: u64) -> Result<(), BodyError> {
         self.pace.note(bytes);
-        self.received += bytes as u64;
-        if self.most != 0 && self.received > self.most {
+        if self.most != 0 && received > self.most {
             return Err(BodyError::TooLarge { limit: self.most });
         }
         Ok(())
@@ -127,7 +127,7 @@ impl http_body::Body for Received {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = self.poll_next(cx);
-        let Self { limits, owed, .. } = &mut *self;
+        let Self { limits, aside, owed, .. } = &mut *self;
         if let Some(owed) = owed {
             match owed.0.get() {
                 Awaited::Undecided if polled.is_pending() => owed.0.set(Awaited::Wanted),
@@ -143,7 +143,8 @@ impl http_body::Body for Received {
             Ok(None) => None,
             Ok(Some(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
-                let noted = limits.as_mut().map_or(Ok(()), |limits| limits.note(bytes));
+                aside.note(bytes);
+                let noted = limits.as_mut().map_or(Ok(()), |limits| limits.note(bytes, aside.received()));
                 Some(noted.map(|()| frame))
             }
             Err(e) => Some(Err(BodyError::CutShort(Some(io::Error::other(e))))),

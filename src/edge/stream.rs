@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use super::{
@@ -24,7 +24,7 @@ use crate::{
         host,
         request::RequestError::{self, Host, NoHost, RepeatedHost},
     },
-    proxy::{Answer, Client, Proxy, Refusal, entry::target, strip_connection},
+    proxy::{Account, Answer, Client, Glimpse, Proxy, Refusal, entry::target, strip_connection},
     upstream::aside::Aside,
     wire::{Outflow, Timer},
 };
@@ -46,14 +46,19 @@ pub struct Shared {
 pub async fn answer(shared: Rc<Shared>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let Shared { proxy, client, credit } = &*shared;
     let limit = proxy.world().config.http.max_body_size.unwrap_or(0);
-    let method = request.method().clone();
-    let (owed, aside) = (awaits_leave(request.headers()), Rc::<Aside>::default());
+    let (mut head, body) = request.into_parts();
+    let only_head = head.method == Method::HEAD;
+    let (owed, aside) = (awaits_leave(&head.headers), Rc::<Aside>::default());
     aside.begin(None, true);
     let answer = {
         let mut handling = pin!(async {
-            match read(request, limit, owed.clone()) {
-                Ok(request) => proxy.handle(request, client, &aside).await,
-                Err(refusal) => proxy.refuse(&refusal, &method),
+            match read(&mut head, body, limit, &aside, owed.clone()) {
+                Ok(body) => proxy.handle(Request::from_parts(head, body), client, &aside).await,
+                Err(refusal) => {
+                    let target = head.uri.path_and_query().map(PathAndQuery::as_str);
+                    let (method, version, fields) = (&head.method, Some(head.version), &head.headers);
+                    proxy.refuse(&refusal, client, &Glimpse { method, target, version, fields })
+                }
             }
         });
         poll_fn(|cx| {
@@ -67,16 +72,22 @@ pub async fn answer(shared: Rc<Shared>, request: Request<RecvStream>, mut respon
         .await
     };
     let Some(Answer { response, mut account }) = answer else { return };
-    let only_head = method == Method::HEAD;
-    let mut sent = send(&mut respond, response, only_head, credit).await;
+    let mut sent = send(&mut respond, response, only_head, &|bytes| noted(credit, &account, bytes)).await;
     if matches!(sent, Err(Broken::Before)) {
         // There is still time to say so.
-        sent = send(&mut respond, account.instead(), only_head, credit).await;
+        let instead = account.instead();
+        sent = send(&mut respond, instead, only_head, &|bytes| noted(credit, &account, bytes)).await;
     }
     if sent.is_err() {
         respond.send_reset(Reason::INTERNAL_ERROR);
     }
     account.end();
+}
+
+/// Bytes of an answer went out.
+fn noted(credit: &Credit, account: &Account, bytes: u64) {
+    credit.piece(bytes);
+    account.sent(bytes);
 }
 
 /// Why an answer did not go out whole.
@@ -88,12 +99,12 @@ enum Broken {
     Within,
 }
 
-/// Sends an answer as fast as the client takes it.
+/// Sends an answer as fast as the client takes it; `note` hears of each piece.
 async fn send(
     respond: &mut SendResponse<Bytes>,
     response: Response<Body>,
     only_head: bool,
-    credit: &Credit,
+    note: &dyn Fn(u64),
 ) -> Result<(), Broken> {
     let (mut head, mut body) = response.into_parts();
     if only_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
@@ -120,7 +131,7 @@ async fn send(
         }
     };
     let (mut timer, mut waiting) = (Timer::default(), None);
-    poll_fn(|cx| poll_out(&mut out, credit, &mut waiting, &mut timer, cx)).await.map_err(|error| {
+    poll_fn(|cx| poll_out(&mut out, note, &mut waiting, &mut timer, cx)).await.map_err(|error| {
         tracing::debug!(%error, "an answer broke off");
         Broken::Within
     })
@@ -140,7 +151,7 @@ fn start(
 /// Sends what the client has room for. Its time runs while it has something to take: from when that was first so.
 fn poll_out(
     out: &mut Outflow,
-    credit: &Credit,
+    note: &dyn Fn(u64),
     held: &mut Option<(u64, Instant)>,
     timer: &mut Timer,
     cx: &mut Context<'_>,
@@ -149,7 +160,7 @@ fn poll_out(
     let polled = out.poll(cx);
     let sent = out.sent();
     if sent > before {
-        credit.piece(usize::try_from(sent - before).unwrap_or(usize::MAX));
+        note(sent - before);
     }
     if polled.is_ready() || !out.is_held() {
         *held = None;
@@ -196,9 +207,15 @@ fn awaits_leave(headers: &HeaderMap) -> Option<Owed> {
     headers.contains_key(header::EXPECT).then(Owed::new)
 }
 
-/// Makes the request that the rest of the gateway sees: its path in its one form, its host and cookies in one place.
-fn read(request: Request<RecvStream>, limit: u64, owed: Option<Owed>) -> Result<Request<Body>, Refusal> {
-    let (mut head, body) = request.into_parts();
+/// Brings the head to the form that the rest of the gateway sees: its path in its one form, its host and cookies in one
+/// place. Gives the body.
+fn read(
+    head: &mut Parts,
+    body: RecvStream,
+    limit: u64,
+    aside: &Rc<Aside>,
+    owed: Option<Owed>,
+) -> Result<Body, Refusal> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method);
     }
@@ -216,27 +233,27 @@ fn read(request: Request<RecvStream>, limit: u64, owed: Option<Owed>) -> Result<
     if head.headers.get(header::EXPECT).is_some_and(|expect| !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         return Err(Refusal::Expectation);
     }
-    let host = authority(&head)?;
+    let host = authority(head)?;
     head.headers.insert(header::HOST, host);
     join_cookies(&mut head.headers);
     head.uri = target(head.uri.path(), head.uri.query(), || head.uri.path_and_query().cloned())?;
     // The library has compared it with what comes.
     let announced = head.headers.get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
-    let body = if body.is_end_stream() || announced == Some(0) {
-        Body::empty()
-    } else if is_grpc(&head.headers) {
-        Body::stream(Received::unlimited(body, announced, owed))
-    } else if limit != 0 && announced.is_some_and(|length| length > limit) {
+    if body.is_end_stream() || announced == Some(0) {
+        return Ok(Body::empty());
+    }
+    let is_grpc = is_grpc(&head.headers);
+    if !is_grpc && limit != 0 && announced.is_some_and(|length| length > limit) {
         return Err(Refusal::TooLarge { limit });
-    } else {
-        Body::stream(Received::limited(body, announced, limit, owed))
-    };
-    Ok(Request::from_parts(head, body))
+    }
+    let body = Received::new(body, announced, aside.clone(), owed);
+    // A call may be a conversation.
+    Ok(Body::stream(if is_grpc { body } else { body.limited(limit) }))
 }
 
 /// What the request is for: `:authority`, else its one Host. Source: RFC 9113 §8.3.1.
-fn authority(head: &http::request::Parts) -> Result<HeaderValue, Refusal> {
+fn authority(head: &Parts) -> Result<HeaderValue, Refusal> {
     let mut fields = head.headers.get_all(header::HOST).iter();
     let value = match (head.uri.authority(), fields.next(), fields.next()) {
         (Some(authority), _, _) => HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::Target)?,
@@ -305,8 +322,7 @@ mod tests {
         let server = async {
             let mut connection = h2::server::handshake(near).await.unwrap();
             let (_, mut respond) = connection.accept().await.unwrap().unwrap();
-            let credit = Credit::default();
-            let sending = send(&mut respond, Response::new(body), false, &credit);
+            let sending = send(&mut respond, Response::new(body), false, &|_| {});
             tokio::select! {
                 sent = timeout(Duration::from_hours(1), sending) => sent.ok(),
                 _ = connection.accept() => panic!("the connection ended"),

@@ -2,6 +2,7 @@
 
 use std::{cell::Cell, io};
 
+use rustls::ProtocolVersion;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -9,7 +10,13 @@ use super::{certs::Certificates, http1::Server, http2};
 use crate::{proxy::Client, wire::Io};
 
 /// Serves a connection to its end. Without a handshake it ends in silence, which says nothing to who tries ports.
-pub async fn serve(server: &Server, certificates: &Certificates, stream: TcpStream, client: Client, idle: &Cell<bool>) {
+pub async fn serve(
+    server: &Server,
+    certificates: &Certificates,
+    stream: TcpStream,
+    mut client: Client,
+    idle: &Cell<bool>,
+) {
     let limit = server.proxy.world().config.http.header_timeout;
     let stream = match timeout(limit, handshake(certificates, stream, idle)).await {
         Ok(Ok(stream)) => stream,
@@ -18,6 +25,11 @@ pub async fn serve(server: &Server, certificates: &Certificates, stream: TcpStre
     };
     let chosen = stream.get_ref().1.alpn_protocol();
     let (is_http2, is_http1) = (chosen == Some(b"h2"), chosen == Some(b"http/1.1"));
+    client.tls = stream.get_ref().1.protocol_version().and_then(|version| match version {
+        ProtocolVersion::TLSv1_2 => Some("TLSv1.2"),
+        ProtocolVersion::TLSv1_3 => Some("TLSv1.3"),
+        _ => None,
+    });
     let io = Io::tls(stream.into());
     if is_http2 {
         // In a box: the other version need not have room for it.

@@ -56,6 +56,7 @@ struct Flow {
     held: BytesMut,
     state: State,
     unflushed: bool,
+    passed: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,10 +69,10 @@ enum State {
 }
 
 /// Passes bytes both ways until both sides have ended, one of them has broken, or nothing has passed for `idle`.
-/// `upward` and `downward` were read already, and go first.
-pub async fn run(client: &Io, upward: BytesMut, instance: &Io, downward: BytesMut, idle: Duration) {
-    let mut up = Flow { held: upward, state: State::Open, unflushed: false };
-    let mut down = Flow { held: downward, state: State::Open, unflushed: false };
+/// `upward` and `downward` were read already, and go first. Gives how many bytes went up, and down.
+pub async fn run(client: &Io, upward: BytesMut, instance: &Io, downward: BytesMut, idle: Duration) -> (usize, usize) {
+    let mut up = Flow { held: upward, state: State::Open, unflushed: false, passed: 0 };
+    let mut down = Flow { held: downward, state: State::Open, unflushed: false, passed: 0 };
     let mut timer = Timer::default();
     let mut since = Instant::now();
     let broken = poll_fn(|cx| {
@@ -97,6 +98,7 @@ pub async fn run(client: &Io, upward: BytesMut, instance: &Io, downward: BytesMu
         client.abort();
         instance.abort();
     }
+    (up.passed, down.passed)
 }
 
 impl Flow {
@@ -106,6 +108,7 @@ impl Flow {
             while !self.held.is_empty() {
                 let written = ready!(to.poll_write(cx, &[IoSlice::new(&self.held)]))?;
                 self.held.advance(written);
+                self.passed += written;
                 (*moved, self.unflushed) = (true, true);
             }
             if self.state == State::Open {
@@ -204,7 +207,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_held_for_who_does_not_read_is_bounded() {
         let ((client, at_client), (instance, mut at_instance)) = (pair().await, pair().await);
-        let mut down = Flow { held: BytesMut::new(), state: State::Open, unflushed: false };
+        let mut down = Flow { held: BytesMut::new(), state: State::Open, unflushed: false, passed: 0 };
         let piece = vec![0; 1024 * 1024];
         for _ in 0..64 {
             tokio::select! {

@@ -56,6 +56,8 @@ names! {
     ServiceName,
     /// What Consul (or a fixed list) calls one registered address of a service.
     InstanceId,
+    /// A datacenter, as Consul calls it.
+    Datacenter,
     /// What a route is called in labels and messages.
     RouteName,
 }

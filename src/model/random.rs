@@ -1,7 +1,10 @@
 //! Numbers drawn by chance, for choosing and for ids, not for secrets: `SplitMix64`. Who wants the same ones again gives a
 //! seed.
 
-use std::hash::{BuildHasher, RandomState};
+use std::{
+    cell::RefCell,
+    hash::{BuildHasher, RandomState},
+};
 
 /// A row of numbers.
 #[derive(Clone, Debug)]
@@ -32,6 +35,15 @@ impl Default for Draws {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// A number drawn from a row of each thread's own. For ids: unique, not secret.
+#[must_use]
+pub fn drawn() -> u64 {
+    thread_local! {
+        static DRAWS: RefCell<Draws> = RefCell::new(Draws::new());
+    }
+    DRAWS.with_borrow_mut(Draws::next)
 }
 
 /// Spreads what is in any bit over all bits.

@@ -1,10 +1,14 @@
 //! All services and their instances, as last told. Whole lists come in; what differs comes out.
 
-use std::{collections::BTreeMap, mem::take, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem::take,
+    sync::Arc,
+};
 
 use super::{
     instance::{AddressError, Health, Instance},
-    name::{InstanceId, ServiceName},
+    name::{Datacenter, InstanceId, ServiceName},
 };
 
 /// One service's full list, as a source tells it. Seeing one twice changes nothing.
@@ -12,6 +16,8 @@ use super::{
 pub struct Update {
     /// The service, by lictor's name for it.
     pub service: ServiceName,
+    /// Whose list it is, where each datacenter tells one of its own; `None`: it is all that there is of the service.
+    pub datacenter: Option<Datacenter>,
     /// Every instance that a connection could be made to, in whatever health.
     pub instances: Vec<Instance>,
     /// Instances that no connection can be made to, and why.
@@ -23,18 +29,25 @@ pub struct Update {
 pub struct Rejected {
     /// What Consul calls it.
     pub id: InstanceId,
+    /// The datacenter it is in; empty for a fixed one.
+    pub datacenter: String,
     /// Why it is of no use.
     pub why: AddressError,
 }
 
-/// What a source last said of one service.
+/// Which list of a service: that of a datacenter, or the only one.
+pub type ListName = (ServiceName, Option<Datacenter>);
+
+/// What its sources last said of one service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Members {
-    /// Those at one address together, by address, then id, so that two equal lists compare equal in whatever order they
+    /// Those at one address together, by address, then id and datacenter, so that two equal lists compare equal in whatever order they
     /// came. What is told again as it was stays the very same, so that whoever builds on it need not compare again.
     pub places: Vec<Arc<[Instance]>>,
     /// Instances of no use.
     pub rejected: Vec<Rejected>,
+    /// Whose lists have been told.
+    pub lists: BTreeSet<Option<Datacenter>>,
 }
 
 impl Members {
@@ -77,22 +90,37 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// Takes one service's full list in. Nothing in the answer: nothing changed.
-    /// The second value tells whether this service was never told of before.
+    /// Takes a full list in. Nothing in the answer: nothing changed.
+    /// The second value tells whether this list was never told before.
     pub fn apply(&mut self, update: Update) -> (Vec<Difference>, bool) {
-        let Update { service, mut instances, mut rejected } = update;
-        instances.sort_by(|a, b| (&a.address, &a.id).cmp(&(&b.address, &b.id)));
-        instances.dedup_by(|a, b| a.address == b.address && a.id == b.id);
-        rejected.sort_by(|a, b| a.id.cmp(&b.id));
-        let first = !self.services.contains_key(&service);
+        let Update { service, datacenter, mut instances, mut rejected } = update;
         let known = self.services.entry(service.clone()).or_default();
-        let mut kinds = known.replace(&instances);
-        for bad in rejected.iter().filter(|bad| !known.rejected.contains(bad)) {
-            kinds.push((bad.id.clone(), Kind::Rejected(bad.why.clone())));
+        if let Some(datacenter) = &datacenter {
+            // The others have told of theirs. What is in none is from before there were any.
+            let other = |theirs: &str| !theirs.is_empty() && theirs != datacenter.as_str();
+            instances.extend(known.instances().filter(|instance| other(&instance.datacenter)).cloned());
+            rejected.extend(known.rejected.iter().filter(|rejected| other(&rejected.datacenter)).cloned());
         }
-        known.rejected = rejected;
-        let difference = |(instance, kind)| Difference { service: service.clone(), instance, kind };
-        (kinds.into_iter().map(difference).collect(), first)
+        if known.lists.contains(&None) != datacenter.is_none() {
+            known.lists.clear();
+        }
+        let first = known.lists.insert(datacenter);
+        (known.put(&service, instances, rejected), first)
+    }
+
+    /// Takes all instances of a service away.
+    pub fn empty(&mut self, service: &ServiceName) -> Vec<Difference> {
+        self.services.get_mut(service).map(|known| known.put(service, Vec::new(), Vec::new())).unwrap_or_default()
+    }
+
+    /// Leaves of a service only what is in these datacenters.
+    pub fn confine(&mut self, service: &ServiceName, datacenters: &[Datacenter]) -> Vec<Difference> {
+        let Some(known) = self.services.get_mut(service) else { return Vec::new() };
+        let is_in = |theirs: &str| theirs.is_empty() || datacenters.iter().any(|known| known.as_str() == theirs);
+        let instances = known.instances().filter(|instance| is_in(&instance.datacenter)).cloned().collect();
+        let rejected = known.rejected.iter().filter(|rejected| is_in(&rejected.datacenter)).cloned().collect();
+        known.lists.retain(|list| list.as_ref().is_none_or(|list| datacenters.contains(list)));
+        known.put(service, instances, rejected)
     }
 
     /// Forgets a service that nobody wants any more.
@@ -108,6 +136,25 @@ impl Topology {
 }
 
 impl Members {
+    /// Puts lists in force, and says what is other than before.
+    fn put(
+        &mut self,
+        service: &ServiceName,
+        mut instances: Vec<Instance>,
+        mut rejected: Vec<Rejected>,
+    ) -> Vec<Difference> {
+        instances.sort_by(|a, b| (&a.address, &a.id, &a.datacenter).cmp(&(&b.address, &b.id, &b.datacenter)));
+        instances.dedup_by(|a, b| (&a.address, &a.id, &a.datacenter) == (&b.address, &b.id, &b.datacenter));
+        rejected.sort_by(|a, b| (&a.id, &a.datacenter).cmp(&(&b.id, &b.datacenter)));
+        let mut kinds = self.replace(&instances);
+        for bad in rejected.iter().filter(|bad| !self.rejected.contains(bad)) {
+            kinds.push((bad.id.clone(), Kind::Rejected(bad.why.clone())));
+        }
+        self.rejected = rejected;
+        let difference = |(instance, kind)| Difference { service: service.clone(), instance, kind };
+        kinds.into_iter().map(difference).collect()
+    }
+
     /// Puts in force what is told, which is sorted, and says what is other than before: who left first. Both lists are
     /// gone through side by side, since there may be ten thousand of whom one has changed.
     fn replace(&mut self, told: &[Instance]) -> Vec<(InstanceId, Kind)> {
@@ -123,10 +170,10 @@ impl Members {
                 continue;
             }
             let was = was.as_deref().unwrap_or_default();
-            let is_gone = |instance: &&Instance| find(now, &instance.id).is_none();
+            let is_gone = |instance: &&Instance| find(now, instance).is_none();
             left.extend(was.iter().filter(is_gone).map(|instance| (instance.id.clone(), Kind::Left)));
             for instance in now {
-                let kind = match find(was, &instance.id) {
+                let kind = match find(was, instance) {
                     None => Kind::Joined(instance.health),
                     Some(was) if was.health != instance.health => Kind::Health(was.health, instance.health),
                     Some(was) if was != instance => Kind::Changed,
@@ -142,9 +189,10 @@ impl Members {
     }
 }
 
-/// The instance of this id among those at one address.
-fn find<'i>(place: &'i [Instance], id: &InstanceId) -> Option<&'i Instance> {
-    place.binary_search_by(|instance| instance.id.cmp(id)).ok().map(|at| &place[at])
+/// The same instance among those at one address.
+fn find<'i>(place: &'i [Instance], wanted: &Instance) -> Option<&'i Instance> {
+    let order = |instance: &Instance| (&instance.id, &instance.datacenter).cmp(&(&wanted.id, &wanted.datacenter));
+    place.binary_search_by(order).ok().map(|at| &place[at])
 }
 
 #[cfg(test)]
@@ -166,7 +214,7 @@ mod tests {
     }
 
     fn update(instances: Vec<Instance>) -> Update {
-        Update { service: "web".into(), instances, rejected: Vec::new() }
+        Update { service: "web".into(), datacenter: None, instances, rejected: Vec::new() }
     }
 
     fn kinds(differences: &[Difference]) -> Vec<(String, Kind)> {
@@ -238,10 +286,37 @@ mod tests {
     }
 
     #[test]
+    fn each_datacenter_tells_its_own_list_and_touches_no_other() {
+        let mut topology = Topology::default();
+        let of = |datacenter: &str, ids: &[(&str, u32)]| {
+            let make = |&(id, port): &(&str, u32)| Instance {
+                datacenter: datacenter.into(),
+                ..instance(id, port, Health::Passing)
+            };
+            Update { datacenter: Some(datacenter.into()), ..update(ids.iter().map(make).collect()) }
+        };
+        topology.apply(update(vec![instance("z", 9, Health::Passing)]));
+        // The same id at the same address, registered in both.
+        assert!(topology.apply(of("dc2", &[("a", 1), ("b", 2)])).1);
+        let (told, first) = topology.apply(of("dc1", &[("a", 1)]));
+        assert!(first);
+        let gone = ("z".to_owned(), Kind::Left);
+        assert_eq!(kinds(&told), [gone, ("a".into(), Kind::Joined(Health::Passing))]);
+        assert_eq!(topology.apply(of("dc1", &[("a", 1)])), (vec![], false));
+        let (told, _) = topology.apply(of("dc1", &[]));
+        assert_eq!(kinds(&told), [("a".into(), Kind::Left)]);
+        let left: Vec<_> = topology.members(&"web".into()).unwrap().instances().map(|i| i.id.to_string()).collect();
+        assert_eq!(left, ["a", "b"]);
+        assert_eq!(topology.confine(&"web".into(), &["dc2".into()]), []);
+        assert_eq!(topology.confine(&"web".into(), &["dc1".into(), "dc3".into()]).len(), 2);
+        assert!(topology.apply(of("dc2", &[])).1, "it was forgotten that it had told anything");
+    }
+
+    #[test]
     fn a_rejected_instance_is_told_once() {
         let mut topology = Topology::default();
-        let rejected = vec![Rejected { id: "x".into(), why: AddressError::Port(0) }];
-        let told = Update { service: "web".into(), instances: vec![], rejected };
+        let rejected = vec![Rejected { id: "x".into(), datacenter: "dc1".into(), why: AddressError::Port(0) }];
+        let told = Update { rejected, ..update(vec![]) };
         assert_eq!(kinds(&topology.apply(told.clone()).0), [("x".into(), Kind::Rejected(AddressError::Port(0)))]);
         assert_eq!(topology.apply(told), (vec![], false));
     }

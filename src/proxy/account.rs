@@ -1,6 +1,6 @@
 //! What one request counts for: opened when it came, settled after the last byte of its answer, or its abort.
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use tokio::time::Instant;
@@ -11,7 +11,11 @@ use super::{
     reply,
     trail::{Trail, X_REQUEST_ID},
 };
-use crate::{body::Body, telemetry::cells::RouteCells};
+use crate::{
+    body::Body,
+    telemetry::{cells::RouteCells, journey::Journey, scribe::Scribe},
+    upstream::aside::Aside,
+};
 
 /// Counts its request when dropped.
 #[derive(Debug)]
@@ -23,6 +27,19 @@ pub struct Account {
     status: Option<StatusCode>,
     request_id: Option<HeaderValue>,
     ended: Option<Instant>,
+    /// What is told of it, where somebody wants to know.
+    story: Option<Story>,
+}
+
+/// What is told of a request, and by whom.
+#[derive(Debug)]
+pub struct Story {
+    /// Who tells.
+    pub scribe: Rc<Scribe>,
+    /// What.
+    pub journey: Rc<Journey>,
+    /// What passes beside the request: how much of its body came.
+    pub aside: Rc<Aside>,
 }
 
 /// What a request counts as whose client went away before there was an answer: nginx's code for it.
@@ -31,8 +48,8 @@ const CLIENT_LEFT: u16 = 499;
 impl Account {
     /// A request that came at `started`.
     #[must_use]
-    pub fn open(cells: Arc<RouteCells>, worker: usize, method: Method, started: Instant) -> Self {
-        Self { cells, worker, method, started, status: None, request_id: None, ended: None }
+    pub fn open(cells: Arc<RouteCells>, worker: usize, method: Method, started: Instant, story: Option<Story>) -> Self {
+        Self { cells, worker, method, started, status: None, request_id: None, ended: None, story }
     }
 
     /// The answer is decided; what remains is to write it.
@@ -51,11 +68,18 @@ impl Account {
         *self.ended.insert(Instant::now())
     }
 
+    /// So many bytes more of the answer's body were sent.
+    pub fn sent(&self, bytes: u64) {
+        if let Some(Story { journey, .. }) = &self.story {
+            journey.sent.set(journey.sent.get() + bytes);
+        }
+    }
+
     /// The body broke off before a byte of the answer was written: what to write instead.
     #[must_use]
     pub fn instead(&mut self) -> Response<Body> {
         let request_id = self.request_id.take().unwrap_or(HeaderValue::from_static("-"));
-        let response = reply::broken(&Trail { request_id, is_grpc: false });
+        let response = reply::broken(&Trail::of(request_id));
         self.status = Some(response.status());
         response
     }
@@ -67,5 +91,10 @@ impl Drop for Account {
         let status = self.status.unwrap_or_else(left);
         let ended = self.ended.unwrap_or_else(Instant::now);
         self.cells.count(self.worker, &self.method, status, ended.saturating_duration_since(self.started));
+        if let Some(Story { scribe, journey, aside }) = self.story.take() {
+            journey.received.set(aside.received());
+            aside.forget(); // a connection that waits for its next request holds nothing of this one
+            scribe.tell(journey, status, ended);
+        }
     }
 }

@@ -58,9 +58,8 @@ pub fn explain<'w>(world: &'w Snapshot, head: &str) -> Explanation<'w> {
     let mut explanation =
         Explanation { host: String::new(), path: None, considered: Vec::new(), answer: None, upstream: None };
     let http = &world.config.http;
-    let mut trail = Trail::begin(&mut HeaderMap::new());
-    // A client that speaks gRPC is told the same in other words.
-    trail.is_grpc = false;
+    // Without the request's fields: a client that speaks gRPC is told the same, but in other words.
+    let trail = Trail::begin(&mut HeaderMap::new(), None);
     let mut reader = RequestReader::new(Limits { max_head: http.max_header_size, ..Limits::default() });
     let read = reader.read(&mut BytesMut::from(head)).map_err(Refusal::Head);
     let entered = read.and_then(|read| {

@@ -55,7 +55,7 @@ mod tests {
     fn a_client_that_speaks_grpc_is_told_failures_in_grpc() {
         let mut asked = HeaderMap::new();
         asked.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc+proto"));
-        let trail = Trail::begin(&mut asked);
+        let trail = Trail::begin(&mut asked, None);
         for (answer, code, status) in [
             (no_route(&trail), "12", 404),
             (no_instance(&"s".into(), &trail), "14", 503),
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_message_is_escaped_as_grpc_wants_it() {
-        let answer = failure(StatusCode::BAD_GATEWAY, "50% of ä\n", &Trail::begin(&mut HeaderMap::new()));
+        let answer = failure(StatusCode::BAD_GATEWAY, "50% of ä\n", &Trail::begin(&mut HeaderMap::new(), None));
         assert_eq!(answer.headers()["grpc-message"], "50%25 of %C3%A4%0A");
     }
 }

@@ -231,7 +231,7 @@ mod tests {
         let mut headers = map(&[("connection", nominated), ("host", "h"), ("x-request-id", "theirs")]);
         // In the order in which `handle` does it.
         strip_connection(&mut headers);
-        let trail = Trail::begin(&mut headers);
+        let trail = Trail::begin(&mut headers, None);
         assert_eq!(sent(&mut headers, &client()), "h");
         assert!(["x-forwarded-for", "forwarded", "via", "traceparent"].iter().all(|name| headers.contains_key(*name)));
         assert!(trail.request_id != "theirs" && headers["x-request-id"] == trail.request_id);

@@ -12,14 +12,16 @@ mod health;
 mod hop;
 mod reply;
 mod told;
-mod trail;
+pub mod trail;
 
 use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 
-use http::{Method, Request, Response, header};
+use http::{HeaderMap, Method, Request, Response, Version, header, uri::PathAndQuery};
 use tokio::time::Instant;
 
 pub use account::Account;
+use account::Story;
+use client::Caller;
 pub use client::is_trusted;
 use forward::{To, forward};
 pub use headers::strip_connection;
@@ -31,7 +33,12 @@ use crate::{
     body::Body,
     route::{Found, Target},
     state::{Reader, Snapshot},
-    telemetry::{cells::RouteCells, metrics::Metrics},
+    telemetry::{
+        cells::RouteCells,
+        journey::{Asked, Found as Taker, Journey},
+        metrics::Metrics,
+        scribe::Scribe,
+    },
     upstream::{Local, aside::Aside},
 };
 
@@ -42,6 +49,8 @@ pub struct Client {
     pub peer: SocketAddr,
     /// `http` or `https`.
     pub scheme: &'static str,
+    /// The version of TLS; `None`: there is none, or it is not known yet.
+    pub tls: Option<&'static str>,
     told: Told,
 }
 
@@ -49,8 +58,21 @@ impl Client {
     /// Who came from `peer`.
     #[must_use]
     pub fn new(peer: SocketAddr, scheme: &'static str) -> Self {
-        Self { peer, scheme, told: Told::default() }
+        Self { peer, scheme, tls: None, told: Told::default() }
     }
+}
+
+/// What is known of a request that was refused before it became one.
+#[derive(Debug)]
+pub struct Glimpse<'r> {
+    /// Its method.
+    pub method: &'r Method,
+    /// Its path and query, where they were understood.
+    pub target: Option<&'r str>,
+    /// Its version, where that was understood.
+    pub version: Option<Version>,
+    /// Its fields.
+    pub fields: &'r HeaderMap,
 }
 
 /// An answer, and the account that ends with its last byte: whoever writes it keeps the account until then.
@@ -69,6 +91,7 @@ pub struct Proxy {
     local: Rc<Local>,
     /// Counts what no route took.
     unrouted: Arc<RouteCells>,
+    scribe: Rc<Scribe>,
 }
 
 /// A worker's own hold on the snapshot: requests share it without touching what other workers touch.
@@ -85,9 +108,9 @@ impl std::ops::Deref for World {
 impl Proxy {
     /// A worker's proxy.
     #[must_use]
-    pub fn new(reader: Reader, metrics: &Metrics, worker: usize) -> Self {
+    pub fn new(reader: Reader, metrics: &Metrics, worker: usize, scribe: Rc<Scribe>) -> Self {
         let world = RefCell::new(Rc::new(World(reader.load())));
-        Self { world, reader, local: Rc::new(Local::new(worker)), unrouted: metrics.route("none", "none") }
+        Self { world, reader, local: Rc::new(Local::new(worker)), unrouted: metrics.route("none", "none"), scribe }
     }
 
     /// The world as this worker sees it now.
@@ -118,26 +141,42 @@ impl Proxy {
         if takes_trailers {
             request.headers_mut().insert(header::TE, hop::TRAILERS);
         }
-        let trail = Trail::begin(request.headers_mut());
+        let sampler = self.scribe.tracer().map(|tracer| &tracer.sampler);
+        let trail = Trail::begin(request.headers_mut(), sampler);
         let is_ours = *request.method() == Method::OPTIONS
             && (headers::is_last_hop(request.headers_mut()) || request.uri().path() == "*");
-        let unrouted = |refusal| self.account(&self.unrouted, request.method(), started).close(refusal);
+        let story = if trail.sampled || self.scribe.is_wanted() {
+            Some(self.story(&request, (client, &caller), started, &trail, aside))
+        } else {
+            None
+        };
+        let journey = story.as_ref().map(|story| story.journey.clone());
+        let unrouted = |refusal, story| self.account(&self.unrouted, request.method(), started, story).close(refusal);
 
         if is_ours {
-            return unrouted(reply::last_hop(&trail));
+            return unrouted(reply::last_hop(&trail), story);
         }
         if let Some(answer) = health::answer(&world, &request, &trail) {
-            return unrouted(answer);
+            return unrouted(answer, story);
         }
         let host = headers::host(request.headers());
         let (route, captures) = match world.routes.find(request.method(), host, request.uri().path(), request.headers())
         {
             Found::Route(route, captures) => (route, captures),
-            Found::MethodNotAllowed(methods) => return unrouted(reply::method_not_allowed(&methods, &trail)),
-            Found::Nothing if !world.ready => return unrouted(reply::not_ready(&trail)),
-            Found::Nothing => return unrouted(reply::no_route(&trail)),
+            Found::MethodNotAllowed(methods) => return unrouted(reply::method_not_allowed(&methods, &trail), story),
+            Found::Nothing if !world.ready => return unrouted(reply::not_ready(&trail), story),
+            Found::Nothing => return unrouted(reply::no_route(&trail), story),
         };
-        let account = self.account(&route.cells, request.method(), started);
+        let account = self.account(&route.cells, request.method(), started, story);
+        if let Some(journey) = journey {
+            let Target::Service(service) = &route.target;
+            *journey.found.borrow_mut() = Some(Taker {
+                route: route.name.clone(),
+                service: service.clone(),
+                pattern: trail.sampled.then(|| route.path.to_string()),
+            });
+            aside.follow(journey);
+        }
         let response = match &route.target {
             Target::Service(service) => match world.clusters.get(service).cloned() {
                 Some(cluster) => {
@@ -154,13 +193,44 @@ impl Proxy {
 
     /// Answers what never became a request: its head, or the way it came, was refused.
     #[must_use]
-    pub fn refuse(&self, refusal: &Refusal, method: &Method) -> Answer {
+    pub fn refuse(&self, refusal: &Refusal, client: &Client, glimpse: &Glimpse<'_>) -> Answer {
         let started = Instant::now();
-        let trail = Trail::begin(&mut http::HeaderMap::new());
-        self.account(&self.unrouted, method, started).close(reply::refused(refusal, &trail))
+        let mut fields = HeaderMap::new();
+        let trail = Trail::begin(&mut fields, self.scribe.tracer().map(|tracer| &tracer.sampler));
+        let story = (trail.sampled || self.scribe.is_wanted()).then(|| {
+            let asked = Asked::by(client.peer.ip().to_canonical(), glimpse.method.clone(), glimpse.fields);
+            let target = glimpse.target.and_then(|target| PathAndQuery::try_from(target).ok());
+            let asked = Asked { scheme: client.scheme, tls: client.tls, target, version: glimpse.version, ..asked };
+            self.tale(asked, started, &trail, &fields, &Rc::default())
+        });
+        self.account(&self.unrouted, glimpse.method, started, story).close(reply::refused(refusal, &trail))
     }
 
-    fn account(&self, cells: &Arc<RouteCells>, method: &Method, started: Instant) -> Account {
-        Account::open(cells.clone(), self.local.worker, method.clone(), started)
+    #[cold]
+    fn story(
+        &self,
+        request: &Request<Body>,
+        (client, caller): (&Client, &Caller),
+        started: Instant,
+        trail: &Trail,
+        aside: &Rc<Aside>,
+    ) -> Story {
+        let asked = Asked::by(caller.address, request.method().clone(), request.headers());
+        let target = request.uri().path_and_query().cloned();
+        let version = Some(request.version());
+        let asked = Asked { scheme: caller.scheme, tls: client.tls, target, version, ..asked };
+        self.tale(asked, started, trail, request.headers(), aside)
+    }
+
+    fn tale(&self, asked: Asked, started: Instant, trail: &Trail, fields: &HeaderMap, aside: &Rc<Aside>) -> Story {
+        let context = fields.get(trail::TRACEPARENT).cloned().unwrap_or(header::HeaderValue::from_static(""));
+        let marks = trail.marks(fields);
+        let asked = if marks.is_some() { asked.apart() } else { asked };
+        let journey = Rc::new(Journey::new(asked, started, trail.request_id.clone(), context, marks));
+        Story { scribe: self.scribe.clone(), journey, aside: aside.clone() }
+    }
+
+    fn account(&self, cells: &Arc<RouteCells>, method: &Method, started: Instant, story: Option<Story>) -> Account {
+        Account::open(cells.clone(), self.local.worker, method.clone(), started, story)
     }
 }

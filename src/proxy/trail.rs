@@ -1,14 +1,17 @@
 //! How a request is told from others on its way: `x-request-id`, and the W3C trace context in `traceparent`.
 
-use std::cell::RefCell;
-
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response,
     header::{CONTENT_TYPE, Entry},
 };
 
-use crate::{body::Body, model::random::Draws};
+pub use crate::telemetry::journey::TRACEPARENT;
+use crate::{
+    body::Body,
+    model::random::drawn,
+    telemetry::{journey::Marks, sampling::Sampler},
+};
 
 /// The marks of one request.
 #[derive(Debug)]
@@ -17,19 +20,22 @@ pub struct Trail {
     pub request_id: HeaderValue,
     /// Whether the client speaks gRPC, so that answers of ours have to as well.
     pub is_grpc: bool,
+    /// Whether its trace is recorded.
+    pub sampled: bool,
+    /// Whether it came with a trace context.
+    has_parent: bool,
 }
 
 /// The field of the request's id.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The field of the trace context. Source: W3C Trace Context §3.2.
-pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 impl Trail {
-    /// Reads the marks that came with a request, and sets those that did not, or not well formed.
-    pub fn begin(headers: &mut HeaderMap) -> Self {
+    /// Reads the marks that came with a request, and sets those that did not, or not well formed. Without a sampler no
+    /// trace is recorded.
+    pub fn begin(headers: &mut HeaderMap, sampler: Option<&Sampler>) -> Self {
         let mut fresh = None;
-        let mut fresh = || fresh.get_or_insert_with(Fresh::new).clone();
+        let mut fresh = || fresh.get_or_insert_with(|| Fresh::new(sampler)).clone();
         let request_id = match headers.entry(X_REQUEST_ID) {
             Entry::Occupied(mut came) if came.iter().count() > 1 || !is_request_id(came.get()) => {
                 let id = fresh().id;
@@ -40,13 +46,34 @@ impl Trail {
             Entry::Vacant(none) => none.insert(fresh().id).clone(),
         };
         let mut contexts = headers.get_all(TRACEPARENT).iter();
-        let kept = contexts.next().is_some_and(is_traceparent) && contexts.next().is_none();
-        if !kept {
+        let kept = contexts.next().filter(|context| is_traceparent(context)).filter(|_| contexts.next().is_none());
+        let has_parent = kept.is_some();
+        let recorded = if let Some(context) = kept {
+            sampler.is_some_and(|sampler| sampler.takes(Some(is_sampled(context)), || last_bits(context.as_bytes())))
+        } else {
             headers.remove(TRACESTATE); // it belongs to the context that was not to be read
-            headers.insert(TRACEPARENT, fresh().context);
-        }
+            let fresh = fresh();
+            headers.insert(TRACEPARENT, fresh.context);
+            fresh.sampled
+        };
         let is_grpc = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-        Self { request_id, is_grpc }
+        Self { request_id, is_grpc, sampled: recorded, has_parent }
+    }
+
+    /// What the spans of a request with these fields need, where its trace is recorded.
+    pub fn marks(&self, headers: &HeaderMap) -> Option<Marks> {
+        let context = headers.get(TRACEPARENT).filter(|_| self.sampled)?;
+        // A context of ours names the span that we make.
+        let named = hexadecimal(context.as_bytes(), 36);
+        let (span, parent) = if self.has_parent { (drawn(), Some(named)) } else { (named, None) };
+        let mut states = headers.get_all(TRACESTATE).iter();
+        let state = states.next().filter(|_| states.next().is_none()).cloned();
+        Some(Marks { span, parent, state, is_grpc: self.is_grpc })
+    }
+
+    /// Of a request of which no more is known.
+    pub fn of(request_id: HeaderValue) -> Self {
+        Self { request_id, is_grpc: false, sampled: false, has_parent: false }
     }
 
     /// Puts the request's id on its answer.
@@ -77,16 +104,36 @@ fn is_traceparent(value: &HeaderValue) -> bool {
     shaped && long_enough && !bytes.starts_with(b"ff") && some(3..35) && some(36..52)
 }
 
+/// Whether who came before records the trace. Source: W3C Trace Context §3.2.2.5.
+fn is_sampled(context: &HeaderValue) -> bool {
+    context
+        .as_bytes()
+        .get(54)
+        .is_some_and(|digit| matches!(digit, b'1' | b'3' | b'5' | b'7' | b'9' | b'b' | b'd' | b'f'))
+}
+
+/// The last 64 bits of a trace's number.
+fn last_bits(context: &[u8]) -> u64 {
+    hexadecimal(context, 19)
+}
+
+/// The number that sixteen digits there make.
+fn hexadecimal(context: &[u8], from: usize) -> u64 {
+    let digit = |b: u8| u64::from(b & 0xf) + 9 * u64::from(b >> 6);
+    context.get(from..from + 16).unwrap_or_default().iter().fold(0, |bits, &b| bits << 4 | digit(b))
+}
+
 /// Marks of a request that came without: most need both, and so they share one piece of memory.
 #[derive(Clone)]
 struct Fresh {
     id: HeaderValue,
-    /// Not sampled: nobody records spans for it.
     context: HeaderValue,
+    /// Whether its spans are recorded.
+    sampled: bool,
 }
 
 impl Fresh {
-    fn new() -> Self {
+    fn new(sampler: Option<&Sampler>) -> Self {
         let mut text = [b'0'; ID + CONTEXT];
         text[..ID].copy_from_slice(&hex::<ID>());
         let context = &mut text[ID..];
@@ -95,8 +142,12 @@ impl Fresh {
         context[35] = b'-';
         context[36..52].copy_from_slice(&hex::<16>());
         context[52..].copy_from_slice(b"-00");
+        let recorded = sampler.is_some_and(|sampler| sampler.takes(None, || last_bits(context)));
+        if recorded {
+            context[CONTEXT - 1] = b'1';
+        }
         let both = Bytes::from_owner(text);
-        Self { id: value(both.slice(..ID)), context: value(both.slice(ID..)) }
+        Self { id: value(both.slice(..ID)), context: value(both.slice(ID..)), sampled: recorded }
     }
 }
 
@@ -119,7 +170,7 @@ fn hex<const N: usize>() -> [u8; N] {
     let mut digits = [b'0'; N];
     let (parts, _) = digits.as_chunks_mut::<16>();
     for part in parts {
-        let bits = random() | 1;
+        let bits = drawn() | 1;
         let (first, last) = part.split_at_mut(8);
         first.copy_from_slice(&eight(bits >> 32).to_be_bytes());
         last.copy_from_slice(&eight(bits & 0xffff_ffff).to_be_bytes());
@@ -137,14 +188,6 @@ fn eight(bits: u64) -> u64 {
     nibbles + ONES * u64::from(b'0') + letters * u64::from(b'a' - b'0' - 10)
 }
 
-/// Drawn from a row of each thread's own.
-fn random() -> u64 {
-    thread_local! {
-        static DRAWS: RefCell<Draws> = RefCell::new(Draws::new());
-    }
-    DRAWS.with_borrow_mut(Draws::next)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,7 +199,7 @@ mod tests {
     #[test]
     fn a_well_formed_id_of_the_clients_is_kept() {
         let mut came = headers(&[("x-request-id", "abc-123")]);
-        assert_eq!(Trail::begin(&mut came).request_id, "abc-123");
+        assert_eq!(Trail::begin(&mut came, None).request_id, "abc-123");
         assert_eq!(came["x-request-id"], "abc-123");
     }
 
@@ -164,12 +207,12 @@ mod tests {
     fn any_other_id_is_replaced() {
         for bad in [&[("x-request-id", "a b")][..], &[("x-request-id", "")], &[("x-request-id", "\"")], &[]] {
             let mut came = headers(bad);
-            let id = Trail::begin(&mut came).request_id;
+            let id = Trail::begin(&mut came, None).request_id;
             assert_eq!((id.len(), &came["x-request-id"]), (16, &id), "{bad:?}");
         }
         let mut twice = headers(&[("x-request-id", "a")]);
         twice.append("x-request-id", HeaderValue::from_static("b"));
-        let id = Trail::begin(&mut twice).request_id;
+        let id = Trail::begin(&mut twice, None).request_id;
         assert_eq!(twice.get_all("x-request-id").iter().collect::<Vec<_>>(), [&id]);
     }
 
@@ -190,7 +233,7 @@ mod tests {
     fn a_valid_trace_context_passes_unchanged() {
         let valid = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let mut came = headers(&[("traceparent", valid), ("tracestate", "a=b")]);
-        Trail::begin(&mut came);
+        Trail::begin(&mut came, None);
         assert_eq!((&came["traceparent"], &came["tracestate"]), (&valid.parse().unwrap(), &"a=b".parse().unwrap()));
     }
 
@@ -207,9 +250,40 @@ mod tests {
         ];
         for bad in cases {
             let mut came = headers(&[("traceparent", bad), ("tracestate", "a=b")]);
-            Trail::begin(&mut came);
+            Trail::begin(&mut came, None);
             assert!(is_traceparent(&came["traceparent"]) && came["traceparent"] != bad, "{bad}");
             assert!(!came.contains_key("tracestate"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_trace_is_recorded_as_who_came_before_says_else_as_the_sampler_does() {
+        let sampled = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let unsampled = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+        let none = Sampler::named("parentbased_always_off", None).unwrap();
+        for (came, sampler, recorded) in [
+            (Some(sampled), Some(Sampler::DEFAULT), true),
+            (Some(unsampled), Some(Sampler::DEFAULT), false),
+            (None, Some(Sampler::DEFAULT), true),
+            (Some("bad"), Some(Sampler::DEFAULT), true),
+            (Some(sampled), Some(none), true),
+            (None, Some(none), false),
+            (Some(sampled), None, false),
+            (None, None, false),
+        ] {
+            let mut fields = came.map_or_else(HeaderMap::new, |came| headers(&[("traceparent", came)]));
+            let trail = Trail::begin(&mut fields, sampler.as_ref());
+            assert_eq!(trail.sampled, recorded, "{came:?} {sampler:?}");
+            let context = fields["traceparent"].to_str().unwrap();
+            let marks = trail.marks(&fields);
+            assert_eq!(marks.is_some(), recorded);
+            if came.is_some_and(|came| came.len() == 55) {
+                assert_eq!(context, came.unwrap());
+                assert!(marks.is_none_or(|marks| marks.parent == Some(0xb7ad_6b71_6920_3331)));
+            } else {
+                assert_eq!(context.ends_with("-01"), recorded, "{context}");
+                assert!(marks.is_none_or(|marks| marks.parent.is_none() && context[36..52] == format!("{:016x}", marks.span)));
+            }
         }
     }
 }

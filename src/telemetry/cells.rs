@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -16,13 +16,16 @@ use http::{Method, StatusCode};
 
 use super::{
     entries::Entries,
-    histogram::{Histogram, Sum},
+    histogram::{Bounds, Histogram, Sum},
     tally::{Sums, Tally},
 };
 
 /// What a route has answered.
 #[derive(Debug)]
-pub struct RouteCells(Workers<RouteCell>);
+pub struct RouteCells {
+    of: Workers<RouteCell>,
+    bounds: Arc<Bounds>,
+}
 
 #[derive(Debug, Default)]
 struct RouteCell {
@@ -31,28 +34,28 @@ struct RouteCell {
 }
 
 impl RouteCells {
-    pub(super) fn new(workers: usize) -> Self {
-        Self(Workers::new(workers))
+    pub(super) fn new(workers: usize, bounds: Arc<Bounds>) -> Self {
+        Self { of: Workers::new(workers), bounds }
     }
 
     /// Counts one answer, at its end.
     #[inline]
     pub fn count(&self, worker: usize, method: &Method, status: StatusCode, took: Duration) {
-        let cell = self.0.of(worker);
+        let cell = self.of.of(worker);
         cell.tally.count(method, status);
-        cell.took.took(took);
+        cell.took.took(&self.bounds, took);
     }
 
     pub(super) fn sums(&self) -> Sums {
         let mut sums = Sums::default();
-        for cell in self.0.made() {
+        for cell in self.of.made() {
             cell.tally.add_to(&mut sums);
         }
         sums
     }
 
     pub(super) fn took_sum(&self) -> Sum {
-        self.0.made().fold(Sum::default(), |sum, cell| sum.with(&cell.took))
+        self.of.made().fold(Sum::default(), |sum, cell| sum.with(&cell.took))
     }
 }
 
@@ -61,11 +64,12 @@ impl RouteCells {
 pub struct ServiceCells {
     under_way: Entries,
     took: Workers<Histogram>,
+    bounds: Arc<Bounds>,
 }
 
 impl ServiceCells {
-    pub(super) fn new(workers: usize) -> Self {
-        Self { under_way: Entries::new(workers), took: Workers::new(workers) }
+    pub(super) fn new(workers: usize, bounds: Arc<Bounds>) -> Self {
+        Self { under_way: Entries::new(workers), took: Workers::new(workers), bounds }
     }
 
     /// A request begins, unless `most` are under way already; false: they are.
@@ -90,7 +94,7 @@ impl ServiceCells {
     /// An upstream request has ended.
     #[inline]
     pub fn took(&self, worker: usize, took: Duration) {
-        self.took.of(worker).took(took);
+        self.took.of(worker).took(&self.bounds, took);
     }
 
     /// Requests under way.
@@ -211,7 +215,7 @@ mod tests {
 
     #[test]
     fn counts_of_all_workers_add_up() {
-        let cells = RouteCells::new(3);
+        let cells = RouteCells::new(3, Arc::default());
         cells.count(0, &Method::GET, StatusCode::OK, MS);
         cells.count(2, &Method::GET, StatusCode::OK, 3 * MS);
         cells.count(2, &Method::POST, StatusCode::BAD_GATEWAY, MS);
@@ -221,16 +225,16 @@ mod tests {
 
     #[test]
     fn a_worker_without_traffic_has_no_cell() {
-        let cells = RouteCells::new(8);
-        assert_eq!(cells.0.made().count(), 0);
+        let cells = RouteCells::new(8, Arc::default());
+        assert_eq!(cells.of.made().count(), 0);
         cells.count(5, &Method::GET, StatusCode::OK, MS);
-        assert_eq!(cells.0.made().count(), 1);
+        assert_eq!(cells.of.made().count(), 1);
     }
 
     #[test]
     fn no_count_is_lost_with_every_worker_writing_and_one_reading() {
         const EACH: u64 = 20_000;
-        let (route, instance) = (RouteCells::new(4), InstanceCells::new(4));
+        let (route, instance) = (RouteCells::new(4, Arc::default()), InstanceCells::new(4));
         thread::scope(|scope| {
             for worker in 0..4 {
                 let (route, instance) = (&route, &instance);
@@ -260,7 +264,7 @@ mod tests {
 
     #[test]
     fn what_enters_is_in_flight_until_it_leaves() {
-        let (service, instance, gauge) = (ServiceCells::new(2), InstanceCells::new(2), Gauge::new(2));
+        let (service, instance, gauge) = (ServiceCells::new(2, Arc::default()), InstanceCells::new(2), Gauge::new(2));
         for worker in [0, 1, 1] {
             assert!(service.enter(worker, 8));
             instance.enter(worker, Instant::now());

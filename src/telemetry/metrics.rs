@@ -3,11 +3,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Desc, proto::MetricType};
+use prometheus::{
+    IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Desc, proto::MetricType,
+};
 
 use super::{
     cells::{Gauge, RouteCells, ServiceCells},
     circuit::CircuitCells,
+    histogram::Bounds,
     instance::InstanceCells,
     series::{Series, Shared},
     window::WindowCells,
@@ -45,6 +48,8 @@ macro_rules! metrics {
 }
 
 metrics! {
+    /// Lines of the access log that were not written: its file did not take them, or not as fast as they came.
+    ACCESS_LOG_DROPPED: COUNTER[] = "lictor_access_log_dropped_total";
     /// What is running; always 1.
     BUILD_INFO: GAUGE[version] = "lictor_build_info";
     /// How an instance's circuit is: 0 closed, 1 half-open, 2 open.
@@ -75,6 +80,8 @@ metrics! {
     TOPOLOGY_AGE: GAUGE[] = "lictor_topology_age_seconds";
     /// Changes of a service's instances.
     TOPOLOGY_UPDATE: COUNTER[service, kind] = "lictor_topology_update_total";
+    /// Spans that were not sent: the collector did not take them, or not as fast as they came.
+    TRACE_DROPPED: COUNTER[] = "lictor_trace_dropped_total";
     /// Seconds from the first byte sent to an instance to the last byte of its answer, or its abort.
     UPSTREAM_DURATION: HISTOGRAM[service] = "lictor_upstream_duration_seconds";
     /// Requests to instances, by how they ended.
@@ -86,6 +93,7 @@ metrics! {
 pub struct Metrics {
     registry: Registry,
     series: Arc<Series>,
+    access_log_dropped: IntCounter,
     circuit_transition: IntCounterVec,
     consul_request: IntCounterVec,
     consul_watches: IntGauge,
@@ -94,24 +102,33 @@ pub struct Metrics {
     reload_success: IntGauge,
     retry: IntCounterVec,
     topology_update: IntCounterVec,
+    trace_dropped: IntCounter,
 }
 
 impl Metrics {
     /// Metrics of a gateway with so many workers, that of the process among them.
     #[must_use]
     pub fn new(workers: usize) -> Arc<Self> {
-        let metrics = Self::bare(workers);
+        Self::bounded(workers, Bounds::default())
+    }
+
+    /// The same, with these bounds of its histograms.
+    #[must_use]
+    pub fn bounded(workers: usize, bounds: Bounds) -> Arc<Self> {
+        let metrics = Self::bare(workers, bounds);
         #[cfg(target_os = "linux")]
         register(&metrics.registry, prometheus::process_collector::ProcessCollector::for_self());
         Arc::new(metrics)
     }
 
-    fn bare(workers: usize) -> Self {
+    fn bare(workers: usize, bounds: Bounds) -> Self {
         let registry = Registry::new();
-        let series = Arc::new(Series::new(workers));
+        let series = Arc::new(Series::new(workers, bounds));
         register(&registry, Shared(Arc::clone(&series)));
         counters(&registry, &BUILD_INFO, IntGaugeVec::new).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let metrics = Self {
+            access_log_dropped: counters(&registry, &ACCESS_LOG_DROPPED, IntCounterVec::new)
+                .with_label_values::<&str>(&[]),
             circuit_transition: counters(&registry, &CIRCUIT_TRANSITION, IntCounterVec::new),
             consul_request: counters(&registry, &CONSUL_REQUEST, IntCounterVec::new),
             consul_watches: counters(&registry, &CONSUL_WATCHES, IntGaugeVec::new).with_label_values::<&str>(&[]),
@@ -121,6 +138,7 @@ impl Metrics {
                 .with_label_values::<&str>(&[]),
             retry: counters(&registry, &RETRY, IntCounterVec::new),
             topology_update: counters(&registry, &TOPOLOGY_UPDATE, IntCounterVec::new),
+            trace_dropped: counters(&registry, &TRACE_DROPPED, IntCounterVec::new).with_label_values::<&str>(&[]),
             series,
             registry,
         };
@@ -140,6 +158,18 @@ impl Metrics {
             tracing::error!(%error, "metrics cannot be written");
             String::new()
         })
+    }
+
+    /// Counts lines of the access log that are lost.
+    #[must_use]
+    pub fn access_log_dropped(&self) -> &IntCounter {
+        &self.access_log_dropped
+    }
+
+    /// Counts spans that are lost.
+    #[must_use]
+    pub fn trace_dropped(&self) -> &IntCounter {
+        &self.trace_dropped
     }
 
     /// The cells of a route. Two routes with equal labels share them.

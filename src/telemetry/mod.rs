@@ -1,5 +1,6 @@
 //! What the gateway tells of itself: metrics, events, logs.
 
+pub mod access;
 mod atomic;
 pub mod cells;
 pub mod circuit;
@@ -7,11 +8,15 @@ mod entries;
 #[cfg(test)]
 mod entries_tests;
 pub mod events;
-mod histogram;
+pub mod histogram;
 pub mod instance;
+pub mod journey;
 pub mod log;
 pub mod metrics;
+pub mod otlp;
 mod peak;
+pub mod sampling;
+pub mod scribe;
 mod series;
 mod tally;
 pub mod window;

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::{
     cells::{Gauge, RouteCells, ServiceCells},
     circuit::CircuitCells,
-    histogram::Sum,
+    histogram::{Bounds, Sum},
     instance::InstanceCells,
     metrics::{self, Declared},
     window::WindowCells,
@@ -27,6 +27,7 @@ use crate::roster::Roster;
 #[derive(Debug)]
 pub struct Series {
     workers: usize,
+    bounds: Arc<Bounds>,
     routes: Living<(String, String), RouteCells>,
     services: Living<String, ServiceCells>,
     instances: Living<(String, String), InstanceCells>,
@@ -37,9 +38,10 @@ pub struct Series {
 }
 
 impl Series {
-    pub(super) fn new(workers: usize) -> Self {
+    pub(super) fn new(workers: usize, bounds: Bounds) -> Self {
         Self {
             workers,
+            bounds: bounds.into(),
             routes: Living::default(),
             services: Living::default(),
             instances: Living::default(),
@@ -51,11 +53,11 @@ impl Series {
     }
 
     pub(super) fn route(&self, service: &str, route: &str) -> Arc<RouteCells> {
-        self.routes.adopt((service.into(), route.into()), || RouteCells::new(self.workers))
+        self.routes.adopt((service.into(), route.into()), || RouteCells::new(self.workers, self.bounds.clone()))
     }
 
     pub(super) fn service(&self, service: &str) -> Arc<ServiceCells> {
-        self.services.adopt(service.into(), || ServiceCells::new(self.workers))
+        self.services.adopt(service.into(), || ServiceCells::new(self.workers, self.bounds.clone()))
     }
 
     pub(super) fn instance(&self, service: &str, address: &str) -> Arc<InstanceCells> {
@@ -95,12 +97,12 @@ impl Series {
             for (method, status, count) in cells.sums().iter() {
                 requests.counter(&[&service, &route, method, &status.to_string()], count);
             }
-            durations.histogram(&[&service, &route], &cells.took_sum());
+            durations.histogram(&[&service, &route], &cells.took_sum(), &self.bounds);
         }
         let [mut in_flight, mut took] = [Family::new(&metrics::IN_FLIGHT), Family::new(&metrics::UPSTREAM_DURATION)];
         for (service, cells) in self.services.all() {
             in_flight.gauge(&[&service], float(cells.in_flight()));
-            took.histogram(&[&service], &cells.took_sum());
+            took.histogram(&[&service], &cells.took_sum(), &self.bounds);
         }
         let mut outcomes = Family::new(&metrics::UPSTREAM_REQUEST);
         for ((service, address), cells) in self.instances.all() {
@@ -215,7 +217,7 @@ impl Family {
     }
 
     /// A histogram, if anything was ever counted in it.
-    fn histogram(&mut self, values: &[&str], sum: &Sum) {
+    fn histogram(&mut self, values: &[&str], sum: &Sum, bounds: &Bounds) {
         if sum.count() == 0 {
             return;
         }
@@ -226,7 +228,7 @@ impl Family {
             bucket
         };
         let mut histogram = proto::Histogram::default();
-        histogram.set_bucket(sum.cumulative().map(bucket).collect());
+        histogram.set_bucket(sum.cumulative(bounds).map(bucket).collect());
         histogram.set_sample_count(sum.count());
         histogram.set_sample_sum(sum.total().as_secs_f64());
         self.add(values, |metric| metric.set_histogram(histogram));

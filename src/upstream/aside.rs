@@ -3,6 +3,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    rc::Rc,
     time::Duration,
 };
 
@@ -10,7 +11,10 @@ use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, StatusCode, header::UPGRADE};
 
 use super::{endpoint::Permit, pool::Connection};
-use crate::{telemetry::cells::Outcome, wire::Io};
+use crate::{
+    telemetry::{cells::Outcome, journey::Journey},
+    wire::Io,
+};
 
 /// Between a client's connection and whoever answers its present request. A default one wants neither.
 #[derive(Debug, Default)]
@@ -21,6 +25,10 @@ pub struct Aside {
     wants_interim: Cell<bool>,
     interim: RefCell<Vec<(StatusCode, HeaderMap)>>,
     switched: RefCell<Option<Switched>>,
+    /// What is told of the request, where somebody wants to know.
+    journey: RefCell<Option<Rc<Journey>>>,
+    /// Bytes of its body that came.
+    received: Cell<u64>,
 }
 
 /// A connection to an instance that speaks another protocol from now on.
@@ -48,6 +56,35 @@ impl Aside {
         self.wants_interim.set(wants_interim);
         self.interim.borrow_mut().clear();
         *self.switched.borrow_mut() = None;
+        *self.journey.borrow_mut() = None;
+        self.received.set(0);
+    }
+
+    /// Has what becomes of the present request be told there.
+    pub fn follow(&self, journey: Rc<Journey>) {
+        *self.journey.borrow_mut() = Some(journey);
+    }
+
+    /// Nothing is told of it any more.
+    pub fn forget(&self) {
+        *self.journey.borrow_mut() = None;
+    }
+
+    /// Where what becomes of the present request is told.
+    #[must_use]
+    pub fn journey(&self) -> Option<Rc<Journey>> {
+        self.journey.borrow().clone()
+    }
+
+    /// Bytes of the present request's body came.
+    pub fn note(&self, bytes: usize) {
+        self.received.set(self.received.get() + bytes as u64);
+    }
+
+    /// Bytes of the present request's body that came.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received.get()
     }
 
     /// The protocols that the client asks for, as they go into the `Upgrade` field.

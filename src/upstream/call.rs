@@ -135,6 +135,7 @@ pub async fn call(
             continue; // its circuit has changed since it was picked
         };
         tried.push(member.endpoint.serial);
+        let permit = permit.told(&mut request);
         last = match attempt(cluster, member, local, &mut request, whole, &retry, permit).await {
             Ok(answer) if !retry.is_bad(&answer) => return Ok(answer),
             Ok(answer) => Ok(answer),

@@ -139,7 +139,7 @@ impl Circuit {
         let recent = self.cells.recent(self.age(now), rules.window, since);
         let at = Moment { now, draw: Draws::new().next() };
         self.settle(service, era, now, |breaker, seats| {
-            breaker.failed(rules, recent, outcome, at, || has_place(seats, rules))
+            breaker.failed(rules, recent, outcome, at, || has_place(seats, self, rules))
         });
     }
 

@@ -23,6 +23,8 @@ struct Stage {
     metrics: Arc<Metrics>,
     events: Arc<Events>,
     rules: BreakerRules,
+    /// Which datacenter each is in; nobody's, where there is one alone.
+    ranks: Vec<u32>,
     start: Instant,
 }
 
@@ -32,7 +34,14 @@ impl Stage {
         let service = Service::new("s".into(), &metrics, &events);
         let circuit = |n: usize| Circuit::new(metrics.circuit("s", &format!("a:{n}"))).into();
         let circuits = (0..members).map(circuit).collect();
-        let stage = Self { service, circuits, metrics, events, rules, start: Instant::now() };
+        let stage = Self { service, circuits, metrics, events, rules, ranks: Vec::new(), start: Instant::now() };
+        stage.enlist(&[]);
+        stage
+    }
+
+    /// The same, with each in a datacenter.
+    fn in_datacenters(ranks: &[u32], rules: BreakerRules) -> Self {
+        let stage = Self { ranks: ranks.to_vec(), ..Self::new(ranks.len(), rules) };
         stage.enlist(&[]);
         stage
     }
@@ -45,6 +54,8 @@ impl Stage {
             loads: self.metrics.instance("s", &format!("a:{n}")).loads().clone(),
             accepted: !out.contains(&n),
             usable: !out.contains(&n),
+            rank: self.ranks.get(n).copied().unwrap_or(0),
+            datacenter: self.ranks.get(n).map(|rank| format!("dc{}", rank + 1).into()),
         };
         self.service.enlist(self.circuits.iter().enumerate().map(seat).collect());
     }
@@ -168,6 +179,37 @@ fn half_of_the_members_stay_and_one_that_leaves_makes_place() {
     assert_eq!(stage.open(), [0, 2]);
     stage.enlist(&[]);
     assert_eq!(stage.open(), [0, 2], "who comes back is as it was");
+}
+
+#[test]
+fn all_of_a_datacenter_may_open_while_the_next_has_somebody_and_half_of_the_last() {
+    let rules = BreakerRules { consecutive: 1, ..BreakerRules::default() };
+    let stage = Stage::in_datacenters(&[0, 0, 0, 1, 1], rules.clone());
+    for n in 0..3 {
+        stage.fail(n, 1, 0);
+    }
+    assert_eq!(stage.open(), [0, 1, 2]);
+    // What is open elsewhere takes no place away here.
+    stage.fail(3, 1, 0);
+    stage.fail(4, 1, 0);
+    assert_eq!(stage.open(), [0, 1, 2, 3]);
+    let moved: Vec<_> = stage.told().into_iter().filter(|(kind, _)| *kind == "datacenter_changed").collect();
+    assert_eq!(moved.len(), 1, "{moved:?}");
+    assert!(moved[0].1.starts_with("`dc2` is used"), "{moved:?}");
+    // Who is behind waits for nothing while one before it is well.
+    assert!(stage.service.is_probe_due(stage.start + 100 * S));
+    for n in 0..3 {
+        stage.circuits[n].reset(&stage.service);
+    }
+    assert!(!stage.service.is_probe_due(stage.start + 100 * S));
+    assert_eq!(stage.told().last().map(|(kind, _)| *kind), Some("circuit_closed"));
+    let back = stage.told().into_iter().rfind(|(kind, _)| *kind == "datacenter_changed").unwrap();
+    assert!(back.1.starts_with("`dc1` has somebody to pick again"), "{back:?}");
+
+    let none = BreakerRules { max_ejected: Share::NONE, ..rules };
+    let stage = Stage::in_datacenters(&[0, 1], none);
+    stage.fail(0, 100, 0);
+    assert_eq!(stage.open(), [0; 0]);
 }
 
 #[test]

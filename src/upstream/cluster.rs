@@ -1,6 +1,11 @@
 //! A service's members, its policy and the order of their turns: a rule, built anew when any of it changes.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use http::HeaderMap;
 use tokio::time::Instant;
@@ -18,7 +23,7 @@ use crate::{
     model::{
         barred::Barred,
         instance::{Health, Instance},
-        name::ServiceName,
+        name::{Datacenter, ServiceName},
         topology::Rejected,
     },
     telemetry::instance::Loads,
@@ -42,14 +47,36 @@ pub struct Cluster {
     pub transport: Transport,
     /// Their side of TLS, where that is spoken.
     pub tls: Option<Arc<Tls>>,
+    /// Its datacenters in order of preference; empty: it is not in several.
+    pub datacenters: Arc<[Datacenter]>,
     /// By address. Those that a change leaves as they are go over to the next snapshot as they are.
     pub members: Vec<Arc<Member>>,
     /// Instances of no use, for the admin side to tell.
     pub rejected: Vec<Rejected>,
     live: Arc<Service>,
+    /// Of all members; of none, where there are tiers.
     balancer: Balancer,
+    /// The members by datacenter, where there is an order of these.
+    tiers: Vec<Tier>,
     /// Until when members are new.
     grown: Option<Instant>,
+}
+
+/// The members in one datacenter.
+#[derive(Debug)]
+struct Tier {
+    members: Vec<Arc<Member>>,
+    balancer: Balancer,
+}
+
+impl Tier {
+    /// The policy's choice here. It is asked only where it has one: a turn that ends with nobody would be missing elsewhere.
+    fn pick(&self, view: &View<'_>) -> Option<&Member> {
+        let view = View { members: &self.members, ..*view };
+        let has_somebody = (0..self.members.len()).any(|member| view.is_usable(member));
+        let member = if has_somebody { self.balancer.pick(&view) } else { None };
+        member.map(|member| &*self.members[member])
+    }
 }
 
 /// What configuration says of a service.
@@ -67,6 +94,8 @@ pub struct Rules {
     pub transport: Transport,
     /// TLS to them, where that is spoken.
     pub tls: Option<Arc<Tls>>,
+    /// Its datacenters in order of preference.
+    pub datacenters: Arc<[Datacenter]>,
 }
 
 /// One address of a service, with all instances that are registered at it, and its live side.
@@ -80,6 +109,8 @@ pub struct Member {
     pub weight: u32,
     /// It is used though no health of its instances is accepted, for there is no other.
     pub panics: bool,
+    /// The place of its datacenter in the order of preference; of several, the first.
+    pub rank: u32,
     /// When it came to be of use beside others that were; `None`: it was there as soon as any.
     pub came: Option<Instant>,
     /// The endpoint's, at hand: picks look at few things of many members, so the fewer steps the better.
@@ -94,7 +125,7 @@ impl Member {
         let usable = instances.iter().filter(|i| accept.contains(&i.health) && !endpoint.is_draining());
         let weight = usable.map(|i| i.weight).max().unwrap_or(0);
         let loads = endpoint.cells().loads().clone();
-        Self { instances, endpoint, weight, panics: false, came: None, loads }
+        Self { instances, endpoint, weight, panics: false, rank: 0, came: None, loads }
     }
 
     /// Makes it usable where Consul calls it critical, since there is no other.
@@ -117,13 +148,20 @@ impl Member {
         &self.loads
     }
 
-    fn seat(&self, accept: &[Health]) -> Seat {
+    /// Whether requests may be sent to it as the policy has it.
+    fn is_usable(&self) -> bool {
+        self.weight > 0 && !self.endpoint.is_draining() && self.endpoint.circuit().is_closed()
+    }
+
+    fn seat(&self, accept: &[Health], datacenters: &[Datacenter]) -> Seat {
         Seat {
             instance: self.endpoint.key.id.clone(),
             circuit: self.endpoint.circuit().clone(),
             loads: self.loads.clone(),
             accepted: self.panics || self.instances.iter().any(|instance| accept.contains(&instance.health)),
             usable: self.weight > 0,
+            rank: self.rank,
+            datacenter: datacenters.get(self.rank as usize).filter(|_| datacenters.len() > 1).cloned(),
         }
     }
 }
@@ -136,13 +174,28 @@ impl Cluster {
         M: Into<Arc<Member>>,
     {
         let members: Vec<Arc<Member>> = members.into_iter().map(Into::into).collect();
-        let Rules { service, policy, host, barred, transport, tls } = rules;
-        let balancer = Balancer::new(policy.balance, &members);
+        let Rules { service, policy, host, barred, transport, tls, datacenters } = rules;
+        let tiers = if datacenters.len() > 1 { tiers(&members, policy.balance) } else { Vec::new() };
+        let balancer = Balancer::new(policy.balance, if tiers.is_empty() { &members } else { &[] });
         let usable = members.iter().filter(|member| member.weight > 0);
         let last = usable.filter_map(|member| member.came).max().filter(|_| !policy.slow_start.is_zero());
         let grown = last.map(|came| came + policy.slow_start);
-        live.enlist(members.iter().map(|member| member.seat(&policy.accept)).collect());
-        Self { service, policy, host, barred, transport, tls, members, rejected, live, balancer, grown }
+        live.enlist(members.iter().map(|member| member.seat(&policy.accept, &datacenters)).collect());
+        Self {
+            service,
+            policy,
+            host,
+            barred,
+            transport,
+            tls,
+            datacenters,
+            members,
+            rejected,
+            live,
+            balancer,
+            tiers,
+            grown,
+        }
     }
 
     /// The live side of the service.
@@ -158,6 +211,14 @@ impl Cluster {
             let circuit = m.endpoint.circuit();
             m.weight > 0 && (circuit.is_closed() || circuit.is_due(now))
         })
+    }
+
+    /// The datacenter that requests go to, where the service has several: the first with somebody to pick.
+    #[must_use]
+    pub fn in_use(&self) -> Option<(u32, &Datacenter)> {
+        let tier = self.tiers.iter().find(|tier| tier.members.iter().any(|member| member.is_usable()))?;
+        let rank = tier.members[0].rank;
+        Some((rank, self.datacenters.get(rank as usize)?))
     }
 
     /// Why none may be picked.
@@ -184,7 +245,8 @@ impl Cluster {
         if self.policy.balance == Balance::ConsistentHash { self.policy.hash.of(address, path, headers) } else { None }
     }
 
-    /// The member for a request: one whose circuit waits for a request to decide, else the policy's choice.
+    /// The member for a request: one whose circuit waits for a request to decide, else the policy's choice, where there
+    /// are several datacenters in the first of them where it has one.
     #[inline]
     #[must_use]
     pub fn pick(&self, ask: &Ask<'_>) -> Option<&Member> {
@@ -195,16 +257,43 @@ impl Cluster {
         }
         let slow_start = self.grown.filter(|&grown| ask.now < grown).map(|_| self.policy.slow_start);
         let view = View { ask, members: &self.members, live: &self.live, slow_start };
-        self.balancer.pick(&view).map(|member| &*self.members[member])
+        match self.balancer.pick(&view) {
+            Some(member) => Some(&*self.members[member]),
+            None => self.tiers.iter().find_map(|tier| tier.pick(&view)),
+        }
     }
 
     #[cold]
     fn due(&self, ask: &Ask<'_>) -> Option<&Member> {
-        self.members.iter().map(|member| &**member).find(|Member { endpoint, weight, .. }| {
+        let is_due = |Member { endpoint, weight, .. }: &&Member| {
             *weight > 0
                 && !endpoint.is_draining()
                 && endpoint.circuit().is_due(ask.now)
                 && !ask.tried.contains(&endpoint.serial)
-        })
+        };
+        let first = |members: &'_ [Arc<Member>]| members.iter().position(|member| is_due(&&**member));
+        if self.tiers.is_empty() {
+            return first(&self.members).map(|member| &*self.members[member]);
+        }
+        for tier in &self.tiers {
+            if let Some(member) = first(&tier.members) {
+                return Some(&tier.members[member]);
+            }
+            // Those behind are tried when they are of use.
+            if tier.members.iter().any(|member| member.is_usable()) {
+                return None;
+            }
+        }
+        None
     }
+}
+
+/// The members of each datacenter, in the order of preference.
+fn tiers(members: &[Arc<Member>], balance: Balance) -> Vec<Tier> {
+    let mut ranks: BTreeMap<u32, Vec<Arc<Member>>> = BTreeMap::new();
+    for member in members {
+        ranks.entry(member.rank).or_default().push(member.clone());
+    }
+    let tier = |members: Vec<_>| Tier { balancer: Balancer::new(balance, &members), members };
+    ranks.into_values().map(tier).collect()
 }

@@ -2,6 +2,7 @@
 //! It outlives every snapshot that lists it; its idle connections are each worker's own (`pool.rs`).
 
 use std::{
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -9,9 +10,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 
 use super::{
+    call::Outbound,
     circuit::{Circuit, Era},
     policy::Policy,
     service::Service,
@@ -23,7 +26,11 @@ use crate::{
         name::{InstanceId, ServiceName},
         protocol::Protocol,
     },
-    telemetry::{cells::Outcome, instance::InstanceCells},
+    telemetry::{
+        cells::Outcome,
+        instance::InstanceCells,
+        journey::{Journey, TRACEPARENT},
+    },
 };
 
 /// What makes two tellings of an instance the same one. Weight, tags and health are not in it.
@@ -141,6 +148,7 @@ impl Endpoint {
             carries: false,
             outcome: Outcome::Cancelled,
             ended: None,
+            journey: None,
         })
     }
 }
@@ -162,6 +170,8 @@ pub struct Permit {
     outcome: Outcome,
     /// When it ended, where that was asked already.
     ended: Option<Instant>,
+    /// Where it is told, and as which try.
+    journey: Option<(Rc<Journey>, usize)>,
 }
 
 impl Permit {
@@ -181,6 +191,29 @@ impl Permit {
     #[must_use]
     pub fn started(&self) -> Instant {
         self.started
+    }
+
+    /// Has how it goes be told there too.
+    #[must_use]
+    pub fn told(mut self, request: &mut Outbound) -> Self {
+        let Some(journey) = request.aside.journey() else { return self };
+        let (key, protocol) = (&self.endpoint.key, self.endpoint.key.transport.protocol);
+        let version = if protocol.is_http2() { "2" } else { "1.1" };
+        let number = journey.begin_try(&key.address, self.started, version);
+        let scheme = if protocol.is_tls() { "https" } else { "http" };
+        if let Some(context) = journey.trace_try(number, scheme, request.target.as_str()) {
+            request.headers.insert(TRACEPARENT, context);
+        }
+        self.journey = Some((journey, number));
+        self
+    }
+
+    /// These fields of the answer say how the call went, by gRPC's own word.
+    pub fn heard_grpc(&self, status: &HeaderValue) {
+        let status = status.to_str().ok().and_then(|status| status.parse().ok());
+        if let (Some((journey, number)), Some(status)) = (&self.journey, status) {
+            journey.answered_grpc(*number, status);
+        }
     }
 
     /// Since when the instance has had the whole request: what the client took to send it is no wait for an answer.
@@ -214,6 +247,13 @@ impl Permit {
             && let Some(era) = circuit.prove(&self.service, self.era, Instant::now())
         {
             self.era = era;
+        }
+    }
+
+    /// The head of the answer has this status.
+    pub fn heard(&self, status: StatusCode) {
+        if let Some((journey, number)) = &self.journey {
+            journey.answered(*number, status);
         }
     }
 
@@ -263,5 +303,8 @@ impl Drop for Permit {
             self.service.cells.leave(self.worker);
         }
         self.service.cells.took(self.worker, took);
+        if let Some((journey, number)) = &self.journey {
+            journey.end_try(*number, now, self.outcome);
+        }
     }
 }

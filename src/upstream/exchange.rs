@@ -168,6 +168,7 @@ impl Exchange {
     /// `MalformedBody`: there is still time to say so. Later, an answer can only be broken off.
     pub fn body(self, head: &ResponseHead, mut permit: Permit, local: &Rc<Local>) -> Result<Body, ExchangeError> {
         permit.asked(self.uploaded);
+        permit.heard(head.status);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let protocol = self.aside.granted(&head.headers).ok_or(ExchangeError::Switched)?;
             let idle = permit.policy().timeout.idle;

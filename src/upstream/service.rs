@@ -2,9 +2,10 @@
 //! members may be open together.
 
 use std::{
+    cmp::Ordering,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -17,7 +18,7 @@ use super::{
     retry::{Reason, RetryRules},
 };
 use crate::{
-    model::name::{InstanceId, ServiceName},
+    model::name::{Datacenter, InstanceId, ServiceName},
     telemetry::{
         cells::ServiceCells,
         events::{Event, Events},
@@ -38,6 +39,8 @@ pub struct Service {
     tries: WindowCells,
     /// In nanoseconds since `born`, when the first open circuit lets a request through; the greatest number: none.
     due: AtomicU64,
+    /// The place of the datacenter that requests go to. Written with the seats locked.
+    in_use: AtomicU32,
     born: Instant,
     name: ServiceName,
     metrics: Arc<Metrics>,
@@ -57,6 +60,10 @@ pub struct Seat {
     pub accepted: bool,
     /// It may be picked, as far as it is not for its circuit.
     pub usable: bool,
+    /// The place of its datacenter in the order of preference.
+    pub rank: u32,
+    /// That datacenter, where the service has several.
+    pub datacenter: Option<Datacenter>,
 }
 
 /// The one counter that all workers write: on a cache line of its own.
@@ -90,6 +97,7 @@ impl Service {
             seats: Mutex::default(),
             tries: metrics.window(),
             due: AtomicU64::new(NEVER),
+            in_use: AtomicU32::new(0),
             born: Instant::now(),
             name,
             metrics: metrics.clone(),
@@ -167,14 +175,17 @@ impl Service {
                 ("circuit_opened", format!("{cause}; open for {:.1} s", left.as_secs_f64()))
             }
         };
-        self.reckon(seats);
         self.metrics.circuit_transition(&self.name, circuit.state().as_str());
         self.events.publish(Event::new(kind, cause).service(&self.name).instance(&seat.instance));
+        self.reckon(seats);
     }
 
     fn reckon(&self, seats: &[Seat]) {
         let usable = || seats.iter().filter(|seat| seat.usable);
-        let due = usable().filter_map(|seat| match seat.circuit.state() {
+        let best = usable().filter(|seat| seat.circuit.is_closed()).min_by_key(|seat| seat.rank);
+        // Those behind it get nothing, so they have nothing to wait for.
+        let in_use = best.map_or(u32::MAX, |seat| seat.rank);
+        let due = usable().filter(|seat| seat.rank <= in_use).filter_map(|seat| match seat.circuit.state() {
             State::Open(until) => Some(until.saturating_duration_since(self.born).as_nanos()),
             State::Closed | State::HalfOpen => None,
         });
@@ -182,12 +193,33 @@ impl Service {
         let ejected = usable().filter(|seat| !seat.circuit.is_closed()).count();
         self.metrics.instances(&self.name, "ejected", ejected);
         self.metrics.instances(&self.name, "available", usable().count().saturating_sub(ejected));
+        if let Some(Seat { datacenter: Some(datacenter), .. }) = best {
+            self.moved(in_use, datacenter);
+        }
+    }
+
+    /// Tells where requests go from now on, if that is elsewhere.
+    fn moved(&self, to: u32, datacenter: &Datacenter) {
+        let from = self.in_use.swap(to, Relaxed);
+        let cause = match to.cmp(&from) {
+            Ordering::Equal => return,
+            Ordering::Less => format!("`{datacenter}` has somebody to pick again, and is preferred"),
+            Ordering::Greater => format!("`{datacenter}` is used: no datacenter before it has anybody to pick"),
+        };
+        self.events.publish(Event::new("datacenter_changed", cause).service(&self.name));
     }
 }
 
-/// Whether one more circuit of these members may open.
-pub(super) fn has_place(seats: &[Seat], rules: &BreakerRules) -> bool {
-    let accepted = || seats.iter().filter(|seat| seat.accepted);
+/// Whether the circuit of one more of these members may open, which is this one. All may while the next datacenter has
+/// somebody to take their place; of those in the others none counts.
+pub(super) fn has_place(seats: &[Seat], circuit: &Circuit, rules: &BreakerRules) -> bool {
+    let own = seats.iter().find(|seat| std::ptr::eq(&raw const *seat.circuit, circuit));
+    let rank = own.map_or(0, |seat| seat.rank);
+    let spare = |seat: &Seat| seat.rank > rank && seat.usable && seat.circuit.is_closed();
+    let accepted = || seats.iter().filter(|seat| seat.accepted && seat.rank == rank);
+    if seats.iter().any(spare) {
+        return rules.places(accepted().count()) > 0;
+    }
     let open = accepted().filter(|seat| !seat.circuit.is_closed()).count();
     open < rules.places(accepted().count())
 }

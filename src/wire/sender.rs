@@ -45,6 +45,8 @@ pub struct Sender {
     gathered: bool,
     finished: bool,
     progress: u64,
+    /// Bytes before those of the body.
+    head: u64,
     /// Written, but perhaps not yet with the system.
     unflushed: bool,
     turn: Turn,
@@ -90,6 +92,7 @@ impl Sender {
     #[must_use]
     pub fn new(head: Vec<u8>, body: Body, mode: Mode) -> Self {
         Self {
+            head: head.len() as u64,
             out: head,
             written: 0,
             piece: Bytes::new(),
@@ -109,6 +112,12 @@ impl Sender {
     #[must_use]
     pub fn progress(&self) -> u64 {
         self.progress
+    }
+
+    /// Bytes of the body that the socket took, with their framing.
+    #[must_use]
+    pub fn body_progress(&self) -> u64 {
+        self.progress.saturating_sub(self.head)
     }
 
     /// True when all has been given to the socket.

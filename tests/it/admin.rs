@@ -124,8 +124,8 @@ async fn events_are_told_as_they_happen_each_with_its_cause() {
 #[tokio::test]
 async fn the_second_listener_has_probes_and_metrics_alone() {
     let gateway = Gateway::fixed("[metrics]\nlisten = \"127.0.0.1:0\"\n").await;
-    let log = gateway.log();
-    let line = log.iter().find(|line| line["listener"] == "metrics").unwrap();
+    let told = async || gateway.log().into_iter().find(|line| line["listener"] == "metrics");
+    let line = until("the second listener", told).await;
     let get = async |path: &str| {
         let url = format!("http://{}{path}", line["address"].as_str().unwrap());
         crate::support::client().get(url).send().await.unwrap().status().as_u16()

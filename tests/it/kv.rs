@@ -16,13 +16,21 @@ fn serving(origin: &Origin, path: &str) -> String {
     )
 }
 
-async fn until_refused(gateway: &Gateway, words: &[&str]) {
-    until(&format!("a refusal with {words:?}"), || async {
-        let events = gateway.events("reload_refused");
+/// Waits for an event of this kind whose cause has all these words.
+async fn until_told(gateway: &Gateway, kind: &str, words: &[&str]) {
+    until(&format!("{kind} with {words:?}"), || async {
         let said = |cause: &str| words.iter().all(|word| cause.contains(word));
-        events.iter().any(|event| event["cause"].as_str().is_some_and(said)).then_some(())
+        gateway.events(kind).iter().any(|event| event["cause"].as_str().is_some_and(said)).then_some(())
     })
     .await;
+}
+
+async fn until_refused(gateway: &Gateway, words: &[&str]) {
+    until_told(gateway, "reload_refused", words).await;
+}
+
+async fn until_reloaded(gateway: &Gateway, words: &str) {
+    until_told(gateway, "reloaded", &[words]).await;
 }
 
 #[tokio::test]
@@ -53,8 +61,7 @@ async fn a_document_is_in_force_by_itself_at_every_gateway_and_no_longer_once_it
     consul.unset(KEY).await;
     for gateway in &gateways {
         gateway.until_status("/two", 404).await;
-        let events = gateway.events("reloaded");
-        assert!(events.last().unwrap()["cause"].as_str().unwrap().contains("was deleted"), "{events:?}");
+        until_reloaded(gateway, "KV lictor/config was deleted").await;
     }
 
     // One that is there already is in force as soon as a gateway is ready.
@@ -111,11 +118,7 @@ async fn it_is_over_the_files_and_under_variables_and_flags_and_files_are_read_a
     let timeout = gateway.admin("/api/config").await.json()["defaults"]["timeout"].clone();
     assert_eq!((timeout["read"].as_str(), timeout["connect"].as_str()), (Some("7s"), Some("2s")));
     gateway.signal("HUP");
-    until("the reload", || async {
-        let asked = |event: &serde_json::Value| event["cause"].as_str().is_some_and(|cause| cause.contains("SIGHUP"));
-        gateway.events("reloaded").iter().any(asked).then_some(())
-    })
-    .await;
+    until_reloaded(&gateway, "SIGHUP").await;
     assert_eq!(gateway.get("/two").await.text, "b");
 
     // A document that is refused keeps no file from being taken, and is taken with the file that it needs.
@@ -123,11 +126,7 @@ async fn it_is_over_the_files_and_under_variables_and_flags_and_files_are_read_a
     until_refused(&gateway, &["KV lictor/config:5 routes[1].limits"]).await;
     gateway.configure(&serving(&a, "/three"));
     assert_eq!(gateway.until_status("/three", 200).await.text, "b");
-    let events = gateway.events("reloaded");
-    assert!(
-        events.last().unwrap()["cause"].as_str().unwrap().contains("KV lictor/config is still refused"),
-        "{events:?}"
-    );
+    until_reloaded(&gateway, "KV lictor/config is still refused").await;
     assert_eq!(gateway.metric("lictor_config_reload_success").await, Some(0.0));
 
     // A file that does not hold keeps out what is told meanwhile, until it is mended.
@@ -137,6 +136,31 @@ async fn it_is_over_the_files_and_under_variables_and_flags_and_files_are_read_a
     until("another refusal", || async { (gateway.events("reload_refused").len() >= 3).then_some(()) }).await;
     gateway.configure(&serving(&a, "/five"));
     assert_eq!(gateway.until_status("/four", 200).await.text, "b");
+    assert_eq!(gateway.metric("lictor_config_reload_success").await, Some(1.0));
+}
+
+#[tokio::test]
+async fn a_document_that_the_files_cannot_do_without_stays_in_force_though_it_was_deleted() {
+    let consul = Consul::start().await;
+    let a = Origin::start("a").await;
+    consul.register_tagged("web", "w", a.address, &["v2"]).await;
+    let gateway = Gateway::start(&consul, "").await;
+    consul.set(KEY, "[services.two]\ntag = \"v2\"\n").await;
+    gateway.until_event("reloaded").await;
+    // Two tables of one service hold only with different tags.
+    let tables = "[services.one]\nconsul = \"web\"\n[services.two]\nconsul = \"web\"\n";
+    gateway.configure(&format!("{tables}[[routes]]\nmatch.path = \"/two\"\nservice = \"two\"\n"));
+    assert_eq!(gateway.until_status("/two", 200).await.text, "a");
+
+    consul.unset(KEY).await;
+    until_refused(&gateway, &["lictor.toml:", "`web` is the service of the table `one` already"]).await;
+    gateway.signal("HUP");
+    until_reloaded(&gateway, "is gone, but the files do not hold without it").await;
+    assert_eq!(gateway.get("/two").await.text, "a");
+    assert_eq!(gateway.metric("lictor_config_reload_success").await, Some(0.0));
+
+    gateway.configure("");
+    gateway.until_status("/two", 404).await;
     assert_eq!(gateway.metric("lictor_config_reload_success").await, Some(1.0));
 }
 

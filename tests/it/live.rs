@@ -8,7 +8,7 @@ use tokio::task::spawn_blocking;
 use crate::{
     commands::{Said, lictor},
     rights::{TOKEN, start},
-    support::{Consul, FakeConsul, Fault, Origin},
+    support::{Consul, FakeConsul, Fault, Origin, consul::free_ports},
 };
 
 const ALL: &str = r#"service_prefix "" { policy = "read" } node_prefix "" { policy = "read" } key_prefix "lictor/" { policy = "read" }"#;
@@ -183,6 +183,36 @@ async fn tags_that_mean_nothing_and_paths_that_two_claim_are_named() {
 }
 
 #[tokio::test]
+async fn names_are_asked_of_dns_with_and_without_consul() {
+    let [dns, closed] = free_ports();
+    let consul = Consul::start_with(&[&format!("-dns-port={dns}")]).await;
+    consul.register_tagged("web", "w1", at("127.0.0.1:9001"), &["tcp"]).await;
+    let rest = |port: u16| {
+        format!(
+            "[dns]\nservers = [\"127.0.0.1:{port}\"]\n[services.web]\ndns = \"_web._tcp.service.consul\"\n\
+             [services.gone]\ndns = \"gone.service.consul:80\"\n"
+        )
+    };
+    for address in [consul.address(), String::new()] {
+        check(&address, "", &rest(dns)).await.expect(
+            1,
+            &[
+                "ok: services.web: instances of `_web._tcp.service.consul` in DNS: 1",
+                "error: services.gone: DNS knows no `gone.service.consul:80`, or no address of it; is the name right?",
+                "1 error, 0 warnings",
+            ],
+        );
+    }
+    let said = check("", "", &rest(closed)).await;
+    said.expect(1, &["2 errors, 0 warnings"]);
+    assert!(
+        said.out.contains("error: services.web: DNS does not answer for `_web._tcp.service.consul`: "),
+        "{}",
+        said.out
+    );
+}
+
+#[tokio::test]
 async fn the_document_in_the_kv_is_checked_and_so_is_what_it_adds() {
     let consul = Consul::start().await;
     consul.set("lictor/config", "[services.added]\n").await;
@@ -223,7 +253,7 @@ async fn an_agent_that_cannot_be_asked_is_told_by_what_is_wrong_with_it() {
     let leaderless = FakeConsul::start(7, &[]).await;
     leaderless.fault(Fault::Status(500, "No cluster leader"));
     let something = Origin::start("a").await;
-    let [free] = crate::support::consul::free_ports();
+    let [free] = free_ports();
     let cases = [
         (leaderless.address(), "the cluster has no leader; wait for an election to end"),
         (format!("http://{}", something.address), "the answer is not what Consul tells"),

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
 mod admin;
 mod alerts;
 mod balance;
@@ -15,6 +16,7 @@ mod clients;
 mod clients_grpc;
 mod commands;
 mod conduct;
+mod datacenters;
 mod dns;
 mod drain;
 mod events;
@@ -42,6 +44,7 @@ mod retry;
 mod rights;
 mod rolling;
 mod routing;
+mod secrets;
 mod shed;
 mod smuggle;
 mod snapshot;
@@ -51,6 +54,7 @@ mod streams;
 mod switch;
 mod systemd;
 mod tls;
+mod traces;
 mod turns;
 mod upgrade;
 mod upstream;

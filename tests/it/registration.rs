@@ -64,7 +64,7 @@ async fn a_ready_gateway_is_registered_and_passes_until_it_drains() {
     assert_eq!(checks[format!("service:{id}")]["Type"], "ttl", "{checks}");
     // Longer than its time to live: somebody passes it.
     sleep(Duration::from_secs(2)).await;
-    assert_eq!(seen(&consul, "edge").await, [(id.clone(), "passing".to_owned())]);
+    until_seen(&consul, "edge", &[(&id, "passing")]).await;
 
     gateway.signal("TERM");
     until("its end in Consul", || async { service(&consul, &id).await.is_none().then_some(()) }).await;

@@ -13,15 +13,17 @@ use tokio::{
     time::sleep,
 };
 
-use super::{PATIENCE, client, now, signal};
+use super::{PATIENCE, client, now, signal, until};
 
 /// One agent, with nothing registered but itself. Ends with the test.
 pub struct Consul {
-    ports: [u16; 3],
+    ports: [u16; 4],
     token: Option<String>,
     child: Option<Child>,
     http: reqwest::Client,
     flags: Vec<String>,
+    /// Where it gossips with other datacenters, if it does.
+    is_wide: bool,
 }
 
 impl Consul {
@@ -35,11 +37,37 @@ impl Consul {
         Self::start_as(flags, None).await
     }
 
+    /// Starts the agent of a datacenter that others may be joined to.
+    pub async fn start_in(datacenter: &str) -> Self {
+        Self::launched(vec![format!("-datacenter={datacenter}")], None, true).await
+    }
+
+    /// Starts the agent of another datacenter, and waits until this one knows a way to it.
+    pub async fn start_beside(&self, datacenter: &str) -> Self {
+        let join = format!("-retry-join-wan=127.0.0.1:{}", self.ports[3]);
+        let other = Self::launched(vec![format!("-datacenter={datacenter}"), join], None, true).await;
+        self.until_known(datacenter).await;
+        other
+    }
+
+    /// Waits until it knows a way to another datacenter.
+    pub async fn until_known(&self, datacenter: &str) {
+        until(&format!("a way to {datacenter}"), || async {
+            let url = self.url(&format!("/v1/health/service/consul?dc={datacenter}"));
+            let answer = self.http.get(url).send().await.ok()?;
+            answer.status().is_success().then_some(())
+        })
+        .await;
+    }
+
     /// The same, with a token that its own calls are made with.
     pub async fn start_as(flags: &[&str], token: Option<&str>) -> Self {
         let flags = flags.iter().map(ToString::to_string).collect();
-        let token = token.map(ToOwned::to_owned);
-        let mut consul = Self { ports: free_ports(), token, child: None, http: client(), flags };
+        Self::launched(flags, token.map(ToOwned::to_owned), false).await
+    }
+
+    async fn launched(flags: Vec<String>, token: Option<String>, is_wide: bool) -> Self {
+        let mut consul = Self { ports: free_ports(), token, child: None, http: client(), flags, is_wide };
         while !consul.launch().await {
             consul.ports = free_ports(); // somebody else was faster
         }
@@ -65,11 +93,12 @@ impl Consul {
 
     /// Starts it and waits until it has a leader; false when it ends instead.
     async fn launch(&mut self) -> bool {
-        let [api, server, gossip] = self.ports;
+        let [api, server, gossip, wide] = self.ports;
+        let wide = if self.is_wide { wide.to_string() } else { "-1".to_owned() };
         let mut agent = Command::new(program())
             .args(["agent", "-dev", "-log-level=err", "-bind=127.0.0.1", "-client=127.0.0.1"])
             .args([format!("-http-port={api}"), format!("-server-port={server}"), format!("-serf-lan-port={gossip}")])
-            .args(["-serf-wan-port=-1", "-dns-port=-1", "-grpc-port=-1"])
+            .args([&format!("-serf-wan-port={wide}"), "-dns-port=-1", "-grpc-port=-1"])
             .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -84,6 +84,11 @@ impl Gateway {
 
     /// A gateway that listens, and may not know anything yet.
     pub async fn start_unready(consul: &str, config: &str) -> Self {
+        Self::with(&[], consul, config).await
+    }
+
+    /// The same, with variables in its environment.
+    pub async fn with(variables: &[(&str, &str)], consul: &str, config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("base.toml"), format!("{BASE}{consul}")).unwrap();
         std::fs::write(folder.path().join("lictor.toml"), config).unwrap();
@@ -91,6 +96,7 @@ impl Gateway {
         forget(&mut command);
         let mut child = command
             .args(["run", "-c", "base.toml", "-c", "lictor.toml"])
+            .envs(variables.iter().copied())
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stderr(Stdio::piped())

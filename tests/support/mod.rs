@@ -2,6 +2,7 @@
 
 pub mod caller;
 pub mod clients;
+pub mod collector;
 pub mod compose;
 pub mod consul;
 pub mod dashboards;
@@ -24,6 +25,7 @@ use std::{
 
 pub use caller::Caller;
 pub use clients::PythonOrigin;
+pub use collector::Collector;
 pub use consul::Consul;
 pub use faults::{FakeConsul, Fault};
 pub use gateway::Gateway;

@@ -1,9 +1,7 @@
 //! Consul's side of the demo: the agent that is there already, or one in dev mode of our own; registering in it.
 
 use std::collections::VecDeque;
-use std::env;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::Sample;
+use super::{Sample, found};
 
 /// An agent of Consul, reached at one address.
 pub struct Agent {
@@ -153,22 +151,9 @@ pub fn registration(sample: Sample, address: SocketAddr) -> Value {
     })
 }
 
-/// `CONSUL_BIN`, else `consul` on the PATH, else the one that `make setup` fetched.
-fn find() -> anyhow::Result<PathBuf> {
-    if let Some(named) = env::var_os("CONSUL_BIN").filter(|name| !name.is_empty()) {
-        return Ok(named.into());
-    }
-    let path = env::var_os("PATH").unwrap_or_default();
-    let on_path = env::split_paths(&path).map(|directory| directory.join("consul"));
-    let places = on_path.chain([PathBuf::from(".tools/consul")]);
-    places
-        .into_iter()
-        .find(|place| place.is_file())
-        .context("no Consul: `make demo` fetches one into .tools/; else set CONSUL_BIN or put `consul` on the PATH")
-}
-
 async fn start(address: SocketAddr) -> anyhow::Result<Own> {
-    let program = find()?;
+    let program = found("CONSUL_BIN", "consul")
+        .context("no Consul: `make demo` fetches one into .tools/; else set CONSUL_BIN or put `consul` on the PATH")?;
     // The ports between agents are of no use here, and Consul's usual ones may be taken.
     let (server, gossip) = (free_port().await?, free_port().await?);
     let mut child = Command::new(&program)
@@ -178,6 +163,8 @@ async fn start(address: SocketAddr) -> anyhow::Result<Own> {
         .arg(format!("-server-port={server}"))
         .arg(format!("-serf-lan-port={gossip}"))
         .args(["-serf-wan-port=-1", "-dns-port=-1", "-grpc-port=-1"])
+        // Else it has no metrics in Prometheus' format.
+        .args(["-hcl", r#"telemetry { prometheus_retention_time = "1m" disable_hostname = true }"#])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())

@@ -1,4 +1,5 @@
-//! What stands around the gateway in the demo: Consul, two instances of each sample service, and the calls to try.
+//! What stands around the gateway in the demo: Consul, two instances of each sample service, Prometheus where there is one,
+//! and the calls to try.
 
 use std::env;
 use std::io;
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::agent::{Agent, registration};
 use super::sample::{self, Sample, Store};
+use super::scraper::Scraper;
 
 /// Consul and the sample services, as far as they have been set up.
 pub struct Stage {
@@ -20,6 +22,8 @@ pub struct Stage {
     first_port: u16,
     agent: Option<Agent>,
     registered: Vec<String>,
+    /// The demo does without, so that a failure is told and no more.
+    scraper: anyhow::Result<Option<Scraper>>,
     services: JoinSet<io::Result<()>>,
     stop: CancellationToken,
 }
@@ -32,6 +36,7 @@ impl Stage {
             first_port,
             agent: None,
             registered: Vec::new(),
+            scraper: Ok(None),
             services: JoinSet::new(),
             stop: CancellationToken::new(),
         }
@@ -58,11 +63,19 @@ impl Stage {
                 agent.register(sample, address).await?;
             }
         }
+        let mut jobs = vec![("lictor", SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN)), "/metrics")];
+        if agent.is_own() {
+            jobs.push(("consul", self.consul, "/v1/agent/metrics?format=prometheus"));
+        }
+        self.scraper = Scraper::start(&jobs).await;
         Ok(())
     }
 
     /// Deregisters and ends what `open` started; an agent that was there before stays.
     pub async fn close(mut self) {
+        if let Ok(Some(scraper)) = self.scraper {
+            scraper.end().await;
+        }
         if let Some(agent) = self.agent {
             for id in &self.registered {
                 // What cannot be deregistered is taken out by Consul itself once its check has failed.
@@ -81,8 +94,9 @@ impl Stage {
         format!("http://{}", self.consul)
     }
 
-    /// What there is and what to try, for a gateway that listens on `port` with the admin side on `admin`.
-    pub fn calls(&self, port: u16, admin: u16) -> String {
+    /// What there is and what to try, for a gateway that listens on `port`.
+    pub fn calls(&self, port: u16) -> String {
+        let admin = ADMIN;
         let lictor = program();
         let consul = self.consul();
         let kept =
@@ -94,6 +108,7 @@ impl Stage {
 lictor    http://localhost:{port}   admin http://localhost:{admin}
 Consul    {consul} ({kept})
 services  {services}
+{metrics}
 
 Try it; x-instance tells who answered:
 
@@ -105,7 +120,8 @@ Try it; x-instance tells who answered:
   curl localhost:{port}/api/v1/auth/verify -H 'authorization: Bearer demo-1-alice'
   curl localhost:{port}/health
   curl localhost:{admin}/api/topology
-
+  curl localhost:{admin}/metrics
+{query}
 A third instance of users, from another terminal in this directory, shares the load as soon as Consul knows it:
 
   {lictor} demo users --listen {third} &
@@ -121,6 +137,41 @@ Ctrl-C ends and deregisters all of this.
 
 ",
             services = self.registered.join(" "),
+            metrics = self.metrics(),
+            query = self.query(port),
+        )
+    }
+
+    /// Where metrics are to be seen.
+    fn metrics(&self) -> String {
+        match &self.scraper {
+            Ok(Some(scraper)) if scraper.has_pages() => format!("metrics   {}/graph", scraper.url()),
+            Ok(Some(scraper)) => format!("metrics   {} (Prometheus' API; without its pages)", scraper.url()),
+            Ok(None) => format!(
+                "metrics   http://localhost:{ADMIN}/metrics (with Prometheus on the PATH, or fetched by scripts/prometheus, \
+                 it would scrape them)"
+            ),
+            Err(error) => format!("metrics   http://localhost:{ADMIN}/metrics (Prometheus did not come up: {error:#})"),
+        }
+    }
+
+    /// How Prometheus is asked, where there is one.
+    fn query(&self, port: u16) -> String {
+        let Ok(Some(scraper)) = &self.scraper else { return String::new() };
+        format!(
+            "
+Prometheus scrapes all of it every five seconds. With something to count, for a while and from another terminal,
+
+  while sleep 0.1; do curl -s -o /dev/null localhost:{port}/api/v1/users/1; done
+
+it tells, after a quarter of a minute, the requests by service in a second; and at once the instances by state:
+
+  curl -s {url}/api/v1/query --data-urlencode 'query=sum by (service) (rate(lictor_request_total[1m]))'
+  curl -s {url}/api/v1/query --data-urlencode 'query=lictor_instances'
+
+A Grafana that has {url} as a source of data shows grafana/dashboards/*.json.
+",
+            url = scraper.url()
         )
     }
 }
@@ -147,6 +198,8 @@ pub const FIRST_PORT: u16 = 8101;
 const PORTS: u16 = 90;
 const BY_HAND: u16 = 8199;
 const INSTANCES: usize = 2;
+/// Where the gateway's admin side is, unless it is told otherwise.
+const ADMIN: u16 = 9901;
 
 #[cfg(test)]
 mod tests {
@@ -207,7 +260,7 @@ mod tests {
         let there = Agent::reach(consul).await.unwrap();
         let mut stage = Stage::new(consul, first);
         stage.open().await.unwrap();
-        assert!(stage.calls(8000, 9901).contains("was running, and stays"));
+        assert!(stage.calls(8000).contains("was running, and stays"));
 
         stage.close().await;
 

@@ -23,7 +23,7 @@ fn an_unknown_key_is_named_with_the_one_that_was_meant() {
         ),
         (
             "[metrics]\ncompletely_different = 1",
-            &["lictor.toml:2 metrics.completely_different: unknown key; the keys here are `listen`"],
+            &["lictor.toml:2 metrics.completely_different: unknown key; the keys here are `buckets` and `listen`"],
         ),
         (
             "[services.s]\npool = { max_idel = 1 }\n[[routes]]\nmatch.path = '/'\nservice = 's'\nmatch.header.x = ''",

@@ -1,4 +1,4 @@
-//! `breaker` and `retry`: what is read of them, merged key by key, and refused.
+//! `breaker`, `retry` and `buckets`: what is read of them, merged key by key, and refused.
 
 use super::*;
 
@@ -79,4 +79,37 @@ fn what_no_circuit_and_no_retry_could_go_by_is_refused() {
         let want = format!("lictor.toml:2 {want}");
         assert!(problems.len() == 1 && problems[0].starts_with(&want), "{keys}: {problems:?}, not {want}");
     }
+}
+
+#[test]
+fn buckets_are_as_written_and_ascend() {
+    let config = World::file("[metrics]\nbuckets = ['5ms', '1s']").load();
+    assert_eq!(config.shown()["metrics"]["buckets"], serde_json::json!(["5ms", "1s"]));
+    for bad in ["['1s', '5ms']", "[]", "['0s', '1s']", "['soon']"] {
+        let problems = World::file(&format!("[metrics]\nbuckets = {bad}")).problems();
+        assert!(problems.len() == 1 && problems[0].starts_with("lictor.toml:2 metrics.buckets"), "{problems:?}");
+    }
+}
+
+#[test]
+fn datacenters_are_in_the_order_in_which_they_are_written_and_named_as_consul_names_them() {
+    let config = World::file("[services.a]\ndatacenters = ['dc2', 'eu-west_1']\n[services.b]\ndatacenters = []").load();
+    let names =
+        |service: &str| config.services[service].datacenters().iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!((names("a"), names("b")), (vec!["dc2".to_owned(), "eu-west_1".to_owned()], vec![]));
+    assert_eq!(config.shown()["services"]["a"]["datacenters"], serde_json::json!(["dc2", "eu-west_1"]));
+
+    let name = "expected the name of a datacenter such as `dc2`, in small letters; got";
+    let refused = World::file(
+        "[services.a]\ndatacenters = ['dc1', 'DC2', '', 'dc1']\n[services.b]\ninstances = ['h:1']\ndatacenters = ['dc1']",
+    );
+    assert_eq!(
+        refused.problems(),
+        [
+            "lictor.toml:2 services.a.datacenters[3]: `dc1` is in the list already".to_owned(),
+            format!("lictor.toml:2 services.a.datacenters[1]: {name} `DC2`"),
+            format!("lictor.toml:2 services.a.datacenters[2]: {name} ``"),
+            "lictor.toml:5 services.b.datacenters: instances come from `instances` or from Consul, not from both; leave out `datacenters`".to_owned(),
+        ]
+    );
 }

@@ -16,7 +16,7 @@ use crate::{
     },
     model::{
         instance::{Health, Instance},
-        name::ServiceName,
+        name::{Datacenter, ServiceName},
     },
 };
 
@@ -34,7 +34,7 @@ pub async fn look(config: &Config, catalog: &Services, client: &Client, report: 
     let wanted = wanted(config);
     let tagged = |tags: &BTreeSet<String>| wanted.expose_tag.as_ref().is_some_and(|tag| tags.contains(tag));
     let carriers: BTreeSet<_> = catalog.iter().filter(|(_, tags)| tagged(tags)).map(|(name, _)| name.clone()).collect();
-    let plan = Plan::new(&wanted, &carriers);
+    let plan = Plan::new(&wanted, &carriers, None);
     let tables = plan.watched.iter().filter(|(_, (_, cause))| *cause == Cause::Table);
     let mut asked: BTreeSet<_> = tables.map(|(_, (query, _))| Right::Service(query.consul.clone())).collect();
     if config.expose.is_some() {
@@ -47,14 +47,15 @@ pub async fn look(config: &Config, catalog: &Services, client: &Client, report: 
     for (name, (query, _)) in &plan.watched {
         if !is_hidden(query)
             && catalog.contains_key(&query.consul)
-            && let Some(listed) = list(name, query, &wanted, (config, client), report).await
+            && let Some(listed) = list(name, (query, None), &wanted, (config, client), report).await
         {
             lists.insert(name.clone(), listed);
         }
     }
     rights(config, &denied, &carriers, &lists, report);
     for (name, service) in &config.services {
-        if let Origin::Consul { name: consul, tag } = &service.origin
+        if let Origin::Consul { name: consul, tag, datacenters } = &service.origin
+            && datacenters.is_empty()
             && !denied.contains(&Right::Service(consul.clone()))
         {
             // Of what is seen of no node, the token is to blame.
@@ -67,9 +68,9 @@ pub async fn look(config: &Config, catalog: &Services, client: &Client, report: 
 }
 
 /// One service's list, as the gateway would read it.
-async fn list(
+pub async fn list(
     name: &ServiceName,
-    query: &Query,
+    (query, datacenter): (&Query, Option<&Datacenter>),
     wanted: &Wanted,
     (config, client): (&Config, &Client),
     report: &mut Report,
@@ -78,11 +79,12 @@ async fn list(
     let answer = match client.once(&question, &Question).await {
         Ok(answer) => answer,
         Err(error) => {
-            report.error(about(name), format!("Consul does not tell its instances: {}", error.causes()));
+            let there = datacenter.map(|datacenter| format!(" in `{datacenter}`")).unwrap_or_default();
+            report.error(about(name), format!("Consul does not tell its instances{there}: {}", error.causes()));
             return None;
         }
     };
-    let update = health::update(name, &answer, &wanted.deny);
+    let update = health::update(name, datacenter, &answer, &wanted.deny);
     let (instances, barred) = compile::barred(config).sort(update.instances);
     let mut useless: Vec<_> = answer.unreadable.into_iter().map(|entry| (entry.id, entry.why)).collect();
     useless.extend(update.rejected.into_iter().map(|rejected| (rejected.id.to_string(), rejected.why.to_string())));
@@ -180,6 +182,6 @@ pub fn useless(about: &str, listed: &Listed, report: &mut Report) {
 }
 
 /// The key of a table.
-fn about(name: &ServiceName) -> String {
+pub fn about(name: &ServiceName) -> String {
     format!("services.{name}")
 }

@@ -23,7 +23,7 @@ pub enum Doubtful {
 impl Watching {
     /// Takes in which services there are.
     pub(super) async fn names(&mut self, listed: Services, index: u64) -> Result<(), Deaf> {
-        let Some(tag) = &self.wanted.expose_tag else { return Ok(()) };
+        let Some(tag) = self.tag() else { return Ok(()) };
         let tagged = listed.iter().filter(|(_, tags)| tags.contains(tag)).map(|(name, _)| name.clone());
         let carriers: BTreeSet<String> = tagged.collect();
         // One that is listed without the tag has really lost it.
@@ -61,9 +61,7 @@ impl Watching {
                 self.nodes.remove(&name);
                 self.told_list(name, fresh).await
             }
-            Doubtful::List(name, _) => {
-                self.tell(Change::Failed { part: Part::Service(name), error: Error::Denied(denied) }).await
-            }
+            Doubtful::List(name, _) => self.tell(self.failed(Part::Service(name), Error::Denied(denied))).await,
         }
     }
 
@@ -92,14 +90,14 @@ impl Watching {
         let known = self.carriers.as_ref().is_some_and(|known| known.answer == carriers.answer);
         self.carriers = Some(carriers);
         if news {
-            self.tell(Change::Failed { part: Part::Catalog, error: Error::Denied(denied) }).await?;
+            self.tell(self.failed(Part::Catalog, Error::Denied(denied))).await?;
         }
         if known { Ok(()) } else { self.follow().await }
     }
 
     async fn told_list(&mut self, name: ServiceName, fresh: Fresh<Instances>) -> Result<(), Deaf> {
         let Fresh { answer, index } = fresh;
-        let update = health::update(&name, &answer, &self.wanted.deny);
+        let update = health::update(&name, self.here.as_ref(), &answer, &self.wanted.deny);
         self.tell(Change::Instances { update, index }).await?;
         let entries = answer.unreadable;
         if entries.is_empty() {

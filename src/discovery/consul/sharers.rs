@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::atomic::Ordering::Relaxed};
 
 use tokio::sync::mpsc;
 
-use super::{Change, Deaf, Live, Step, Watching};
+use super::{Deaf, Live, Step, Watching};
 use crate::{
     consul::wire::Services,
     discovery::{
@@ -75,7 +75,7 @@ impl Watching {
     pub(super) async fn hear(&mut self, heard: Heard) -> Result<(), Deaf> {
         match heard {
             Heard::List(name, fresh) => self.list(name, fresh).await,
-            Heard::Failed(part, error) => self.tell(Change::Failed { part, error }).await,
+            Heard::Failed(part, error) => self.tell(self.failed(part, error)).await,
             Heard::Trusted(trusted) => {
                 if let Some(sharing) = &mut self.sharing {
                     sharing.trusted = trusted;

@@ -20,11 +20,13 @@ fn instance(id: &str, host: &str, port: u32) -> Instance {
 fn saved() -> Saved {
     let list = |consul: &str, tag: Option<&str>, instances: &[Instance]| List {
         query: Query { consul: consul.into(), tag: tag.map(Into::into) },
+        datacenter: None,
         instances: instances.iter().map(Kept::new).collect(),
     };
     let services = vec![
         list("web", Some("lictor"), &[instance("a", "10.0.0.1", 80), instance("b", "::1", 81)]),
         list("users", None, &[instance("c", "users.internal", 82)]),
+        List { datacenter: Some("dc2".into()), ..list("users", None, &[instance("d", "10.2.0.1", 82)]) },
     ];
     Saved {
         at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
@@ -111,9 +113,14 @@ fn only_what_is_wanted_now_is_told() {
     let Some(Change::Exposed { services, .. }) = told.exposed else { panic!("nothing is exposed") };
     assert_eq!(services, [("web".to_owned(), "web".into())].into());
 
+    // What each datacenter had said is told as that datacenter's.
+    let datacenters = [("people".into(), vec!["dc1".into(), "dc2".into()])].into();
+    let told = saved().tell(&Wanted { datacenters, ..wanted.clone() });
+    assert_eq!(told.names().collect::<Vec<_>>(), [("web".into(), None), ("people".into(), Some("dc2".into()))]);
+
     let told = saved().tell(&Wanted { expose_tag: Some("other".into()), ..wanted });
     assert!(told.exposed.is_none());
-    assert_eq!(told.services().map(ServiceName::as_str).collect::<Vec<_>>(), ["people"]);
+    assert_eq!(told.names().collect::<Vec<_>>(), [("people".into(), None)]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ fn lines<'t>(text: &'t str, start: &str) -> Vec<&'t str> {
 
 #[tokio::test(start_paused = true)]
 async fn all_metrics_are_written_as_prometheus_reads_them() {
-    let metrics = Metrics::bare(2);
+    let metrics = Metrics::bare(2, Bounds::default());
     let (route, service) = (metrics.route("users", "/u/{id}"), metrics.service("users"));
     let (instance, listener) = (metrics.instance("users", "10.0.0.7:8002"), metrics.listener("http"));
     let circuit = metrics.circuit("users", "10.0.0.7:8002");
@@ -57,14 +57,14 @@ fn the_process_is_among_the_metrics() {
 
 #[test]
 fn label_values_are_escaped() {
-    let metrics = Metrics::bare(1);
+    let metrics = Metrics::bare(1, Bounds::default());
     let _gauge = metrics.listener("a\"b\\c\nd");
     assert_eq!(lines(&metrics.render(), "lictor_conn"), [r#"lictor_connections{listener="a\"b\\c\nd"} 0"#]);
 }
 
 #[test]
 fn routes_with_equal_labels_are_one_series() {
-    let metrics = Metrics::bare(1);
+    let metrics = Metrics::bare(1, Bounds::default());
     let (one, other) = (metrics.route("users", "r"), metrics.route("users", "r"));
     one.count(0, &Method::GET, StatusCode::OK, Duration::ZERO);
     other.count(0, &Method::GET, StatusCode::OK, Duration::ZERO);
@@ -77,7 +77,7 @@ fn routes_with_equal_labels_are_one_series() {
 
 #[test]
 fn series_leave_with_what_they_describe() {
-    let metrics = Metrics::bare(1);
+    let metrics = Metrics::bare(1, Bounds::default());
     let before = metrics.render();
     let cells = (metrics.route("s", "r"), metrics.service("s"), metrics.instance("s", "a:1"), metrics.listener("l"));
     let circuit = metrics.circuit("s", "a:1");
@@ -105,7 +105,7 @@ fn series_leave_with_what_they_describe() {
 
 #[test]
 fn what_was_never_used_has_no_counts_but_a_known_service_has_nothing_in_flight() {
-    let metrics = Metrics::bare(1);
+    let metrics = Metrics::bare(1, Bounds::default());
     let _cells = (metrics.route("s", "r"), metrics.service("s"), metrics.instance("s", "a:1"));
     let text = metrics.render();
     let of_s: Vec<_> = text.lines().filter(|line| line.contains("service=\"s\"")).collect();
@@ -114,7 +114,7 @@ fn what_was_never_used_has_no_counts_but_a_known_service_has_nothing_in_flight()
 
 #[tokio::test(start_paused = true)]
 async fn age_counts_from_the_last_answer_of_a_consul_that_there_is() {
-    let metrics = Metrics::bare(1);
+    let metrics = Metrics::bare(1, Bounds::default());
     assert_eq!(metrics.topology_age(), None);
     metrics.consul_configured(true);
     tokio::time::advance(Duration::from_secs(5)).await;
@@ -127,7 +127,7 @@ async fn age_counts_from_the_last_answer_of_a_consul_that_there_is() {
 
 #[test]
 fn reloads_are_counted_and_the_last_one_shown() {
-    let metrics = Metrics::bare(1);
+    let metrics = Metrics::bare(1, Bounds::default());
     let shown = || lines(&metrics.render(), "lictor_config_reload").join(" ");
     let of = |success: u8, error: u8, total: u8| {
         format!(
@@ -144,11 +144,25 @@ fn reloads_are_counted_and_the_last_one_shown() {
 
 #[test]
 fn a_new_circuit_is_shown_in_place_of_the_one_before() {
-    let metrics = Metrics::bare(1);
+    let metrics = Metrics::bare(1, Bounds::default());
     let (old, new) = (metrics.circuit("s", "a:1"), metrics.circuit("s", "a:1"));
     old.show(2);
     let shown = || lines(&metrics.render(), "lictor_circuit_state").join(" ");
     assert_eq!(shown(), r#"lictor_circuit_state{service="s",instance="a:1"} 0"#);
     drop(new);
     assert_eq!(shown(), "");
+}
+
+#[test]
+fn buckets_are_those_that_were_asked_for() {
+    let bounds = Bounds::new(&[Duration::from_millis(1), Duration::from_secs(2)]).unwrap();
+    let metrics = Metrics::bare(1, bounds);
+    let cells = metrics.route("s", "r");
+    cells.count(0, &Method::GET, StatusCode::OK, Duration::from_secs(1));
+    let text = metrics.render();
+    let shown: Vec<_> = lines(&text, "lictor_request_duration_seconds_bucket")
+        .into_iter()
+        .map(|line| line.rsplit_once("le=").unwrap().1)
+        .collect();
+    assert_eq!(shown, [r#""0.001"} 0"#, r#""2"} 1"#, r#""+Inf"} 1"#]);
 }

@@ -102,7 +102,7 @@ impl std::str::FromStr for Balance {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{stage::Stage, *};
 
     #[test]
     fn every_policy_is_read_as_it_is_written_and_named_where_another_is() {
@@ -111,5 +111,25 @@ mod tests {
             assert!(UnknownBalance.to_string().contains(&format!("`{}`", balance.as_str())));
         }
         assert_eq!("p2c".parse::<Balance>(), Err(UnknownBalance));
+    }
+
+    #[test]
+    fn every_policy_picks_in_the_first_datacenter_that_has_somebody() {
+        for &balance in Balance::ALL {
+            let stage = Stage::in_datacenters(balance, &[2, 0, 2, 0]);
+            let serials = |members: &[usize]| members.iter().map(|&n| stage.serial(n)).collect::<Vec<_>>();
+            let shares = stage.shares(1000);
+            assert!(shares[0] == 0.0 && shares[1] > 0.2 && shares[2] == 0.0, "{balance:?} {shares:?}");
+            // Where all of them were tried, the others are next.
+            assert_eq!(stage.pick(&serials(&[1])), Some(3), "{balance:?}");
+            assert!(matches!(stage.pick(&serials(&[1, 3])), Some(0 | 2)), "{balance:?}");
+            assert_eq!(stage.pick(&serials(&[0, 1, 2, 3])), None, "{balance:?}");
+            stage.drain(1);
+            stage.drain(3);
+            let shares = stage.shares(1000);
+            assert!(shares[0] > 0.2 && shares[2] > 0.2, "{balance:?} {shares:?}");
+            stage.restore(3);
+            assert!(stage.shares(1000)[3] > 0.99, "{balance:?}");
+        }
     }
 }

@@ -64,8 +64,19 @@ impl Stage {
     /// A cluster of members with these weights.
     pub fn new(balance: Balance, weights: &[u32]) -> Self {
         let policy = Policy { balance, ..Policy::default() };
-        let cluster = cluster(policy, members(weights));
+        let cluster = cluster(policy, members(weights), 0);
         Self { cluster, balance, now: Instant::now(), draws: Draws::seeded(1).into() }
+    }
+
+    /// A cluster of members that are in datacenters of these ranks.
+    pub fn in_datacenters(balance: Balance, ranks: &[u32]) -> Self {
+        let mut stage = Self::new(balance, &vec![1; ranks.len()]);
+        let mut members = stage.cluster.members.clone();
+        for (member, &rank) in members.iter_mut().zip(ranks) {
+            Arc::make_mut(member).rank = rank;
+        }
+        stage.cluster = cluster(Policy { balance, ..Policy::default() }, members, 3);
+        stage
     }
 
     /// Makes a member new: it came `since` ago and takes `whole` to grow.
@@ -73,7 +84,7 @@ impl Stage {
         let mut members = self.cluster.members.clone();
         Arc::make_mut(&mut members[member]).came = Some(self.now);
         let policy = Policy { balance: self.balance, slow_start: whole, ..Policy::default() };
-        self.cluster = cluster(policy, members);
+        self.cluster = cluster(policy, members, 0);
         self.now += since;
     }
 
@@ -157,7 +168,7 @@ impl Stage {
     }
 }
 
-fn cluster(policy: Policy, members: Vec<Arc<Member>>) -> Cluster {
+fn cluster(policy: Policy, members: Vec<Arc<Member>>, datacenters: u32) -> Cluster {
     let rules = Rules {
         service: "s".into(),
         policy: policy.into(),
@@ -165,6 +176,7 @@ fn cluster(policy: Policy, members: Vec<Arc<Member>>) -> Cluster {
         barred: Arc::default(),
         transport: Transport::default(),
         tls: None,
+        datacenters: (0..datacenters).map(|n| format!("dc{n}").into()).collect(),
     };
     let live = Service::new("s".into(), &Metrics::new(2), &Events::new());
     Cluster::new(rules, members, Vec::new(), live.into())

@@ -25,7 +25,7 @@ pub struct Ask<'a> {
 }
 
 /// The members as this request may have them.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     /// The request.
     pub ask: &'a Ask<'a>,

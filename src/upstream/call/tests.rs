@@ -56,6 +56,7 @@ impl Stage {
             barred: std::sync::Arc::default(),
             transport: Transport::default(),
             tls: None,
+            datacenters: std::sync::Arc::default(),
         };
         let service = Service::new("s".into(), &metrics, &Events::new());
         let cluster = Cluster::new(rules, members, Vec::new(), service.into());

@@ -57,7 +57,8 @@ pub fn grpc_outcome(fields: &HeaderMap) -> Option<Outcome> {
 }
 
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// The field of gRPC's own status.
+pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 impl Answer {
     fn end(&mut self, outcome: Outcome) {
@@ -106,6 +107,9 @@ impl Answer {
 
     fn trailers(&mut self, mut trailers: HeaderMap) -> Option<Frame<Bytes>> {
         if self.is_grpc {
+            if let (Some(permit), Some(status)) = (&self.permit, trailers.get(GRPC_STATUS)) {
+                permit.heard_grpc(status);
+            }
             self.outcome = grpc_outcome(&trailers).unwrap_or(Outcome::Failure);
         }
         let unwanted: Vec<_> = trailers.keys().filter(|name| !may_trail(name)).cloned().collect();

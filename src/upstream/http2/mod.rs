@@ -15,7 +15,7 @@ use http::{
 use tokio::time::Instant;
 
 use self::{
-    answer::{Answer, grpc_outcome},
+    answer::{Answer, GRPC_STATUS, grpc_outcome},
     sessions::{Place, into_io},
 };
 use super::{
@@ -215,7 +215,11 @@ impl Stream {
     fn answer(self, head: Response<RecvStream>, mut permit: Permit) -> Response<Body> {
         permit.asked(self.uploaded);
         let (mut head, stream) = head.into_parts();
+        permit.heard(head.status);
         head.version = Version::HTTP_11; // what follows knows of no other
+        if let Some(status) = head.headers.get(GRPC_STATUS) {
+            permit.heard_grpc(status);
+        }
         let said = if self.is_grpc { grpc_outcome(&head.headers) } else { None };
         let outcome = match permit.policy().breaker.judge(head.status) {
             // What its trailers do not say later counts as said badly.

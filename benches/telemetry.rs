@@ -1,0 +1,46 @@
+//! What it costs to count a request, on one thread and with another that counts at the same place; and to decide that the
+//! trace of a request is not recorded.
+
+use std::{
+    hint::black_box,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use http::{HeaderMap, HeaderValue};
+use lictor::bench::{Counting, reads_marks, samples};
+
+fn count(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("telemetry/count");
+    let cells = Counting::new(2);
+    let took = Duration::from_micros(750);
+    group.bench_function("one thread", |bencher| bencher.iter(|| cells.count(0, black_box(took))));
+    let ends = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ends.load(Relaxed) {
+                cells.count(1, black_box(took));
+            }
+        });
+        group.bench_function("two threads", |bencher| bencher.iter(|| cells.count(0, black_box(took))));
+        ends.store(true, Relaxed);
+    });
+    group.finish();
+}
+
+/// The difference of the two is what the decision costs.
+fn decide(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("telemetry/unsampled");
+    let mut headers = HeaderMap::new();
+    let context = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00");
+    headers.insert("traceparent", context);
+    headers.insert("x-request-id", HeaderValue::from_static("a-request"));
+    group.bench_function("marks alone", |bencher| bencher.iter(|| reads_marks(black_box(&mut headers))));
+    group.bench_function("marks and decision", |bencher| bencher.iter(|| samples(black_box(&mut headers))));
+    group.finish();
+}
+
+criterion_group!(benches, count, decide);
+criterion_main!(benches);

@@ -1,0 +1,317 @@
+//! One request as a line of the access log. Whatever clients wrote is escaped, so that a line is one line, and no text
+//! can pass for another field.
+
+use std::{
+    fmt::Write as _,
+    io::Write as _,
+    time::{Duration, SystemTime},
+};
+
+use http::{HeaderValue, Version};
+
+use super::super::journey::Journey;
+
+/// How a line is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object.
+    #[default]
+    Json,
+    /// As Apache's and nginx's `combined`.
+    Combined,
+}
+
+/// The second that was written last, in both forms: most lines are of one that another was of.
+#[derive(Debug, Default)]
+pub struct Clock {
+    second: u64,
+    rfc3339: String,
+    combined: String,
+}
+
+impl Clock {
+    /// Takes up a moment; gives its milliseconds.
+    fn set(&mut self, at: SystemTime) -> u32 {
+        let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().min(LATEST);
+        if self.second != since.as_secs() || self.rfc3339.is_empty() {
+            self.second = since.as_secs();
+            self.rfc3339.clear();
+            let second = SystemTime::UNIX_EPOCH + Duration::from_secs(self.second);
+            // Writing to a string cannot fail.
+            let _ = write!(self.rfc3339, "{}", humantime::format_rfc3339_seconds(second));
+            self.combined.clear();
+            let text = &self.rfc3339;
+            let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
+            let month = part(5, 7).parse::<usize>().ok().and_then(|month| MONTHS.get(month - 1)).unwrap_or(&"");
+            let _ = write!(self.combined, "{}/{month}/{}:{} +0000", part(8, 10), part(0, 4), part(11, 19));
+        }
+        since.subsec_millis()
+    }
+}
+
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+/// The end of the year 9999.
+const LATEST: Duration = Duration::from_secs(253_402_300_799);
+
+/// Writes the line of a request that has just ended.
+pub fn write(
+    out: &mut Vec<u8>,
+    format: Format,
+    clock: &mut Clock,
+    journey: &Journey,
+    (status, took, at): (u16, Duration, SystemTime),
+) {
+    let milliseconds = clock.set(at);
+    match format {
+        Format::Json => json(out, clock, milliseconds, journey, status, took),
+        Format::Combined => combined(out, clock, journey, status),
+    }
+    out.push(b'\n');
+}
+
+fn json(out: &mut Vec<u8>, clock: &Clock, milliseconds: u32, journey: &Journey, status: u16, took: Duration) {
+    let asked = &journey.asked;
+    out.extend_from_slice(b"{\"time\":\"");
+    out.extend_from_slice(clock.rfc3339.trim_end_matches('Z').as_bytes());
+    out.push(b'.');
+    digits(out, milliseconds.into(), 3);
+    out.extend_from_slice(b"Z\",\"client\":\"");
+    // Writing to memory cannot fail; an address needs no escape.
+    let _ = write!(out, "{}", asked.client);
+    out.push(b'"');
+    text(out, "method", asked.method.as_str().as_bytes());
+    if let Some(target) = &asked.target {
+        text(out, "path", target.as_str().as_bytes());
+    }
+    field(out, "host", asked.host.as_ref());
+    if let Some(version) = asked.version {
+        text(out, "protocol", protocol(version).as_bytes());
+    }
+    text(out, "scheme", asked.scheme.as_bytes());
+    if let Some(version) = asked.tls {
+        text(out, "tls", version.as_bytes());
+    }
+    number(out, "status", status.into());
+    number(out, "bytes_in", journey.received.get());
+    number(out, "bytes_out", journey.sent.get());
+    seconds(out, "duration_seconds", took);
+    if let Some(found) = &*journey.found.borrow() {
+        text(out, "route", found.route.as_str().as_bytes());
+        text(out, "service", found.service.as_str().as_bytes());
+    }
+    let tries = journey.tries.borrow();
+    if let Some(last) = tries.last() {
+        out.extend_from_slice(b",\"upstream\":\"");
+        let _ = write!(out, "{}", last.address);
+        out.push(b'"');
+        if let Some(status) = last.status {
+            number(out, "upstream_status", status.as_u16().into());
+        }
+        seconds(out, "upstream_seconds", tries.iter().filter_map(|one| one.ended).map(|(took, _)| took).sum());
+    }
+    number(out, "tries", tries.len() as u64);
+    field(out, "request_id", Some(&journey.request_id));
+    text(out, "trace_id", journey.context.as_bytes().get(3..35).unwrap_or_default());
+    field(out, "user_agent", asked.user_agent.as_ref());
+    out.push(b'}');
+}
+
+fn combined(out: &mut Vec<u8>, clock: &Clock, journey: &Journey, status: u16) {
+    let asked = &journey.asked;
+    let _ = write!(out, "{} - - [{}] \"", asked.client, clock.combined);
+    if let (Some(target), Some(version)) = (&asked.target, asked.version) {
+        quoted(out, asked.method.as_str().as_bytes());
+        out.push(b' ');
+        quoted(out, target.as_str().as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(protocol(version).as_bytes());
+    } else {
+        out.push(b'-');
+    }
+    out.extend_from_slice(b"\" ");
+    decimal(out, status.into());
+    out.push(b' ');
+    decimal(out, journey.sent.get());
+    for said in [&asked.referer, &asked.user_agent] {
+        out.extend_from_slice(b" \"");
+        quoted(out, said.as_ref().map_or(b"-", HeaderValue::as_bytes));
+        out.push(b'"');
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+fn key(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+fn number(out: &mut Vec<u8>, name: &str, value: u64) {
+    key(out, name);
+    decimal(out, value);
+}
+
+/// To the microsecond.
+fn seconds(out: &mut Vec<u8>, name: &str, value: Duration) {
+    key(out, name);
+    decimal(out, value.as_secs());
+    out.push(b'.');
+    digits(out, value.subsec_micros().into(), 6);
+}
+
+fn field(out: &mut Vec<u8>, name: &str, value: Option<&HeaderValue>) {
+    if let Some(value) = value {
+        text(out, name, value.as_bytes());
+    }
+}
+
+fn text(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    key(out, name);
+    out.push(b'"');
+    if value.iter().all(|&b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\') {
+        out.extend_from_slice(value);
+    } else {
+        for c in String::from_utf8_lossy(value).chars() {
+            match c {
+                '"' | '\\' => out.extend_from_slice(&[b'\\', if c == '"' { b'"' } else { b'\\' }]),
+                // The separators of Unicode end a line to some readers.
+                c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => {
+                    let _ = write!(out, "\\u{:04x}", u32::from(c));
+                }
+                c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+    }
+    out.push(b'"');
+}
+
+/// Visible ASCII as it is, but for what would end the quotes; all else as `\xHH`, as nginx does.
+fn quoted(out: &mut Vec<u8>, value: &[u8]) {
+    for &byte in value {
+        if matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\' {
+            out.push(byte);
+        } else {
+            let _ = write!(out, "\\x{byte:02X}");
+        }
+    }
+}
+
+fn decimal(out: &mut Vec<u8>, value: u64) {
+    digits(out, value, 1);
+}
+
+/// At least so many digits.
+fn digits(out: &mut Vec<u8>, mut value: u64, least: usize) {
+    let mut written = [b'0'; 20];
+    let mut first = written.len();
+    while value > 0 || written.len() - first < least {
+        first -= 1;
+        written[first] = b'0' + u8::try_from(value % 10).unwrap_or(0);
+        value /= 10;
+    }
+    out.extend_from_slice(&written[first..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, Method, StatusCode, header};
+    use tokio::time::Instant;
+
+    use super::{
+        super::super::{
+            cells::Outcome,
+            journey::{Asked, Found},
+        },
+        *,
+    };
+    use crate::model::instance::Address;
+
+    const EVIL: &[u8] = b"x\" 200 1 \"-\"\\ \t\x80\xff\xe2\x80\xa8 \"z\":1, \xc3\xbc";
+
+    fn journey(user_agent: &[u8]) -> Journey {
+        let mut fields = HeaderMap::new();
+        fields.insert(header::USER_AGENT, HeaderValue::from_bytes(user_agent).unwrap());
+        fields.insert(header::HOST, HeaderValue::from_static("api.example.com"));
+        let mut asked = Asked::by("2001:db8::7".parse().unwrap(), Method::GET, &fields);
+        asked.target = Some("/u/7?x=1".parse().unwrap());
+        asked.version = Some(Version::HTTP_11);
+        let context = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        Journey::new(asked, Instant::now(), HeaderValue::from_static("abc"), context, None)
+    }
+
+    fn written(format: Format, journey: &Journey) -> String {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(784_111_777_089);
+        let mut out = Vec::new();
+        write(&mut out, format, &mut Clock::default(), journey, (502, Duration::from_micros(1_000_250), at));
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_line_of_json_has_all_that_is_known() {
+        let journey = journey(b"curl/8");
+        *journey.found.borrow_mut() =
+            Some(Found { route: "users".into(), service: "user-service".into(), pattern: None });
+        let address = Address::new("10.0.0.7", 8002).unwrap();
+        journey.begin_try(&address, journey.began, "1.1");
+        journey.end_try(0, journey.began + Duration::from_millis(2), Outcome::ConnectError);
+        journey.begin_try(&address, journey.began, "1.1");
+        journey.answered(1, StatusCode::BAD_GATEWAY);
+        journey.end_try(1, journey.began + Duration::from_millis(3), Outcome::Failure);
+        journey.received.set(12);
+        journey.sent.set(u64::MAX);
+        let line = written(Format::Json, &journey);
+        let want = serde_json::json!({
+            "time": "1994-11-06T08:49:37.089Z", "client": "2001:db8::7", "method": "GET", "path": "/u/7?x=1",
+            "host": "api.example.com", "protocol": "HTTP/1.1", "scheme": "http", "status": 502, "bytes_in": 12,
+            "bytes_out": u64::MAX, "duration_seconds": 1.000_250, "route": "users", "service": "user-service",
+            "upstream": "10.0.0.7:8002", "upstream_status": 502, "upstream_seconds": 0.005, "tries": 2,
+            "request_id": "abc", "trace_id": "0af7651916cd43dd8448eb211c80319c", "user_agent": "curl/8",
+        });
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap(), want, "{line}");
+    }
+
+    #[test]
+    fn the_combined_form_is_that_of_other_servers() {
+        assert_eq!(
+            written(Format::Combined, &journey(b"curl/8")),
+            "2001:db8::7 - - [06/Nov/1994:08:49:37 +0000] \"GET /u/7?x=1 HTTP/1.1\" 502 0 \"-\" \"curl/8\"\n"
+        );
+    }
+
+    #[test]
+    fn what_was_not_understood_is_left_out() {
+        let mut journey = journey(b"x");
+        (journey.asked.target, journey.asked.version) = (None, None);
+        let line = written(Format::Json, &journey);
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((line.get("path"), line.get("protocol"), line.get("upstream")), (None, None, None));
+        assert!(written(Format::Combined, &journey).contains("\"-\" 502 0"));
+    }
+
+    #[test]
+    fn no_text_of_a_clients_can_forge_a_line_or_a_field() {
+        let journey = journey(EVIL);
+        let line = written(Format::Json, &journey);
+        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(read["user_agent"].as_str().unwrap(), String::from_utf8_lossy(EVIL));
+        assert_eq!(read.get("z"), None);
+        let line = line.strip_suffix('\n').unwrap();
+        assert!(!line.contains(|c: char| c.is_control() || c == '\u{2028}'), "{line:?}");
+
+        let line = written(Format::Combined, &journey);
+        let line = line.strip_suffix('\n').unwrap();
+        assert!(line.bytes().all(|b| matches!(b, b' '..=b'~')), "{line:?}");
+        assert_eq!(line.matches('"').count(), 6, "{line:?}");
+        assert!(
+            line.ends_with(r#""x\x22 200 1 \x22-\x22\x5C \x09\x80\xFF\xE2\x80\xA8 \x22z\x22:1, \xC3\xBC""#),
+            "{line}"
+        );
+    }
+}

@@ -1,0 +1,216 @@
+//! The access log: a line for each request that has ended. Workers write into memory of their own, of bounded size; one
+//! thread takes it from there. What is too much is counted, and nobody waits for a disk.
+
+mod line;
+mod sink;
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
+    },
+    thread::{self, Thread},
+    time::{Duration, SystemTime},
+};
+
+use prometheus::IntCounter;
+use tokio::{sync::Notify, time::timeout};
+
+pub use self::line::Format;
+use self::{line::Clock, sink::Sink};
+use super::{cells::Padded, journey::Journey, metrics::Metrics};
+
+/// Where lines go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// Nowhere: none are written.
+    #[default]
+    Off,
+    /// To standard output.
+    Stdout,
+    /// Behind what a file holds.
+    File(PathBuf),
+}
+
+/// The access log of all workers.
+#[derive(Debug)]
+pub struct AccessLog {
+    /// What workers look at first: off, or a format.
+    mode: AtomicU8,
+    batches: Box<[Padded<Mutex<Batch>>]>,
+    /// Whether lines wait that the thread has been told of.
+    waiting: AtomicBool,
+    orders: Mutex<Orders>,
+    ended: Notify,
+    dropped: IntCounter,
+}
+
+/// The lines of one worker that nobody has taken yet.
+#[derive(Debug, Default)]
+struct Batch {
+    text: Vec<u8>,
+    clock: Clock,
+}
+
+#[derive(Debug, Default)]
+struct Orders {
+    place: Place,
+    /// Counts how often a file is to be opened anew.
+    opened: u64,
+    end: bool,
+    writer: Option<Thread>,
+}
+
+const OFF: u8 = 0;
+const JSON: u8 = 1;
+const COMBINED: u8 = 2;
+/// The most of a worker's lines that may wait.
+const MOST: usize = 4 * 1024 * 1024;
+
+impl AccessLog {
+    /// One that is off, for so many workers.
+    #[must_use]
+    pub fn new(workers: usize, metrics: &Metrics) -> Arc<Self> {
+        Arc::new(Self {
+            mode: AtomicU8::new(OFF),
+            batches: (0..workers).map(|_| Padded(Mutex::default())).collect(),
+            waiting: AtomicBool::default(),
+            orders: Mutex::default(),
+            ended: Notify::new(),
+            dropped: metrics.access_log_dropped().clone(),
+        })
+    }
+
+    /// Whether lines are written.
+    #[inline]
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.mode.load(Relaxed) != OFF
+    }
+
+    /// Goes on at another place, in another format. What waits still goes where it would have.
+    ///
+    /// # Errors
+    /// The system gives no thread; the log is off then.
+    pub fn set(self: &Arc<Self>, place: &Place, format: Format) -> io::Result<()> {
+        let mut orders = self.orders();
+        if *place != Place::Off && orders.writer.is_none() {
+            let log = self.clone();
+            let thread = thread::Builder::new().name("access-log".into()).spawn(move || log.write())?;
+            orders.writer = Some(thread.thread().clone());
+        }
+        orders.place.clone_from(place);
+        self.mode.store(
+            match (place, format) {
+                (Place::Off, _) => OFF,
+                (_, Format::Json) => JSON,
+                (_, Format::Combined) => COMBINED,
+            },
+            Relaxed,
+        );
+        wake(&orders);
+        Ok(())
+    }
+
+    /// Opens its file anew: what it was opened as may have been moved away.
+    pub fn reopen(&self) {
+        let mut orders = self.orders();
+        orders.opened += 1;
+        wake(&orders);
+    }
+
+    /// Writes what waits, for at most so long, and nothing any more.
+    pub async fn close(&self, limit: Duration) {
+        self.mode.store(OFF, Relaxed);
+        {
+            let mut orders = self.orders();
+            if orders.writer.is_none() {
+                return;
+            }
+            orders.end = true;
+            wake(&orders);
+        }
+        if timeout(limit, self.ended.notified()).await.is_err() {
+            tracing::warn!("the access log takes too long; its last lines are lost");
+        }
+    }
+
+    /// Adds the line of a request that ended just now. To be called by that worker alone.
+    pub fn add(&self, worker: usize, journey: &Journey, status: u16, took: Duration) {
+        let format = match self.mode.load(Relaxed) {
+            JSON => Format::Json,
+            COMBINED => Format::Combined,
+            _ => return,
+        };
+        {
+            // The writer holds it for as long as it takes to swap two pointers.
+            let mut batch = self.batch(worker);
+            let Batch { text, clock } = &mut *batch;
+            if text.len() >= MOST {
+                self.dropped.inc();
+                return;
+            }
+            line::write(text, format, clock, journey, (status, took, SystemTime::now()));
+        }
+        if !self.waiting.load(Relaxed) && !self.waiting.swap(true, Relaxed) {
+            wake(&self.orders());
+        }
+    }
+
+    /// The thread's work.
+    fn write(&self) {
+        let mut sink = Sink::new(self.dropped.clone());
+        let mut taken = Vec::new();
+        loop {
+            let (place, opened, end) = {
+                let orders = self.orders();
+                (orders.place.clone(), orders.opened, orders.end)
+            };
+            if sink.is_off() {
+                sink.turn_to(&place, opened);
+            }
+            self.waiting.store(false, Relaxed);
+            for worker in 0..self.batches.len() {
+                std::mem::swap(&mut self.batch(worker).text, &mut taken);
+                sink.write(&taken);
+                taken.clear();
+                taken.shrink_to(KEPT);
+            }
+            // Behind what was written before it was asked for.
+            sink.turn_to(&place, opened);
+            sink.tell();
+            if end {
+                self.ended.notify_one();
+                return;
+            }
+            if !self.waiting.load(Relaxed) {
+                thread::park();
+            }
+            thread::sleep(GATHER);
+        }
+    }
+
+    fn batch(&self, worker: usize) -> MutexGuard<'_, Batch> {
+        self.batches[worker].0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn orders(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long lines gather before they are written together.
+const GATHER: Duration = Duration::from_millis(10);
+/// What memory for lines is kept when there are few.
+const KEPT: usize = 256 * 1024;
+
+fn wake(orders: &Orders) {
+    if let Some(writer) = &orders.writer {
+        writer.unpark();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! What is told of one request once it has ended: who asked for what, which instances were tried, what came of it. Plain
+//! data of one worker, kept only while somebody wants it: the access log, or the trace that the request belongs to.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::IpAddr,
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, uri::PathAndQuery};
+use tokio::time::Instant;
+
+use super::cells::Outcome;
+use crate::model::{
+    instance::Address,
+    name::{RouteName, ServiceName},
+    random::drawn,
+};
+
+/// One request on its way.
+#[derive(Debug)]
+pub struct Journey {
+    /// What was asked.
+    pub asked: Asked,
+    /// When it came.
+    pub began: Instant,
+    /// The mark of it that the client, services and logs share.
+    pub request_id: HeaderValue,
+    /// The trace context that it came with or was given: `traceparent`, well formed.
+    pub context: HeaderValue,
+    /// What its spans need; `None`: its trace is not recorded.
+    pub marks: Option<Marks>,
+    /// Who took it.
+    pub found: RefCell<Option<Found>>,
+    /// What was tried, in order.
+    pub tries: RefCell<Vec<Try>>,
+    /// Bytes of its body that came.
+    pub received: Cell<u64>,
+    /// Bytes of the answer's body that were sent.
+    pub sent: Cell<u64>,
+}
+
+/// What the spans of a request have in common.
+#[derive(Debug)]
+pub struct Marks {
+    /// The number of the server's span.
+    pub span: u64,
+    /// That of the span that it belongs to, where the request came with one.
+    pub parent: Option<u64>,
+    /// What came with the context, for others.
+    pub state: Option<HeaderValue>,
+    /// Whether it is a call of gRPC.
+    pub is_grpc: bool,
+}
+
+/// What a client asked for.
+#[derive(Debug)]
+pub struct Asked {
+    /// The client's address, as far as those who say it are believed.
+    pub client: IpAddr,
+    /// The scheme that the client used: `http` or `https`.
+    pub scheme: &'static str,
+    /// The version of TLS that the request came through; `None`: none.
+    pub tls: Option<&'static str>,
+    /// The method.
+    pub method: Method,
+    /// Path and query; `None`: they were not understood.
+    pub target: Option<PathAndQuery>,
+    /// The version of HTTP; `None`: it was not understood.
+    pub version: Option<Version>,
+    /// The host that it was for.
+    pub host: Option<HeaderValue>,
+    /// What the client says that it is.
+    pub user_agent: Option<HeaderValue>,
+    /// Where the client says that it comes from.
+    pub referer: Option<HeaderValue>,
+}
+
+/// The field of the trace context. Source: W3C Trace Context §3.2.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+impl Asked {
+    /// The same in memory of its own: as it came it is a part of what was read with it, all of which it would keep.
+    #[must_use]
+    pub fn apart(self) -> Self {
+        let apart = |value: Option<HeaderValue>| value.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
+        Self {
+            target: self.target.and_then(|target| PathAndQuery::try_from(target.as_str()).ok()),
+            host: apart(self.host),
+            user_agent: apart(self.user_agent),
+            referer: None,
+            ..self
+        }
+    }
+
+    /// What there is of it in these fields; the rest is not known.
+    #[must_use]
+    pub fn by(client: IpAddr, method: Method, fields: &HeaderMap) -> Self {
+        let field = |name| fields.get(name).cloned();
+        Self {
+            client,
+            scheme: "http",
+            tls: None,
+            method,
+            target: None,
+            version: None,
+            host: field(header::HOST).filter(|host| !host.is_empty()),
+            user_agent: field(header::USER_AGENT),
+            referer: field(header::REFERER),
+        }
+    }
+}
+
+/// The route that took a request.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its name.
+    pub route: RouteName,
+    /// The service behind it.
+    pub service: ServiceName,
+    /// Its path pattern, for spans.
+    pub pattern: Option<String>,
+}
+
+/// One try of one instance.
+#[derive(Clone, Debug)]
+pub struct Try {
+    /// The instance.
+    pub address: Address,
+    /// When it began.
+    pub began: Instant,
+    /// How long it took, and how it ended; `None`: it has not.
+    pub ended: Option<(Duration, Outcome)>,
+    /// The status of its answer.
+    pub status: Option<StatusCode>,
+    /// The status of its answer as gRPC has it.
+    pub grpc: Option<u16>,
+    /// The number of its span.
+    pub span: u64,
+    /// What was asked for there, for its span.
+    pub url: Option<String>,
+    /// The version of HTTP: `1.1` or `2`.
+    pub protocol: &'static str,
+}
+
+impl Journey {
+    /// One that begins.
+    #[must_use]
+    pub fn new(
+        asked: Asked,
+        began: Instant,
+        request_id: HeaderValue,
+        context: HeaderValue,
+        marks: Option<Marks>,
+    ) -> Self {
+        Self {
+            asked,
+            began,
+            request_id,
+            context,
+            marks,
+            found: RefCell::default(),
+            tries: RefCell::default(),
+            received: Cell::default(),
+            sent: Cell::default(),
+        }
+    }
+
+    /// A try begins; gives its number.
+    pub fn begin_try(&self, address: &Address, began: Instant, protocol: &'static str) -> usize {
+        let mut tries = self.tries.borrow_mut();
+        let (address, span) = (address.clone(), if self.marks.is_some() { drawn() } else { 0 });
+        tries.push(Try { address, began, ended: None, status: None, grpc: None, span, url: None, protocol });
+        tries.len() - 1
+    }
+
+    /// What a try's span needs beside; gives the context that the instance gets. `None`: the trace is not recorded.
+    pub fn trace_try(&self, number: usize, scheme: &str, target: &str) -> Option<HeaderValue> {
+        self.marks.as_ref()?;
+        let mut tries = self.tries.borrow_mut();
+        let one = tries.get_mut(number)?;
+        one.url = Some(format!("{scheme}://{}{target}", one.address));
+        let trace = self.context.to_str().ok()?.get(3..35)?;
+        let mut context = HeaderValue::try_from(format!("00-{trace}-{:016x}-01", one.span)).ok()?;
+        context.set_sensitive(true); // it will not come again: see RFC 7541 §6.2.3
+        Some(context)
+    }
+
+    /// A try was answered with this status of gRPC.
+    pub fn answered_grpc(&self, number: usize, status: u16) {
+        if let Some(answered) = self.tries.borrow_mut().get_mut(number) {
+            answered.grpc = Some(status);
+        }
+    }
+
+    /// A try was answered with this status.
+    pub fn answered(&self, number: usize, status: StatusCode) {
+        if let Some(answered) = self.tries.borrow_mut().get_mut(number) {
+            answered.status = Some(status);
+        }
+    }
+
+    /// A try has ended.
+    pub fn end_try(&self, number: usize, at: Instant, outcome: Outcome) {
+        if let Some(ended) = self.tries.borrow_mut().get_mut(number) {
+            ended.ended = Some((at.saturating_duration_since(ended.began), outcome));
+        }
+    }
+}

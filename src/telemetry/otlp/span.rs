@@ -1,0 +1,255 @@
+//! A request that has ended as spans: one of the server kind, and one of the client kind for each try.
+//! Source: OpenTelemetry's semantic conventions for HTTP spans and for gRPC.
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderValue, Method, StatusCode, Version};
+use opentelemetry::{
+    InstrumentationScope, KeyValue, SpanId, TraceFlags, TraceId,
+    trace::{SpanContext, SpanKind, Status, TraceState},
+};
+use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
+use tokio::time::Instant;
+
+use super::super::{
+    cells::Outcome,
+    journey::{Journey, Marks, Try},
+};
+use crate::model::instance::Address;
+
+/// A request that has ended, and whose trace is recorded.
+#[derive(Debug)]
+pub struct Told {
+    journey: Journey,
+    status: StatusCode,
+    ended: Instant,
+    at: SystemTime,
+}
+
+/// What the client leaves before counts as: it has no status.
+const CLIENT_LEFT: u16 = 499;
+
+impl Told {
+    /// One that has ended just now.
+    #[must_use]
+    pub fn new(journey: Journey, status: StatusCode, ended: Instant) -> Self {
+        Self { journey, status, ended, at: SystemTime::now() }
+    }
+
+    /// How many spans it makes.
+    #[must_use]
+    pub fn spans(&self) -> u64 {
+        1 + self.journey.tries.borrow().len() as u64
+    }
+
+    /// All of them, the server's first.
+    pub(super) fn into_spans(self) -> Vec<SpanData> {
+        let Some(marks) = &self.journey.marks else { return Vec::new() };
+        let tries = self.journey.tries.borrow();
+        let server = self.server(marks);
+        let tries = tries.iter().enumerate().map(|(resent, one)| self.client(one, resent, marks));
+        std::iter::once(server).chain(tries).collect()
+    }
+
+    fn server(&self, marks: &Marks) -> SpanData {
+        let asked = &self.journey.asked;
+        let method = known(&asked.method);
+        let found = self.journey.found.borrow();
+        let pattern = found.as_ref().and_then(|found| found.pattern.as_deref());
+        let word = if method == OTHER { "HTTP" } else { method };
+        let name = pattern.map_or_else(|| word.to_owned(), |pattern| format!("{word} {pattern}"));
+        let mut attributes = Vec::with_capacity(20);
+        let mut say = |key: &'static str, value: opentelemetry::Value| attributes.push(KeyValue::new(key, value));
+        say("http.request.method", method.into());
+        if method == OTHER {
+            say("http.request.method_original", asked.method.to_string().into());
+        }
+        if let Some(target) = &asked.target {
+            say("url.path", target.path().to_owned().into());
+            if let Some(query) = target.query() {
+                say("url.query", query.to_owned().into());
+            }
+        }
+        say("url.scheme", asked.scheme.into());
+        if let Some((host, port)) = asked.host.as_ref().and_then(|host| host.to_str().ok()).map(parted) {
+            say("server.address", host.to_owned().into());
+            if let Some(port) = port {
+                say("server.port", i64::from(port).into());
+            }
+        }
+        say("client.address", asked.client.to_string().into());
+        if let Some(version) = asked.version {
+            say("network.protocol.version", number(version).into());
+        }
+        if let Some(pattern) = pattern {
+            say("http.route", pattern.to_owned().into());
+        }
+        if let Some(agent) = &asked.user_agent {
+            say("user_agent.original", String::from_utf8_lossy(agent.as_bytes()).into_owned().into());
+        }
+        if let Some(found) = &*found {
+            say("lictor.route", found.route.to_string().into());
+            say("lictor.service", found.service.to_string().into());
+        }
+        say("lictor.request_id", text(&self.journey.request_id).into());
+        say("http.request.body.size", whole(self.journey.received.get()).into());
+        say("http.response.body.size", whole(self.journey.sent.get()).into());
+        let left = self.status.as_u16() == CLIENT_LEFT;
+        if left {
+            say("error.type", "client_left".into());
+        } else {
+            say("http.response.status_code", i64::from(self.status.as_u16()).into());
+        }
+        let failed = self.status.is_server_error();
+        if failed {
+            say("error.type", self.status.as_str().to_owned().into());
+        }
+        if marks.is_grpc {
+            self.grpc(&mut say, self.journey.tries.borrow().last().and_then(|last| last.grpc));
+        }
+        let status = if failed || left { Status::error("") } else { Status::Unset };
+        let parent = marks.parent.map_or(SpanId::INVALID, |parent| SpanId::from_bytes(parent.to_be_bytes()));
+        let times = (self.journey.began, self.ended);
+        self.span(SpanKind::Server, name, (marks.span, parent, marks.parent.is_some()), times, attributes, status)
+    }
+
+    fn client(&self, one: &Try, resent: usize, marks: &Marks) -> SpanData {
+        let method = known(&self.journey.asked.method);
+        let name = if method == OTHER { "HTTP" } else { method };
+        let mut attributes = Vec::with_capacity(12);
+        let mut say = |key: &'static str, value: opentelemetry::Value| attributes.push(KeyValue::new(key, value));
+        say("http.request.method", method.into());
+        let (host, port) = match &one.address {
+            Address::Ip(address) => (address.ip().to_string(), address.port()),
+            Address::Name(name, port) => (name.to_string(), *port),
+        };
+        say("server.address", host.into());
+        say("server.port", i64::from(port).into());
+        say("url.full", one.url.clone().unwrap_or_default().into());
+        say("network.protocol.version", one.protocol.into());
+        if resent > 0 {
+            say("http.request.resend_count", whole(resent as u64).into());
+        }
+        if let Some(found) = &*self.journey.found.borrow() {
+            say("lictor.service", found.service.to_string().into());
+        }
+        if let Some(status) = one.status {
+            say("http.response.status_code", i64::from(status.as_u16()).into());
+        }
+        let (took, outcome) =
+            one.ended.unwrap_or((self.ended.saturating_duration_since(one.began), Outcome::Cancelled));
+        let error = match one.status {
+            Some(status) if status.is_client_error() || status.is_server_error() => Some(status.as_str().to_owned()),
+            _ if outcome == Outcome::Success => None,
+            _ => Some(outcome.as_str().to_owned()),
+        };
+        let status = if error.is_some() { Status::error("") } else { Status::Unset };
+        if let Some(error) = error {
+            say("error.type", error.into());
+        }
+        if marks.is_grpc {
+            self.grpc(&mut say, one.grpc);
+        }
+        let parent = SpanId::from_bytes(marks.span.to_be_bytes());
+        let times = (one.began, one.began + took);
+        self.span(SpanKind::Client, name.to_owned(), (one.span, parent, false), times, attributes, status)
+    }
+
+    fn grpc(&self, say: &mut impl FnMut(&'static str, opentelemetry::Value), code: Option<u16>) {
+        say("rpc.system", "grpc".into());
+        let path = self.journey.asked.target.as_ref().map_or("", |target| target.path());
+        if let Some((service, method)) = path.trim_start_matches('/').rsplit_once('/') {
+            say("rpc.service", service.to_owned().into());
+            say("rpc.method", method.to_owned().into());
+        }
+        if let Some(code) = code {
+            say("rpc.grpc.status_code", i64::from(code).into());
+        }
+    }
+
+    fn span(
+        &self,
+        span_kind: SpanKind,
+        name: String,
+        (span, parent_span_id, parent_span_is_remote): (u64, SpanId, bool),
+        (began, ended): (Instant, Instant),
+        attributes: Vec<KeyValue>,
+        status: Status,
+    ) -> SpanData {
+        let trace = self.journey.context.to_str().ok().and_then(|context| TraceId::from_hex(context.get(3..35)?).ok());
+        let state = self.journey.marks.as_ref().and_then(|marks| marks.state.as_ref());
+        let state = state.and_then(|state| state.to_str().ok()?.parse::<TraceState>().ok()).unwrap_or_default();
+        let span_context = SpanContext::new(
+            trace.unwrap_or(TraceId::INVALID),
+            SpanId::from_bytes(span.to_be_bytes()),
+            TraceFlags::SAMPLED,
+            false,
+            state,
+        );
+        SpanData {
+            span_context,
+            parent_span_id,
+            parent_span_is_remote,
+            span_kind,
+            name: name.into(),
+            start_time: self.wall(began),
+            end_time: self.wall(ended),
+            attributes,
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status,
+            instrumentation_scope: InstrumentationScope::builder("lictor")
+                .with_version(env!("CARGO_PKG_VERSION"))
+                .build(),
+        }
+    }
+
+    /// The time of day of a moment.
+    fn wall(&self, moment: Instant) -> SystemTime {
+        let ago: Duration = self.ended.saturating_duration_since(moment);
+        self.at.checked_sub(ago).unwrap_or(self.at)
+    }
+}
+
+const OTHER: &str = "_OTHER";
+
+/// The methods of the conventions; all others are one.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        Method::CONNECT => "CONNECT",
+        Method::TRACE => "TRACE",
+        _ => OTHER,
+    }
+}
+
+fn number(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        _ => "1.1",
+    }
+}
+
+fn text(value: &HeaderValue) -> String {
+    value.to_str().unwrap_or_default().to_owned()
+}
+
+fn whole(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// A host and its port, as `Host` has them.
+fn parted(host: &str) -> (&str, Option<u16>) {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !name.is_empty() && !port.contains(']') => (name, port.parse().ok()),
+        _ => (host, None),
+    }
+}

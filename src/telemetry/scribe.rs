@@ -1,0 +1,54 @@
+//! One worker's hand in what is told of each request: whether anybody wants it, and where it goes.
+
+use std::{rc::Rc, sync::Arc};
+
+use http::StatusCode;
+use tokio::time::Instant;
+
+use super::{
+    access::AccessLog,
+    journey::Journey,
+    otlp::{Told, Tracer},
+};
+
+/// Tells of the requests of one worker.
+#[derive(Debug)]
+pub struct Scribe {
+    log: Arc<AccessLog>,
+    tracer: Option<Arc<Tracer>>,
+    worker: usize,
+}
+
+impl Scribe {
+    /// Of this worker's.
+    #[must_use]
+    pub fn new(log: Arc<AccessLog>, tracer: Option<Arc<Tracer>>, worker: usize) -> Rc<Self> {
+        Rc::new(Self { log, tracer, worker })
+    }
+
+    /// Who decides which traces are recorded; `None`: none are.
+    #[inline]
+    #[must_use]
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.as_deref()
+    }
+
+    /// Whether anybody wants to know of a request that is not traced.
+    #[inline]
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.log.is_on()
+    }
+
+    /// Tells of a request that has ended.
+    pub fn tell(&self, journey: Rc<Journey>, status: StatusCode, ended: Instant) {
+        let took = ended.saturating_duration_since(journey.began);
+        self.log.add(self.worker, &journey, status.as_u16(), took);
+        if let Some(tracer) = self.tracer().filter(|_| journey.marks.is_some()) {
+            // Whoever took part in it has let go of it by now.
+            if let Some(journey) = Rc::into_inner(journey) {
+                tracer.take(Box::new(Told::new(journey, status, ended)));
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The access log: a line for each request, wherever it ended.
+
+use std::fs;
+
+use http::{Method, Request};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::support::{Gateway, Origin, http2::Http2, until};
+
+fn config(origin: &Origin, telemetry: &str) -> String {
+    let address = origin.address;
+    format!(
+        "[telemetry]\nlog = {{ format = \"json\", level = \"info\" }}\n{telemetry}\n\
+         [services.web]\ninstances = [\"{address}\"]\n[services.gone]\ninstances = [\"127.0.0.1:1\"]\n\
+         [[routes]]\nname = \"all\"\nmatch = {{ path = \"/web/{{*rest}}\" }}\nservice = \"web\"\n\
+         [[routes]]\nmatch = {{ path = \"/gone\" }}\nservice = \"gone\"\n"
+    )
+}
+
+/// Waits for so many lines.
+async fn lines(gateway: &Gateway, file: &str, count: usize) -> Vec<Value> {
+    until(&format!("{count} lines in {file}"), || async {
+        let text = fs::read_to_string(gateway.file(file)).unwrap_or_default();
+        let lines: Vec<_> = text.lines().map(|line| serde_json::from_str(line).unwrap_or(Value::Null)).collect();
+        (lines.len() >= count).then_some(lines)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_request_is_told_with_all_that_is_known_of_it() {
+    let origin = Origin::start("hello").await;
+    let gateway = Gateway::fixed(&config(&origin, "access_log = \"access.log\"")).await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+    let headers = [("x-request-id", "mine-1"), ("user-agent", "te\"st\u{fc}"), ("traceparent", trace)];
+    gateway.send(Method::POST, "/web/a%20b?x=%22", &headers, "12345").await;
+    let line = &lines(&gateway, "access.log", 1).await[0];
+    for (field, want) in [
+        ("client", Value::from("127.0.0.1")),
+        ("method", "POST".into()),
+        ("path", "/web/a%20b?x=%22".into()),
+        ("host", gateway.address.to_string().into()),
+        ("protocol", "HTTP/1.1".into()),
+        ("scheme", "http".into()),
+        ("status", 200.into()),
+        ("bytes_in", 5.into()),
+        ("bytes_out", 5.into()),
+        ("route", "all".into()),
+        ("service", "web".into()),
+        ("upstream", origin.address.to_string().into()),
+        ("upstream_status", 200.into()),
+        ("tries", 1.into()),
+        ("request_id", "mine-1".into()),
+        ("trace_id", "0af7651916cd43dd8448eb211c80319c".into()),
+        ("user_agent", "te\"st\u{fc}".into()),
+    ] {
+        assert_eq!(line[field], want, "{field}: {line}");
+    }
+    assert!(line["duration_seconds"].as_f64().unwrap() >= line["upstream_seconds"].as_f64().unwrap(), "{line}");
+    assert!(line["time"].as_str().unwrap().ends_with('Z'), "{line}");
+}
+
+#[tokio::test]
+async fn requests_that_no_service_answered_are_told_too() {
+    let origin = Origin::serving(|mut connection| async move {
+        // Takes requests and answers none.
+        while connection.request().await.is_some() {}
+    })
+    .await;
+    let telemetry = "access_log = \"access.log\"\n[http]\nheader_timeout = \"200ms\"\nmax_body_size = \"10B\"";
+    let gateway = Gateway::fixed(&config(&origin, telemetry)).await;
+    gateway.get("/nothing?a").await;
+    gateway.get("/gone").await;
+    gateway.raw(b"GET /web/ HTTP/1.1\r\nhost: h\r\nbad header\r\n\r\n").await;
+    let long = format!("GET /web/ HTTP/1.1\r\nhost: h\r\nx: {}\r\n\r\n", "x".repeat(40_000));
+    gateway.raw(long.as_bytes()).await;
+    gateway.raw(b"GET /web/ HTTP/1.1\r\nhost: h\r\n").await;
+    gateway.raw(b"POST /web/up?y HTTP/1.1\r\nhost: h\r\nuser-agent: me\r\ncontent-length: 11\r\n\r\n").await;
+    let mut client = TcpStream::connect(gateway.address).await.unwrap();
+    client.write_all(b"GET /web/slow HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+    gateway.until_metric(r#"lictor_in_flight{service="web"}"#, 1.0).await;
+    drop(client);
+
+    let mut lines = lines(&gateway, "access.log", 7).await;
+    lines.sort_by_key(|line| line["status"].as_u64());
+    let told: Vec<_> = lines
+        .iter()
+        .map(|line| (line["status"].as_u64().unwrap(), line["path"].as_str(), line["tries"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (400, None, 0),
+            (404, Some("/nothing?a"), 0),
+            (408, None, 0),
+            (413, Some("/web/up?y"), 0),
+            (431, None, 0),
+            (499, Some("/web/slow"), 1),
+            (502, Some("/gone"), 3)
+        ]
+    );
+    assert_eq!((&lines[3]["user_agent"], &lines[3]["method"]), (&"me".into(), &"POST".into()));
+    assert_eq!(lines[6]["upstream"], "127.0.0.1:1");
+}
+
+#[tokio::test]
+async fn http2_and_upgrades_are_told_with_their_bytes() {
+    let origin = Origin::serving(|mut connection| async move {
+        let Some(got) = connection.request().await else { return };
+        if got.field("upgrade").is_empty() {
+            let answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n";
+            let _ = connection.stream.write_all(answer).await;
+        } else {
+            let answer = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nhi";
+            let _ = connection.stream.write_all(answer).await;
+            let _ = connection.stream.read_exact(&mut [0; 3]).await;
+        }
+    })
+    .await;
+    let gateway = Gateway::fixed(&config(&origin, "access_log = \"access.log\"")).await;
+    let client = Http2::connect(gateway.address).await;
+    let request = Request::post(format!("http://{}/web/two", gateway.address)).body(()).unwrap();
+    assert_eq!(client.ask(request, b"123").await.unwrap().body, "abcdefg");
+    let mut client = TcpStream::connect(gateway.address).await.unwrap();
+    let ask = b"GET /web/up HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+    client.write_all(ask).await.unwrap();
+    let mut read = [0; 1024];
+    let mut text = String::new();
+    while !text.ends_with("hi") {
+        let n = client.read(&mut read).await.unwrap();
+        text.push_str(std::str::from_utf8(&read[..n]).unwrap());
+    }
+    client.write_all(b"abc").await.unwrap();
+    drop(client);
+    let mut lines = lines(&gateway, "access.log", 2).await;
+    lines.sort_by_key(|line| line["status"].as_u64());
+    let told = |line: &Value| {
+        let of = |name: &str| line[name].as_u64().unwrap();
+        (line["protocol"].as_str().unwrap().to_owned(), of("status"), of("bytes_in"), of("bytes_out"))
+    };
+    assert_eq!(told(&lines[1]), ("HTTP/2.0".into(), 200, 3, 7));
+    assert_eq!(told(&lines[0]), ("HTTP/1.1".into(), 101, 3, 2));
+}
+
+#[tokio::test]
+async fn a_file_is_opened_anew_at_sighup_and_a_reload_changes_place_and_form() {
+    let origin = Origin::start("a").await;
+    let gateway = Gateway::fixed(&config(&origin, "access_log = \"access.log\"")).await;
+    gateway.get("/web/1").await;
+    lines(&gateway, "access.log", 1).await;
+    fs::rename(gateway.file("access.log"), gateway.file("old.log")).unwrap();
+    gateway.signal("HUP");
+    until("the file", || async { gateway.file("access.log").exists().then_some(()) }).await;
+    gateway.get("/web/2").await;
+    assert_eq!(lines(&gateway, "access.log", 1).await[0]["path"], "/web/2");
+    assert_eq!(lines(&gateway, "old.log", 1).await.len(), 1);
+
+    gateway.configure(&config(&origin, "access_log = \"other.log\"\naccess_format = \"combined\""));
+    until("the other file", || async { gateway.file("other.log").exists().then_some(()) }).await;
+    gateway.send(Method::GET, "/web/3", &[("user-agent", "a\"b")], "").await;
+    lines(&gateway, "other.log", 1).await;
+    let text = fs::read_to_string(gateway.file("other.log")).unwrap();
+    assert!(text.starts_with("127.0.0.1 - - ["), "{text}");
+    assert!(text.ends_with("\"GET /web/3 HTTP/1.1\" 200 1 \"-\" \"a\\x22b\"\n"), "{text}");
+
+    gateway.configure(&config(&origin, "access_log = \"off\""));
+    until("the reload", || async {
+        let config = gateway.admin("/api/config").await.json();
+        (config["telemetry"]["access_log"] == "off").then_some(())
+    })
+    .await;
+    gateway.get("/web/4").await;
+    gateway.configure(&config(&origin, "access_log = \"last.log\""));
+    until("the last file", || async { gateway.file("last.log").exists().then_some(()) }).await;
+    assert_eq!(fs::read_to_string(gateway.file("other.log")).unwrap().lines().count(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_takes_nothing_fails_no_request_and_is_told_once() {
+    let origin = Origin::start("a").await;
+    let gateway = Gateway::fixed(&config(&origin, "access_log = \"away/access.log\"")).await;
+    for n in 0..20 {
+        assert_eq!(gateway.get(&format!("/web/{n}")).await.text, "a");
+    }
+    gateway.until_metric("lictor_access_log_dropped_total", 20.0).await;
+    let told = || gateway.log().iter().filter(|line| line.to_string().contains("access log")).count();
+    assert_eq!(told(), 1, "{:?}", gateway.log());
+
+    fs::create_dir(gateway.file("away")).unwrap();
+    until("a line", || async {
+        gateway.get("/web/there").await;
+        gateway.file("away/access.log").exists().then_some(())
+    })
+    .await;
+    assert_eq!(told(), 1);
+}
+
+#[tokio::test]
+async fn what_was_told_at_the_drain_is_in_the_file() {
+    let origin = Origin::start("a").await;
+    let mut gateway = Gateway::fixed(&config(&origin, "access_log = \"access.log\"")).await;
+    let requests = (0..50).map(|n| {
+        let gateway = &gateway;
+        async move { gateway.get(&format!("/web/{n}")).await.text }
+    });
+    for text in futures_util::future::join_all(requests).await {
+        assert_eq!(text, "a");
+    }
+    gateway.signal("TERM");
+    assert!(gateway.ended().await.success());
+    let text = fs::read_to_string(gateway.file("access.log")).unwrap();
+    assert_eq!(text.lines().count(), 50);
+}

@@ -1,0 +1,249 @@
+//! Traces: which spans come to a collector, what they say, and what services get of them.
+
+use http::Method;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+
+use crate::support::{
+    Collector, Gateway, Origin,
+    collector::{Came, read},
+    until,
+};
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const PARENT: &str = "b7ad6b7169203331";
+
+fn config(origins: &[&Origin], telemetry: &str) -> String {
+    let instances: Vec<_> = origins.iter().map(|origin| format!("\"{}\"", origin.address)).collect();
+    let instances = instances.join(", ");
+    format!(
+        "[telemetry]\nlog = {{ format = \"json\", level = \"info\" }}\n{telemetry}\n[defaults]\nbalance = \"round_robin\"\n\
+         [services.web]\ninstances = [{instances}]\n[services.gone]\ninstances = [\"127.0.0.1:1\"]\n\
+         [[routes]]\nname = \"users\"\nmatch = {{ path = \"/users/{{id}}\" }}\nservice = \"web\"\nrewrite = \"/u/{{id}}\"\n\
+         [[routes]]\nmatch = {{ path = \"/gone\" }}\nservice = \"gone\"\n"
+    )
+}
+
+fn to(collector: &Collector) -> String {
+    format!("otlp = \"http://{}\"", collector.address)
+}
+
+fn context(flags: &str) -> String {
+    format!("00-{TRACE}-{PARENT}-{flags}")
+}
+
+fn assert_says(span: &Came, attributes: &[(&str, &str)]) {
+    for (name, want) in attributes {
+        assert_eq!(span.get(name), *want, "{name}: {span:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_a_span_of_the_server_and_one_for_its_try() {
+    let (collector, origin) = (Collector::start().await, Origin::start("a").await);
+    let gateway = Gateway::fixed(&config(&[&origin], &to(&collector))).await;
+    let parent = context("01");
+    let headers =
+        [("traceparent", &*parent), ("tracestate", "a=b,c=d"), ("baggage", "k=v;p"), ("user-agent", "test/1")];
+    gateway.send(Method::POST, "/users/7?x=1", &headers, "body").await;
+    let spans = collector.until(2).await;
+    let [server, client] = &spans[..] else { panic!("{spans:?}") };
+
+    assert_eq!(
+        (&*server.name, server.kind, &*server.trace, &*server.parent),
+        ("POST /users/{id}", SpanKind::Server, TRACE, PARENT)
+    );
+    assert_eq!(
+        (&*client.name, client.kind, &*client.trace, &*client.parent),
+        ("POST", SpanKind::Client, TRACE, &*server.id)
+    );
+    assert_eq!((server.failed, client.failed, &*server.state), (false, false, "a=b,c=d"));
+    assert!(server.times.0 <= client.times.0 && client.times.0 < client.times.1 && client.times.1 <= server.times.1);
+    let (host, port) = ("127.0.0.1", gateway.address.port().to_string());
+    assert_says(
+        server,
+        &[
+            ("http.request.method", "POST"),
+            ("http.response.status_code", "200"),
+            ("http.route", "/users/{id}"),
+            ("url.path", "/users/7"),
+            ("url.query", "x=1"),
+            ("url.scheme", "http"),
+            ("server.address", host),
+            ("server.port", &port),
+            ("client.address", host),
+            ("network.protocol.version", "1.1"),
+            ("user_agent.original", "test/1"),
+            ("http.request.body.size", "4"),
+            ("http.response.body.size", "1"),
+            ("lictor.service", "web"),
+            ("error.type", ""),
+        ],
+    );
+    let port = origin.address.port().to_string();
+    assert_says(
+        client,
+        &[
+            ("http.request.method", "POST"),
+            ("http.response.status_code", "200"),
+            ("url.full", &format!("http://{}/u/7?x=1", origin.address)),
+            ("server.address", host),
+            ("server.port", &port),
+            ("network.protocol.version", "1.1"),
+            ("http.request.resend_count", ""),
+            ("error.type", ""),
+        ],
+    );
+    assert_eq!(server.resource["service.name"], "lictor");
+    assert_eq!(server.resource["telemetry.sdk.language"], "rust");
+
+    let got = &origin.got()[0];
+    assert_eq!(got.field("traceparent"), format!("00-{TRACE}-{}-01", client.id));
+    assert_eq!((got.field("tracestate"), got.field("baggage")), ("a=b,c=d", "k=v;p"));
+}
+
+#[tokio::test]
+async fn each_try_is_a_span_that_its_instance_is_told_of() {
+    let collector = Collector::start().await;
+    let bad = Origin::answering(|_| b"HTTP/1.1 503 Unavailable\r\ncontent-length: 0\r\n\r\n".to_vec()).await;
+    let good = Origin::start("good").await;
+    let gateway = Gateway::fixed(&config(&[&bad, &good], &to(&collector))).await;
+    // A request and its only try are two spans; the one that meets the bad instance first has one more.
+    let mut sent = 1;
+    while bad.count() == 0 {
+        assert_eq!(gateway.get("/users/7").await.text, "good");
+        sent += 2;
+    }
+    let spans = collector.until(sent).await;
+    assert_eq!(spans.len(), sent);
+    let first = spans.iter().find(|span| span.get("http.response.status_code") == "503").unwrap();
+    let of_trace = |kind| spans.iter().filter(move |span| span.kind == kind && span.trace == first.trace);
+    let server = of_trace(SpanKind::Server).next().unwrap();
+    let tries: Vec<_> = of_trace(SpanKind::Client).collect();
+    let [one, two] = tries[..] else { panic!("{tries:?}") };
+
+    assert_eq!((&*server.parent, server.failed), ("", false));
+    assert_eq!((&*one.parent, &*two.parent), (&*server.id, &*server.id));
+    assert_says(one, &[("http.response.status_code", "503"), ("error.type", "503"), ("http.request.resend_count", "")]);
+    assert_says(two, &[("http.response.status_code", "200"), ("error.type", ""), ("http.request.resend_count", "1")]);
+    assert!(one.failed && !two.failed && one.id != two.id);
+    let told = |origin: &Origin, span: &Came| {
+        let context = format!("00-{}-{}-01", span.trace, span.id);
+        origin.got().iter().any(|got| got.field("traceparent") == context)
+    };
+    assert!(told(&bad, one) && told(&good, two));
+}
+
+#[tokio::test]
+async fn errors_of_the_server_are_told_as_such_and_those_of_the_client_are_not() {
+    let (collector, origin) = (Collector::start().await, Origin::start("a").await);
+    let gateway = Gateway::fixed(&config(&[&origin], &to(&collector))).await;
+    assert_eq!(gateway.get("/gone").await.status, 502);
+    let spans = collector.until(4).await;
+    assert_eq!(spans.len(), 4, "{spans:?}");
+    assert_says(&spans[0], &[("http.response.status_code", "502"), ("error.type", "502"), ("http.route", "/gone")]);
+    assert!(spans[0].failed);
+    for (resent, span) in spans[1..].iter().enumerate() {
+        let count = if resent == 0 { String::new() } else { resent.to_string() };
+        assert_says(span, &[("error.type", "connect_error"), ("http.request.resend_count", &count)]);
+        assert!(span.failed && span.get("http.response.status_code").is_empty());
+    }
+
+    assert_eq!(gateway.send(Method::from_bytes(b"BREW").unwrap(), "/nothing", &[], "").await.status, 404);
+    let spans = collector.until(5).await;
+    let unrouted = spans.iter().find(|span| span.get("http.response.status_code") == "404").unwrap();
+    assert_eq!((&*unrouted.name, unrouted.failed), ("HTTP", false));
+    assert_says(
+        unrouted,
+        &[
+            ("http.request.method", "_OTHER"),
+            ("http.request.method_original", "BREW"),
+            ("error.type", ""),
+            ("http.route", ""),
+        ],
+    );
+}
+
+#[tokio::test]
+async fn a_trace_that_is_not_recorded_passes_as_it_came() {
+    let (collector, origin) = (Collector::start().await, Origin::start("a").await);
+    let mut gateway = Gateway::fixed(&config(&[&origin], &to(&collector))).await;
+    let (off, on) = (context("00"), context("01"));
+    gateway.send(Method::GET, "/users/1", &[("traceparent", &*off), ("tracestate", "a=b")], "").await;
+    gateway.send(Method::GET, "/users/2", &[("traceparent", &*on)], "").await;
+    let got = &origin.got()[0];
+    assert_eq!((got.field("traceparent"), got.field("tracestate")), (&*off, "a=b"));
+    // What is told is sent before the end.
+    gateway.signal("TERM");
+    assert!(gateway.ended().await.success());
+    let spans = collector.spans();
+    assert_eq!(spans.len(), 2, "{spans:?}");
+    assert!(spans.iter().all(|span| span.get("url.path") == "/users/2" || span.kind == SpanKind::Client));
+}
+
+#[tokio::test]
+async fn the_standard_variables_are_honoured_over_http_too() {
+    let collector = Origin::answering(|_| b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec()).await;
+    let origin = Origin::start("a").await;
+    let endpoint = format!("http://me:s3cret@{}/base", collector.address);
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=v4lue"),
+        ("OTEL_SERVICE_NAME", "edge"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test"),
+        ("OTEL_TRACES_SAMPLER", "parentbased_always_off"),
+    ];
+    let gateway = Gateway::with(&variables, "[consul]\naddress = \"\"\n", &config(&[&origin], "")).await;
+    gateway.get("/users/unsampled").await;
+    let parent = context("01");
+    gateway.send(Method::GET, "/users/sampled", &[("traceparent", &*parent)], "").await;
+    let got = until("a message", || async { collector.got().into_iter().next() }).await;
+    assert_eq!(got.line(), "POST /base/v1/traces HTTP/1.1");
+    assert_eq!((got.field("authorization"), got.field("x-key")), ("Basic bWU6czNjcmV0", "v4lue"));
+    assert_eq!(got.field("content-type"), "application/x-protobuf");
+    let spans = read(&got.body);
+    assert_eq!(spans.len(), 2, "{spans:?}");
+    assert_eq!(spans[0].resource["service.name"], "edge");
+    assert_eq!(spans[0].resource["deployment.environment.name"], "test");
+    let config = gateway.admin("/api/config").await.json();
+    assert_eq!(config["telemetry"]["otlp"], format!("http://***@{}/base/v1/traces", collector.address));
+}
+
+#[tokio::test]
+async fn a_collector_that_is_away_costs_no_request_and_one_line_of_the_log() {
+    let origin = Origin::start("a").await;
+    let gateway = Gateway::fixed(&config(&[&origin], "otlp = \"http://127.0.0.1:1\"")).await;
+    for n in 0..3 {
+        assert_eq!(gateway.get(&format!("/users/{n}")).await.text, "a");
+        gateway.until_metric("lictor_trace_dropped_total", f64::from(2 * (n + 1))).await;
+    }
+    let told = gateway.log().iter().filter(|line| line.to_string().contains("takes no traces")).count();
+    assert_eq!(told, 1, "{:?}", gateway.log());
+}
+
+#[tokio::test]
+async fn another_collector_waits_for_a_restart() {
+    let (collector, origin) = (Collector::start().await, Origin::start("a").await);
+    let gateway = Gateway::fixed(&config(&[&origin], &to(&collector))).await;
+    gateway.configure(&config(&[&origin], "otlp = \"http://127.0.0.1:1\""));
+    let event = gateway.until_event("reloaded").await;
+    assert!(event["cause"].as_str().unwrap().contains("telemetry.otlp waits for a restart"), "{event}");
+    gateway.get("/users/1").await;
+    collector.until(2).await;
+}
+
+#[tokio::test]
+async fn the_collector_is_told_who_sends() {
+    let (collector, origin) = (Collector::start().await, Origin::start("a").await);
+    let config = config(&[&origin], &format!("otlp = \"http://me:s3cret@{}\"", collector.address));
+    let variables =
+        [("OTEL_EXPORTER_OTLP_HEADERS", "x-key=v4lue"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")];
+    let gateway = Gateway::with(&variables, "[consul]\naddress = \"\"\n", &config).await;
+    gateway.get("/users/1").await;
+    collector.until(2).await;
+    let fields = &collector.fields()[0];
+    assert_eq!(
+        (&fields["authorization"], &fields["x-key"]),
+        (&"Basic bWU6czNjcmV0".parse().unwrap(), &"v4lue".parse().unwrap())
+    );
+}

@@ -41,7 +41,8 @@ fn ask(sources: &Sources, config: Config) -> ExitCode {
         None
     });
     let asked = super::block_on(async {
-        if timeout(LIMIT, survey(sources, config, client.as_deref(), &mut report)).await.is_err() {
+        let asking = Box::pin(survey(sources, config, client.as_deref(), &mut report));
+        if timeout(LIMIT, asking).await.is_err() {
             report.error("lictor", format!("it took more than {LIMIT:?} to ask for all; the rest is left out"));
         }
         Ok(())

@@ -92,7 +92,7 @@ mod service {
         pub fn circuit_changed(&self, _: &[Seat], _: &Circuit, _: Cause) {}
     }
 
-    pub fn has_place(seats: &[Seat], rules: &BreakerRules) -> bool {
+    pub fn has_place(seats: &[Seat], _: &Circuit, rules: &BreakerRules) -> bool {
         seats.iter().filter(|seat| !seat.0.is_closed()).count() < rules.places(seats.len())
     }
 }

@@ -361,6 +361,9 @@ impl Control {
                 self.metrics.forget_service(service);
                 continue;
             }
+            if before.is_none() {
+                self.metrics.meet_service(service);
+            }
             let told = self.topology.members(service).unwrap_or(&nobody);
             let rules = compile::rules(&self.config, service, self.exposures.protocol(service), before.as_deref());
             let seen = (&self.metrics, &self.events);

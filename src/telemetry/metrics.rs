@@ -264,6 +264,19 @@ impl Metrics {
         self.instances.with_label_values(&[service.as_str(), state]).set(i64::try_from(n).unwrap_or(i64::MAX));
     }
 
+    /// Begins to count the events of a service, at zero: a rate over a counter that comes into being at 1 misses the first.
+    pub fn meet_service(&self, service: &ServiceName) {
+        for to in CIRCUITS {
+            _ = self.circuit_transition.with_label_values(&[service.as_str(), to]);
+        }
+        for reason in RETRIES {
+            _ = self.retry.with_label_values(&[service.as_str(), reason]);
+        }
+        for kind in UPDATES {
+            _ = self.topology_update.with_label_values(&[service.as_str(), kind]);
+        }
+    }
+
     /// Drops what was counted of a service that nobody wants any more. Its cells go with their owners.
     pub fn forget_service(&self, service: &ServiceName) {
         // An error means that there was no such series.

@@ -9,7 +9,9 @@ use tokio::process::Command;
 use crate::support::{
     Consul, Gateway,
     compose::Compose,
-    consul, program,
+    consul,
+    dashboards::text,
+    program,
     prometheus::{promtool, root},
     until,
 };
@@ -125,6 +127,26 @@ fn gateways_have_a_configuration_that_holds_and_longer_to_end_than_their_drain()
         assert!(grace > drain + wait, "{name}: {grace:?} to end, but {drain:?} and {wait:?} to drain");
         let image = format!("lictor:{}", env!("CARGO_PKG_VERSION"));
         assert_eq!(gateway["image"], *image);
+    }
+}
+
+#[test]
+fn every_command_that_containers_of_the_image_run_is_one_that_it_has() {
+    let compose = compose();
+    let mut commands = Vec::new();
+    for (_, service) in compose.services().filter(|(_, service)| service["image"].to_string().contains("lictor:")) {
+        let words = |value: &Value| value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>();
+        let asked = words(&service["healthcheck"]["test"]);
+        assert_eq!(asked[..2], ["CMD", "/lictor"]);
+        commands.extend([words(&service["command"]), asked[2..].to_vec()]);
+    }
+    commands.push(vec!["run".to_owned()]); // the image's own
+    assert!(commands.len() > 20, "{commands:?}");
+    commands.sort();
+    commands.dedup();
+    for command in commands {
+        let output = std::process::Command::new(program()).args(&command).arg("--help").output().unwrap();
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
 

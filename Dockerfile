@@ -7,7 +7,7 @@ WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src benches tests/it \
     && touch src/lib.rs \
-    && for file in src/main benches/balance benches/discovery benches/routes tests/it/main; do echo 'fn main() {}' >$file.rs; done \
+    && for file in src/main benches/balance benches/circuit benches/discovery benches/routes benches/telemetry tests/it/main; do echo 'fn main() {}' >$file.rs; done \
     && cargo build --locked --release \
     && rm -r src
 

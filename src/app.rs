@@ -6,7 +6,7 @@ mod telling;
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -120,7 +120,7 @@ impl Gateway {
         // The first request is to find what the configuration alone says.
         reader.clone().changed().await;
 
-        let (occasions, occasion) = mpsc::channel(1);
+        let (occasions, occasion) = mpsc::channel(2); // a change and a wish
         let watcher = watcher(&config, &occasions, &events);
         let reloader = Reloader {
             sources,
@@ -174,18 +174,33 @@ impl Gateway {
     }
 
     /// Serves until a signal ends it: SIGTERM and SIGINT drain, a second one ends at once, SIGHUP reloads.
-    pub async fn run(mut self) {
-        let Some(mut signals) = self.signals.take() else { return };
-        while matches!(signals.next().await, Received::Reload) {
-            systemd::reloading(&self.reader);
-            self.access.reopen();
-            // One that waits already does for this one too.
-            let _ = self.occasions.try_send(Occasion::Asked);
-        }
+    ///
+    /// # Errors
+    /// A part of the control plane ended in a panic. What is left would serve what it knows for ever, and look well.
+    pub async fn run(mut self) -> Result<()> {
+        let Some(mut signals) = self.signals.take() else { return Ok(()) };
+        let ended = loop {
+            tokio::select! {
+                received = signals.next() => match received {
+                    Received::End => break Ok(()),
+                    Received::Reload => {
+                        systemd::reloading(&self.reader);
+                        self.access.reopen();
+                        // One that waits already does for this one too.
+                        let _ = self.occasions.try_send(Occasion::Asked);
+                    }
+                },
+                Some(Err(error)) = self.tasks.join_next(), if !self.tasks.is_empty() => {
+                    tracing::error!(%error, "a part of the control plane has failed; the gateway ends");
+                    break Err(anyhow!("a part of the control plane has failed: {error}"));
+                }
+            }
+        };
         tokio::select! {
             () = self.drain() => {}
             () = signals.end() => tracing::warn!("ended at once by a second signal"),
         }
+        ended
     }
 
     /// Ends in order: not ready, then no new connections, then nothing.

@@ -117,7 +117,7 @@ fn plain(text: &str) -> String {
 fn run(settings: &Settings) -> Result<()> {
     let sources = settings.sources();
     block_on(async {
-        start(sources).await?.run().await;
+        start(sources).await?.run().await?;
         Ok(())
     })
 }
@@ -138,7 +138,7 @@ fn demonstrate(args: demo::Args) -> Result<()> {
         let gateway = start(sources).await?;
         let port = gateway.addresses.first().map_or(0, std::net::SocketAddr::port);
         let _ = writeln!(std::io::stdout(), "{}", stage.calls(port));
-        gateway.run().await;
+        gateway.run().await?;
         Ok(())
     }))
 }

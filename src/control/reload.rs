@@ -235,7 +235,10 @@ pub fn watch(files: &[PathBuf], occasions: mpsc::Sender<Occasion>) -> notify::Re
         // Kubernetes swaps a link beside the file: any change but a mere look in these folders is worth one.
         if event.is_ok_and(|event| !event.kind.is_access()) {
             // One that waits already does for this one too.
-            let _ = occasions.try_send(Occasion::Changed);
+            // One place stays free for who asks.
+            if occasions.capacity() == occasions.max_capacity() {
+                let _ = occasions.try_send(Occasion::Changed);
+            }
         }
     })?;
     for folder in folders {

@@ -128,10 +128,10 @@ impl Member {
         Self { instances, endpoint, weight, panics: false, rank: 0, came: None, loads }
     }
 
-    /// Makes it usable where Consul calls it critical, since there is no other.
+    /// Makes it usable whatever Consul says of its health, unless somebody took it out, since there is no other.
     pub fn panic(&mut self) {
-        let critical = self.instances.iter().filter(|i| i.health == Health::Critical && !self.endpoint.is_draining());
-        self.weight = critical.map(|i| i.weight).max().unwrap_or(0);
+        let there = |i: &&Instance| i.health != Health::Maintenance && !self.endpoint.is_draining();
+        self.weight = self.instances.iter().filter(there).map(|i| i.weight).max().unwrap_or(0);
         self.panics = self.weight > 0;
     }
 
@@ -250,17 +250,21 @@ impl Cluster {
     #[inline]
     #[must_use]
     pub fn pick(&self, ask: &Ask<'_>) -> Option<&Member> {
-        if self.live.is_probe_due(ask.now)
+        // A request that has failed already is no probe while there are others: its tries are few.
+        let is_first = ask.tried.is_empty();
+        if is_first
+            && self.live.is_probe_due(ask.now)
             && let Some(member) = self.due(ask)
         {
             return Some(member);
         }
         let slow_start = self.grown.filter(|&grown| ask.now < grown).map(|_| self.policy.slow_start);
         let view = View { ask, members: &self.members, live: &self.live, slow_start };
-        match self.balancer.pick(&view) {
+        let picked = match self.balancer.pick(&view) {
             Some(member) => Some(&*self.members[member]),
             None => self.tiers.iter().find_map(|tier| tier.pick(&view)),
-        }
+        };
+        if picked.is_some() || is_first || !self.live.is_probe_due(ask.now) { picked } else { self.due(ask) }
     }
 
     #[cold]

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::sessions::{Place, into_io};
 use crate::{
-    body::BodyError,
+    body::{BodyError, Duplex},
     http1::trailer::may_trail,
     telemetry::cells::Outcome,
     upstream::{deadline::Deadline, endpoint::Permit},
@@ -56,6 +56,15 @@ pub fn grpc_outcome(fields: &HeaderMap) -> Option<Outcome> {
     Some(if matches!(status, "2" | "4" | "13" | "14" | "15") { Outcome::Failure } else { Outcome::Success })
 }
 
+/// The same, of a call whose client waits until `deadline`: that its time was over says nothing of the instance.
+pub fn call_outcome(fields: &HeaderMap, deadline: Option<Deadline>) -> Option<Outcome> {
+    let is_over = |deadline: Deadline| deadline.at.saturating_duration_since(Instant::now()) <= deadline.limit / 4;
+    if deadline.is_some_and(is_over) && fields.get(GRPC_STATUS).is_some_and(|status| status == "4") {
+        return Some(Outcome::Cancelled);
+    }
+    grpc_outcome(fields)
+}
+
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// The field of gRPC's own status.
 pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -68,11 +77,15 @@ impl Answer {
         }
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, BodyError>> {
+    fn poll_upload(&mut self, cx: &mut Context<'_>) {
         // A request that broke off is told by the stream, which the other side then resets.
         if let Poll::Ready(Err(_)) = self.upload.poll(cx) {
             self.upload.reset(Reason::CANCEL);
         }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, BodyError>> {
+        self.poll_upload(cx);
         let lent = std::mem::take(&mut self.lent);
         if lent > 0 {
             // It fails only where nothing was lent.
@@ -110,7 +123,7 @@ impl Answer {
             if let (Some(permit), Some(status)) = (&self.permit, trailers.get(GRPC_STATUS)) {
                 permit.heard_grpc(status);
             }
-            self.outcome = grpc_outcome(&trailers).unwrap_or(Outcome::Failure);
+            self.outcome = call_outcome(&trailers, self.deadline).unwrap_or(Outcome::Failure);
         }
         let unwanted: Vec<_> = trailers.keys().filter(|name| !may_trail(name)).cloned().collect();
         for name in unwanted {
@@ -141,6 +154,12 @@ fn overdue() -> HeaderMap {
 
 fn cut_short(error: h2::Error) -> BodyError {
     BodyError::CutShort(Some(into_io(error)))
+}
+
+impl Duplex for Answer {
+    fn poll_request(mut self: Pin<&mut Self>, cx: &mut Context<'_>) {
+        self.poll_upload(cx);
+    }
 }
 
 impl http_body::Body for Answer {
@@ -177,5 +196,28 @@ impl http_body::Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_ends_with_its_clients_time_says_nothing_of_the_instance() {
+        let limit = Duration::from_secs(100);
+        let left = |share: u32| Some(Deadline { at: Instant::now() + limit / 100 * share, limit });
+        for (status, deadline, want) in [
+            ("4", left(0), Some(Outcome::Cancelled)),
+            ("4", left(20), Some(Outcome::Cancelled)),
+            ("4", left(90), Some(Outcome::Failure)),
+            ("4", None, Some(Outcome::Failure)),
+            ("14", left(0), Some(Outcome::Failure)),
+            ("0", left(0), Some(Outcome::Success)),
+        ] {
+            let fields = HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static(status))]);
+            assert_eq!(call_outcome(&fields, deadline), want, "{status} {deadline:?}");
+        }
+        assert_eq!(call_outcome(&HeaderMap::new(), left(0)), None);
     }
 }

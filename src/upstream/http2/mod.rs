@@ -15,7 +15,7 @@ use http::{
 use tokio::time::Instant;
 
 use self::{
-    answer::{Answer, GRPC_STATUS, grpc_outcome},
+    answer::{Answer, GRPC_STATUS, call_outcome},
     sessions::{Place, into_io},
 };
 use super::{
@@ -220,7 +220,7 @@ impl Stream {
         if let Some(status) = head.headers.get(GRPC_STATUS) {
             permit.heard_grpc(status);
         }
-        let said = if self.is_grpc { grpc_outcome(&head.headers) } else { None };
+        let said = if self.is_grpc { call_outcome(&head.headers, self.deadline) } else { None };
         let outcome = match permit.policy().breaker.judge(head.status) {
             // What its trailers do not say later counts as said badly.
             Outcome::Success if self.is_grpc => said.unwrap_or(Outcome::Failure),
@@ -239,7 +239,7 @@ impl Stream {
             failed => permit.settle(failed),
         }
         let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let body = Body::stream(Answer {
+        let body = Body::duplex(Answer {
             stream,
             upload: self.upload,
             permit: Some(permit),

@@ -167,6 +167,8 @@ impl Sessions {
         if lane.sessions.len() >= CONNECTIONS {
             return Found::Full(lane.freed.clone());
         }
+        // Others wait for it too: what one of them has no time for is not to end it for all.
+        let limit = limit.max(cluster.policy.timeout.connect);
         let dialing = open(local.clone(), cluster, endpoint.clone(), limit, lane.freed.clone()).shared();
         lane.dialing = dialing.downgrade();
         Found::Dialing(dialing)

@@ -26,7 +26,14 @@ const PREFACE: usize = 24;
 
 /// How many frames requests and answers account for.
 #[derive(Clone, Debug, Default)]
-pub struct Credit(Rc<Cell<u64>>);
+pub struct Credit(Rc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    frames: Cell<u64>,
+    /// Reads that brought something.
+    heard: Cell<u64>,
+}
 
 impl Credit {
     /// A request came.
@@ -39,8 +46,14 @@ impl Credit {
         self.add(4 + bytes / 256);
     }
 
+    /// How often anything came from the client.
+    #[must_use]
+    pub fn heard(&self) -> u64 {
+        self.0.heard.get()
+    }
+
     fn add(&self, frames: u64) {
-        self.0.set(self.0.get().saturating_add(frames));
+        self.0.frames.set(self.0.frames.get().saturating_add(frames));
     }
 }
 
@@ -108,10 +121,12 @@ impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        let heard = &self.credit.0.heard;
+        heard.set(heard.get() + 1);
         let looked = self.frames.idle / EVERY;
         self.frames.note(&buffer.filled()[before..]);
         if self.frames.idle / EVERY != looked {
-            let allowed = FREE + self.since.elapsed().as_secs() * A_SECOND + self.credit.0.get();
+            let allowed = FREE + self.since.elapsed().as_secs() * A_SECOND + self.credit.0.frames.get();
             if self.frames.idle > allowed {
                 return Poll::Ready(Err(io::Error::other("a flood of frames that carry nothing")));
             }

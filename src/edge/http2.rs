@@ -34,8 +34,10 @@ const STREAMS: u32 = 100;
 /// What a client may send ahead on one stream, and on all of them; also the most that is kept for it to read.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What small frames of data may cost that nobody has read yet: many small messages are no attack.
+const SMALL_FRAMES: usize = 4 * 1024 * 1024;
 /// How often a client is asked for a sign of life, and how long it may take to give one.
-const PING: Duration = Duration::from_secs(20);
+const PING: Duration = Duration::from_secs(30);
 /// How long the end of a connection without requests may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -67,6 +69,7 @@ pub async fn serve(server: &Server, io: Io, read: Bytes, client: Client, idle: &
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(STREAM_WINDOW as usize)
+        .data_frame_budget(SMALL_FRAMES)
         .handshake(Watched::new(stream, credit.clone()));
     let shared = Rc::new(Shared { proxy: server.proxy.clone(), client, credit });
 
@@ -115,6 +118,9 @@ pub async fn serve(server: &Server, io: Io, read: Bytes, client: Client, idle: &
                 ready!(conversation.streams.poll_quiet(None, limit, &mut timer, cx));
             }
             if is_over {
+                if !outlet.is_clear() {
+                    conversation.streams.linger();
+                }
                 return conversation.streams.poll_quiet(ending, FAREWELL, &mut timer, cx);
             }
             ending = Some(Instant::now());
@@ -138,7 +144,7 @@ struct Conversation {
 
 impl Conversation {
     fn new(mut connection: Connection<Watched, Bytes>, shared: Rc<Shared>) -> Self {
-        let pulse = connection.ping_pong().map(Pulse::new);
+        let pulse = connection.ping_pong().map(|ping| Pulse::new(ping, shared.credit.clone()));
         Self { streams: Streams::new(), connection, shared, pulse, is_told: false }
     }
 
@@ -168,11 +174,14 @@ struct Pulse {
     timer: Timer,
     next: Instant,
     is_awaited: bool,
+    credit: Credit,
+    /// What had been heard when it was asked last.
+    heard: u64,
 }
 
 impl Pulse {
-    fn new(ping: PingPong) -> Self {
-        Self { ping, timer: Timer::default(), next: Instant::now() + PING, is_awaited: false }
+    fn new(ping: PingPong, credit: Credit) -> Self {
+        Self { ping, timer: Timer::default(), next: Instant::now() + PING, is_awaited: false, credit, heard: 0 }
     }
 
     /// Ready when none comes.
@@ -182,10 +191,13 @@ impl Pulse {
                 self.is_awaited = false;
             }
             ready!(self.timer.poll(cx, self.next));
-            if self.is_awaited || self.ping.send_ping(Ping::opaque()).is_err() {
+            let heard = self.credit.heard();
+            // Whatever comes is a sign: the question may wait behind what the client has not read yet.
+            let is_silent = self.is_awaited && heard == self.heard;
+            if is_silent || (!self.is_awaited && self.ping.send_ping(Ping::opaque()).is_err()) {
                 return Poll::Ready(());
             }
-            (self.next, self.is_awaited) = (Instant::now() + PING, true);
+            (self.next, self.is_awaited, self.heard) = (Instant::now() + PING, true, heard);
         }
     }
 }

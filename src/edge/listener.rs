@@ -101,6 +101,8 @@ pub struct Connections {
     worker: usize,
     open: RefCell<HashMap<u64, Open>>,
     next: Cell<u64>,
+    /// Of these, those that are told that there is no room.
+    turned_away: Cell<usize>,
     emptied: Notify,
 }
 
@@ -108,21 +110,29 @@ impl Connections {
     /// None yet.
     #[must_use]
     pub fn new(server: Server, crowd: Arc<Crowd>, worker: usize) -> Rc<Self> {
-        Rc::new(Self { server, crowd, worker, open: RefCell::default(), next: Cell::new(0), emptied: Notify::new() })
+        Rc::new(Self {
+            server,
+            crowd,
+            worker,
+            open: RefCell::default(),
+            next: Cell::new(0),
+            turned_away: Cell::new(0),
+            emptied: Notify::new(),
+        })
     }
 
     /// Accepts until the future is dropped. Serves what it accepts, or passes it on to a worker that has less to serve.
     pub async fn accept(self: &Rc<Self>, listener: &TcpListener, entrance: &Entrance, ways: &Ways) {
         loop {
             let limit = self.server.proxy.world().config.http.max_connections;
-            if self.crowd.total() >= limit.saturating_add(TURNED_AWAY) {
+            if self.crowd.total() >= limit && self.turned_away.get() >= TURNED_AWAY {
                 sleep(PAUSE).await;
                 continue;
             }
             match listener.accept().await {
                 // Others may have come while this one was awaited.
                 Ok((stream, peer)) if self.crowd.total() >= limit => {
-                    self.begin(stream, peer, entrance, self.crowd.seat_at(self.worker), true);
+                    self.begin(stream, peer, entrance, None);
                 }
                 Ok((stream, peer)) => self.place(stream, peer, entrance, ways),
                 Err(e) if is_of_one_connection(&e) => {}
@@ -137,7 +147,7 @@ impl Connections {
     fn place(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, entrance: &Entrance, ways: &Ways) {
         let seat = self.crowd.seat(self.worker);
         if seat.worker() == self.worker {
-            return self.begin(stream, peer, entrance, seat, false);
+            return self.begin(stream, peer, entrance, Some(seat));
         }
         let way = &ways[seat.worker()];
         // Only what the event loop does not know here can be known to another one.
@@ -158,7 +168,7 @@ impl Connections {
     fn resume(self: &Rc<Self>, passed: Passed) {
         let Passed { stream, peer, entrance, seat } = passed;
         match TcpStream::from_std(stream) {
-            Ok(stream) => self.begin(stream, peer, &entrance, seat, false),
+            Ok(stream) => self.begin(stream, peer, &entrance, Some(seat)),
             Err(error) => tracing::warn!(%error, "a connection is not served"),
         }
     }
@@ -185,14 +195,8 @@ impl Connections {
     }
 
     /// Serves a connection, or, where there are as many as may be, says so on it.
-    fn begin(
-        self: &Rc<Self>,
-        mut stream: TcpStream,
-        peer: SocketAddr,
-        entrance: &Entrance,
-        seat: Seat,
-        one_too_many: bool,
-    ) {
+    fn begin(self: &Rc<Self>, mut stream: TcpStream, peer: SocketAddr, entrance: &Entrance, seat: Option<Seat>) {
+        let one_too_many = seat.is_none();
         let id = self.next.get();
         self.next.set(id + 1);
         let idle = Rc::new(Cell::new(true));
@@ -300,19 +304,23 @@ struct Place {
     of: Rc<Connections>,
     gauge: Arc<Gauge>,
     id: u64,
-    _seat: Seat,
+    /// `None`: it is turned away.
+    seat: Option<Seat>,
 }
 
 impl Place {
-    fn take(of: Rc<Connections>, gauge: Arc<Gauge>, id: u64, seat: Seat) -> Self {
+    fn take(of: Rc<Connections>, gauge: Arc<Gauge>, id: u64, seat: Option<Seat>) -> Self {
         gauge.up(of.worker);
-        Self { of, gauge, id, _seat: seat }
+        of.turned_away.set(of.turned_away.get() + usize::from(seat.is_none()));
+        Self { of, gauge, id, seat }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.gauge.down(self.of.worker);
+        let turned_away = &self.of.turned_away;
+        turned_away.set(turned_away.get() - usize::from(self.seat.is_none()));
         let mut open = self.of.open.borrow_mut();
         open.remove(&self.id);
         if open.is_empty() {

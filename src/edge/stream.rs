@@ -72,11 +72,13 @@ pub async fn answer(shared: Rc<Shared>, request: Request<RecvStream>, mut respon
         .await
     };
     let Some(Answer { response, mut account }) = answer else { return };
-    let mut sent = send(&mut respond, response, only_head, &|bytes| noted(credit, &account, bytes)).await;
+    let mut sent =
+        send(&mut respond, response, only_head, (&|bytes| noted(credit, &account, bytes), &|| aside.received())).await;
     if matches!(sent, Err(Broken::Before)) {
         // There is still time to say so.
         let instead = account.instead();
-        sent = send(&mut respond, instead, only_head, &|bytes| noted(credit, &account, bytes)).await;
+        sent = send(&mut respond, instead, only_head, (&|bytes| noted(credit, &account, bytes), &|| aside.received()))
+            .await;
     }
     if sent.is_err() {
         respond.send_reset(Reason::INTERNAL_ERROR);
@@ -99,12 +101,13 @@ enum Broken {
     Within,
 }
 
-/// Sends an answer as fast as the client takes it; `note` hears of each piece.
+/// Sends an answer as fast as the client takes it; `note` hears of each piece, and `came`
+/// says how much of the request did.
 async fn send(
     respond: &mut SendResponse<Bytes>,
     response: Response<Body>,
     only_head: bool,
-    note: &dyn Fn(u64),
+    (note, came): (&dyn Fn(u64), &dyn Fn() -> u64),
 ) -> Result<(), Broken> {
     let (mut head, mut body) = response.into_parts();
     if only_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
@@ -131,7 +134,7 @@ async fn send(
         }
     };
     let (mut timer, mut waiting) = (Timer::default(), None);
-    poll_fn(|cx| poll_out(&mut out, note, &mut waiting, &mut timer, cx)).await.map_err(|error| {
+    poll_fn(|cx| poll_out(&mut out, (note, came), &mut waiting, &mut timer, cx)).await.map_err(|error| {
         tracing::debug!(%error, "an answer broke off");
         Broken::Within
     })
@@ -151,7 +154,7 @@ fn start(
 /// Sends what the client has room for. Its time runs while it has something to take: from when that was first so.
 fn poll_out(
     out: &mut Outflow,
-    note: &dyn Fn(u64),
+    (note, came): (&dyn Fn(u64), &dyn Fn() -> u64),
     held: &mut Option<(u64, Instant)>,
     timer: &mut Timer,
     cx: &mut Context<'_>,
@@ -166,7 +169,8 @@ fn poll_out(
         *held = None;
         return polled;
     }
-    let pieces = out.pieces();
+    // Who still sends its request may well read its answer later.
+    let pieces = out.pieces() + came();
     let since = match *held {
         Some((piece, since)) if piece == pieces => since,
         _ => Instant::now(),
@@ -322,7 +326,7 @@ mod tests {
         let server = async {
             let mut connection = h2::server::handshake(near).await.unwrap();
             let (_, mut respond) = connection.accept().await.unwrap().unwrap();
-            let sending = send(&mut respond, Response::new(body), false, &|_| {});
+            let sending = send(&mut respond, Response::new(body), false, (&|_| {}, &|| 0));
             tokio::select! {
                 sent = timeout(Duration::from_hours(1), sending) => sent.ok(),
                 _ = connection.accept() => panic!("the connection ended"),

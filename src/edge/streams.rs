@@ -56,6 +56,11 @@ impl Streams {
         self.served
     }
 
+    /// What the last of them sent has not left yet.
+    pub fn linger(&mut self) {
+        self.quiet_since = Instant::now();
+    }
+
     /// Ready when, after `from`, no request has been under way for so long.
     pub fn poll_quiet(
         &self,

@@ -83,9 +83,10 @@ impl Asked {
     /// The same in memory of its own: as it came it is a part of what was read with it, all of which it would keep.
     #[must_use]
     pub fn apart(self) -> Self {
-        let apart = |value: Option<HeaderValue>| value.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
+        let short = |bytes: &[u8]| HeaderValue::from_bytes(&bytes[..bytes.len().min(LONGEST)]).ok();
+        let apart = |value: Option<HeaderValue>| value.and_then(|value| short(value.as_bytes()));
         Self {
-            target: self.target.and_then(|target| PathAndQuery::try_from(target.as_str()).ok()),
+            target: self.target.and_then(|target| PathAndQuery::try_from(clipped(target.as_str())).ok()),
             host: apart(self.host),
             user_agent: apart(self.user_agent),
             referer: None,
@@ -109,6 +110,13 @@ impl Asked {
             referer: field(header::REFERER),
         }
     }
+}
+
+/// What waits to be told of a request is no longer than this, in bytes for each of its texts.
+const LONGEST: usize = 2048;
+
+fn clipped(text: &str) -> &str {
+    text.get(..LONGEST).unwrap_or(if text.len() < LONGEST { text } else { "/" })
 }
 
 /// The route that took a request.
@@ -179,7 +187,7 @@ impl Journey {
         self.marks.as_ref()?;
         let mut tries = self.tries.borrow_mut();
         let one = tries.get_mut(number)?;
-        one.url = Some(format!("{scheme}://{}{target}", one.address));
+        one.url = Some(format!("{scheme}://{}{}", one.address, clipped(target)));
         let trace = self.context.to_str().ok()?.get(3..35)?;
         let mut context = HeaderValue::try_from(format!("00-{trace}-{:016x}-01", one.span)).ok()?;
         context.set_sensitive(true); // it will not come again: see RFC 7541 §6.2.3

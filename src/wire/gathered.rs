@@ -47,6 +47,13 @@ pub fn gathered(stream: Rewound) -> (Gathered, Outlet) {
 }
 
 impl Outlet {
+    /// Whether all that was put on the connection has left.
+    #[must_use]
+    pub fn is_clear(&self) -> bool {
+        let waiting = self.0.borrow();
+        waiting.left() == 0 && !waiting.unflushed
+    }
+
     /// Sends what waits, after all tasks that can go on now: they may have more. To be asked after each turn of the
     /// codec.
     ///

@@ -17,7 +17,9 @@ use crate::support::{
 async fn before(origin: &Origin) -> Gateway {
     let address = origin.address;
     let route = "[[routes]]\nmatch = { path = \"/{*rest}\" }\nservice = \"web\"\n";
-    Gateway::fixed(&format!("[services.web]\ninstances = [\"{address}\"]\n{route}")).await
+    // Long times: a connection is not to end for having no requests.
+    let http = "[http]\nheader_timeout = \"10m\"\nkeep_alive = \"10m\"\n";
+    Gateway::fixed(&format!("{http}[services.web]\ninstances = [\"{address}\"]\n{route}")).await
 }
 
 async fn is_well(gateway: &Gateway) {

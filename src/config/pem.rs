@@ -1,7 +1,8 @@
 //! Reads certificates and keys from PEM files, and makes sure that they go together. When to read them is for others to say.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -16,6 +17,7 @@ use rustls::{
 };
 
 use super::https::Pair;
+use crate::model::units::Size;
 
 /// Why files cannot serve for TLS.
 #[derive(Debug, thiserror::Error)]
@@ -123,5 +125,19 @@ fn form(file: &Path, wanted: &'static str, cause: &Error) -> PemError {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, PemError> {
-    fs::read(file).map_err(|cause| PemError::Read { file: file.to_owned(), cause })
+    bounded(file).map_err(|cause| PemError::Read { file: file.to_owned(), cause })
 }
+
+fn bounded(file: &Path) -> io::Result<Vec<u8>> {
+    // A pipe would never end, a device neither.
+    if !fs::metadata(file)?.is_file() {
+        return Err(io::Error::other("expected a regular file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(file)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    let fits = u64::try_from(bytes.len()).is_ok_and(|length| length <= MAX_BYTES);
+    if fits { Ok(bytes) } else { Err(io::Error::other(format!("it has more than {}", Size(MAX_BYTES)))) }
+}
+
+/// Of a file: the authorities of all the world have a quarter of it.
+const MAX_BYTES: u64 = 1 << 20;

@@ -120,6 +120,11 @@ impl Telemetry {
     }
 }
 
+/// Whether the access log that is written so goes to no file.
+pub(super) fn is_no_file(access_log: &str) -> bool {
+    matches!(access_log.trim(), "" | OFF | STDOUT)
+}
+
 const OFF: &str = "off";
 const STDOUT: &str = "stdout";
 const COMBINED: &str = "combined";

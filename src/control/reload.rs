@@ -182,13 +182,7 @@ impl Reloader {
         if keys.is_empty() {
             return String::new();
         }
-        let kept = self.started.consul.as_ref().is_some_and(|consul| consul.snapshot.is_some());
-        let hint = if config.stored.is_some() && !kept {
-            " (as far as it is in the KV alone, it is known at a start only with `consul.snapshot`)"
-        } else {
-            ""
-        };
-        format!("; a change of {} waits for a restart{hint}", keys.join(", "))
+        format!("; a change of {} waits for a restart", keys.join(", "))
     }
 }
 
@@ -249,4 +243,30 @@ pub fn watch(files: &[PathBuf], occasions: mpsc::Sender<Occasion>) -> notify::Re
 
 fn absolute(file: &Path) -> PathBuf {
     std::path::absolute(file).unwrap_or_else(|_| file.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::discovery::saved::{Document, Lists};
+
+    #[test]
+    fn a_document_that_an_earlier_run_kept_and_that_may_not_be_any_more_is_left_out() {
+        let sources = Sources { sets: vec!["http.listen=127.0.0.1:7001".into()], ..Sources::default() };
+        let files = config::load(&sources).unwrap();
+        let resume = |text: &str| {
+            let document = Some(Document { key: "lictor/config".into(), text: text.into() });
+            let saved = Saved { at: SystemTime::now(), lists: Lists { document, ..Lists::default() } };
+            let events = Events::new();
+            let config = resumed(files.clone(), &sources, Some(&saved), &events);
+            (config, events.subscribe().0)
+        };
+        let (config, told) = resume("[http]\nmax_connections = 7\n");
+        assert_eq!((config.http.max_connections, told[0].event.kind), (7, "config_restored"));
+        let (config, told) = resume("[http]\nmax_connections = 7\n[admin]\nlisten = '0.0.0.0:1'\n");
+        assert_eq!((config, told[0].event.kind), (files.clone(), "snapshot_refused"));
+        assert!(told[0].event.cause.contains("KV lictor/config:3 admin: "), "{}", told[0].event.cause);
+    }
 }

@@ -15,6 +15,7 @@ fn folder() -> TempDir {
         fs::write(folder.path().join(format!("{name}.key")), pair.signing_key.serialize_pem()).unwrap();
     }
     fs::write(folder.path().join("bad.pem"), "nonsense").unwrap();
+    fs::write(folder.path().join("large.pem"), vec![b'#'; (1 << 20) + 1]).unwrap();
     folder
 }
 
@@ -66,6 +67,14 @@ fn every_file_that_cannot_serve_is_named_with_its_key() {
         (
             "certificates = [{ cert = 'FOLDER/none.pem', key = 'FOLDER/a.key' }]",
             "https.certificates[0].cert: cannot read `FOLDER/none.pem`: No such file",
+        ),
+        (
+            "certificates = [{ cert = '/dev/zero', key = 'FOLDER/a.key' }]",
+            "https.certificates[0].cert: cannot read `/dev/zero`: expected a regular file",
+        ),
+        (
+            "certificates = [{ cert = 'FOLDER/large.pem', key = 'FOLDER/a.key' }]",
+            "https.certificates[0].cert: cannot read `FOLDER/large.pem`: it has more than 1MiB",
         ),
         (
             "certificates = [{ cert = 'FOLDER/bad.pem', key = 'FOLDER/a.key' }]",

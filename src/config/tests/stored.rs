@@ -29,13 +29,108 @@ fn it_is_over_files_and_under_variables_and_flags() {
 
 #[test]
 fn what_leads_to_it_cannot_be_in_it() {
-    let text = "[consul]\nwait = '5s'\naddress = 'http://x:1'\ntokn = ''\ntls = { ca = 'x' }\ntoken = 's3cret'";
+    let text = "[consul]\nmax_watches = 9\naddress = 'http://x:1'\ntokn = ''\ntls = { ca = 'x' }\ntoken = 's3cret'";
     let why = "lictor needs it to find this document, so it cannot be in it; set it in a file, a variable or a flag";
     let want = [(3, "address"), (5, "tls"), (6, "token")];
     let want: Vec<_> = want.iter().map(|(line, key)| format!("KV lictor/config:{line} consul.{key}: {why}")).collect();
     assert_eq!(problems(text), want.join("\n"));
-    let held = load(&World::default(), "[consul]\nwait = '5s'\nmax_watches = 9\ndeny = ['10.0.0.0/8']").unwrap();
-    assert_eq!((consul(&held).wait.as_secs(), consul(&held).max_watches, consul(&held).deny.len()), (5, 9, 1));
+}
+
+#[test]
+fn where_requests_go_and_how_they_are_served_may_be_in_it() {
+    let text = "
+        consul.max_watches = 9
+        [http]
+        header_timeout = '9s'
+        max_header_size = '9KiB'
+        max_body_size = '9KiB'
+        max_connections = 9
+        keep_alive = '9s'
+        drain_wait = '9s'
+        drain = '9s'
+        health = '/nine'
+        [expose]
+        tag = 'nine'
+        path = '/{service}/{*rest}'
+        rewrite = ''
+        allow = ['/nine/']
+        hosts = ['nine.test']
+        [telemetry]
+        access_log = ' stdout '
+        access_format = 'combined'
+        log = { level = 'warn', format = 'json' }
+        [defaults]
+        accept = ['passing']
+        balance = 'random'
+        breaker.consecutive = 9
+        hash = 'ip'
+        max_in_flight = 9
+        panic = true
+        pool.max_idle = 9
+        retry.attempts = 2
+        slow_start = '9s'
+        timeout.read = '9s'
+        [services.a]
+        consul = 'b'
+        tag = 'c'
+        datacenters = ['dc9']
+        host = 'nine.test'
+        protocol = 'https'
+        tls.server_name = 'nine.test'
+        timeout.total = '9s'
+        [services.d]
+        instances = ['10.0.0.9:9']
+        [services.e]
+        dns = 'nine.test:9'
+        [[routes]]
+        name = 'r'
+        match = { path = '/r', methods = ['GET'], hosts = ['nine.test'], headers = { x = '9' } }
+        service = 'a'
+        rewrite = '/'
+        timeout.total = '9s'
+        retry.attempts = 1";
+    let config = load(&World::default(), text).unwrap();
+    assert_eq!((consul(&config).max_watches, config.http.max_connections, config.routes.len()), (9, 9, 1));
+    assert!(config.needs_restart(&World::default().load()).is_empty(), "none of it waits for a restart");
+}
+
+#[test]
+fn whom_the_gateway_listens_to_believes_and_calls_and_what_files_it_opens_may_not_be_in_it() {
+    let operator = "this is for each gateway's operator, not for whoever may write to the KV";
+    for (text, key, why) in [
+        ("[admin]\ntoken = ''", "admin", operator),
+        ("admin = {}", "admin", operator),
+        ("metrics.listen = '0.0.0.0:1'", "metrics", operator),
+        ("[https]", "https", operator),
+        ("dns.servers = ['10.0.0.9:53']", "dns", operator),
+        ("http.listen = ''", "http.listen", operator),
+        ("http.workers = 1", "http.workers", operator),
+        ("http.trusted_proxies = ['0.0.0.0/0']", "http.trusted_proxies", operator),
+        ("http.proxy_protocol = true", "http.proxy_protocol", operator),
+        ("telemetry.otlp = 'http://x:1'", "telemetry.otlp", operator),
+        ("consul.deny = []", "consul.deny", operator),
+        ("consul.register = { name = 'x' }", "consul.register", operator),
+        ("consul.wait = '9s'", "consul.wait", operator),
+        (
+            "telemetry.access_log = '/etc/passwd'",
+            "telemetry.access_log",
+            "it names a file, and here may be only `off` or `stdout`",
+        ),
+        (
+            "services.\"a.b\".tls.ca = '/dev/zero'",
+            "services.\"a.b\".tls.ca",
+            "it names a file, which is each gateway's own",
+        ),
+    ] {
+        let want = format!("KV lictor/config:1 {key}: {why}; set it in a file, a variable or a flag");
+        assert_eq!(problems(text), want, "{text}");
+    }
+    for (text, want) in [
+        ("[htps]\nlisten = ''", "KV lictor/config:1 htps: unknown key; did you mean `https`?"),
+        ("http = 1", "KV lictor/config:1 http: expected a table; got the number `1`"),
+    ] {
+        assert_eq!(problems(text), want);
+    }
 }
 
 #[test]

@@ -25,8 +25,8 @@ pub fn http(settings: &Settings, place: &Place) -> Result<reqwest::Client, Error
         .tcp_keepalive(KEEPALIVE)
         .tcp_keepalive_interval(KEEPALIVE)
         .tcp_keepalive_retries(3)
-        // Each blocking query has a connection; none is to be made anew for the next.
-        .pool_idle_timeout(None)
+        // Each blocking query has a connection; none is to be made anew for the next. What was for more goes.
+        .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(usize::MAX);
     if let Some(socket) = &place.socket {
         builder = builder.unix_socket(socket.as_path());
@@ -55,4 +55,6 @@ fn pem(setting: &'static str, path: &Path, source: reqwest::Error) -> Error {
 }
 
 const CONNECT: Duration = Duration::from_secs(5);
+/// Longer than a watch pauses in good health.
+const IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVE: Duration = Duration::from_secs(15);

@@ -56,6 +56,7 @@ async fn an_agent_that_allows_eight_connections_is_followed_with_fewer() {
         }
         assert!(started.elapsed() < PATIENCE, "it is asked without end");
     }
+    // The calls of this test come from another address, which has room of its own.
     for n in [0, 20, 39] {
         until("a place for this test's own call", || async {
             let one = [(format!("s{n}"), format!("s{n}-b"), b.address)];

@@ -13,7 +13,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{PATIENCE, client, now, signal, until};
+use super::{PATIENCE, client_elsewhere, now, signal, until};
 
 /// One agent, with nothing registered but itself. Ends with the test.
 pub struct Consul {
@@ -67,7 +67,7 @@ impl Consul {
     }
 
     async fn launched(flags: Vec<String>, token: Option<String>, is_wide: bool) -> Self {
-        let mut consul = Self { ports: free_ports(), token, child: None, http: client(), flags, is_wide };
+        let mut consul = Self { ports: free_ports(), token, child: None, http: client_elsewhere(), flags, is_wide };
         while !consul.launch().await {
             consul.ports = free_ports(); // somebody else was faster
         }

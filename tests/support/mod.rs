@@ -65,10 +65,18 @@ pub fn now() -> Instant {
 /// A client that knows no proxy and follows nothing.
 #[must_use]
 pub fn client() -> reqwest::Client {
+    building().build().unwrap()
+}
+
+/// One with an address of its own, for servers that count the connections of each.
+pub fn client_elsewhere() -> reqwest::Client {
+    building().local_address(std::net::IpAddr::from([127, 0, 0, 2])).build().unwrap()
+}
+
+fn building() -> reqwest::ClientBuilder {
     // Another test may have been first.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
-    builder.timeout(PATIENCE).build().unwrap()
+    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE)
 }
 
 /// Makes the end of a connection a reset.

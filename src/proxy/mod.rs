@@ -225,7 +225,6 @@ impl Proxy {
     fn tale(&self, asked: Asked, started: Instant, trail: &Trail, fields: &HeaderMap, aside: &Rc<Aside>) -> Story {
         let context = fields.get(trail::TRACEPARENT).cloned().unwrap_or(header::HeaderValue::from_static(""));
         let marks = trail.marks(fields);
-        let asked = if marks.is_some() { asked.apart() } else { asked };
         let journey = Rc::new(Journey::new(asked, started, trail.request_id.clone(), context, marks));
         Story { scribe: self.scribe.clone(), journey, aside: aside.clone() }
     }

@@ -80,15 +80,12 @@ pub struct Asked {
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 impl Asked {
-    /// The same in memory of its own: as it came it is a part of what was read with it, all of which it would keep.
-    #[must_use]
-    pub fn apart(self) -> Self {
-        let short = |bytes: &[u8]| HeaderValue::from_bytes(&bytes[..bytes.len().min(LONGEST)]).ok();
-        let apart = |value: Option<HeaderValue>| value.and_then(|value| short(value.as_bytes()));
+    /// What spans have of it, as [`Journey::apart`] has it.
+    fn apart(self) -> Self {
         Self {
             target: self.target.and_then(|target| PathAndQuery::try_from(clipped(target.as_str())).ok()),
-            host: apart(self.host),
-            user_agent: apart(self.user_agent),
+            host: self.host.as_ref().and_then(own),
+            user_agent: self.user_agent.as_ref().and_then(own),
             referer: None,
             ..self
         }
@@ -114,6 +111,11 @@ impl Asked {
 
 /// What waits to be told of a request is no longer than this, in bytes for each of its texts.
 const LONGEST: usize = 2048;
+
+fn own(value: &HeaderValue) -> Option<HeaderValue> {
+    let bytes = value.as_bytes();
+    HeaderValue::from_bytes(&bytes[..bytes.len().min(LONGEST)]).ok()
+}
 
 fn clipped(text: &str) -> &str {
     text.get(..LONGEST).unwrap_or(if text.len() < LONGEST { text } else { "/" })
@@ -171,6 +173,21 @@ impl Journey {
             tries: RefCell::default(),
             received: Cell::default(),
             sent: Cell::default(),
+        }
+    }
+
+    /// The same in memory of its own, for who keeps it: as it came it is a part of what was read with it, all of which it
+    /// would keep too. Long texts are cut.
+    #[must_use]
+    pub fn apart(self) -> Self {
+        let own_or_none = |value| own(&value).unwrap_or(HeaderValue::from_static(""));
+        let marks = self.marks.map(|marks| Marks { state: marks.state.as_ref().and_then(own), ..marks });
+        Self {
+            asked: self.asked.apart(),
+            request_id: own_or_none(self.request_id),
+            context: own_or_none(self.context),
+            marks,
+            ..self
         }
     }
 

@@ -47,7 +47,7 @@ impl Scribe {
         if let Some(tracer) = self.tracer().filter(|_| journey.marks.is_some()) {
             // Whoever took part in it has let go of it by now.
             if let Some(journey) = Rc::into_inner(journey) {
-                tracer.take(Box::new(Told::new(journey, status, ended)));
+                tracer.take(Box::new(Told::new(journey.apart(), status, ended)));
             }
         }
     }

@@ -65,6 +65,19 @@ async fn a_request_is_told_with_all_that_is_known_of_it() {
 }
 
 #[tokio::test]
+async fn a_request_whose_trace_is_recorded_is_told_as_whole_as_any() {
+    let origin = Origin::start("hello").await;
+    let telemetry = "access_log = \"access.log\"\naccess_format = \"combined\"\notlp = \"http://127.0.0.1:1\"";
+    let gateway = Gateway::fixed(&config(&origin, telemetry)).await;
+    let path = format!("/web/{}", "a".repeat(3_000));
+    gateway.send(Method::GET, &path, &[("referer", "http://from.test/")], "").await;
+    lines(&gateway, "access.log", 1).await;
+    let line = fs::read_to_string(gateway.file("access.log")).unwrap();
+    let (asked, from) = (format!("\"GET {path} HTTP/1.1\""), "\"http://from.test/\"");
+    assert!(line.contains(&asked) && line.contains(from), "{line:.200}");
+}
+
+#[tokio::test]
 async fn requests_that_no_service_answered_are_told_too() {
     let origin = Origin::serving(|mut connection| async move {
         // Takes requests and answers none.

@@ -28,6 +28,8 @@ pub struct Registrar {
     taken: Option<Registration>,
     /// The id that the agent was asked to take last: an answer that got lost may have been a yes.
     asked: Option<String>,
+    /// Ids that it was asked to take before, and has not given up yet.
+    former: Vec<String>,
     /// What went wrong last, and how often since it last went well.
     failure: Option<ErrorKind>,
     failures: u32,
@@ -37,7 +39,18 @@ impl Registrar {
     /// Nothing is registered yet.
     #[must_use]
     pub fn new(client: Arc<Client>, reader: Reader, events: Arc<Events>, host: String, port: Option<u16>) -> Self {
-        Self { client, reader, events, host, port, taken: None, asked: None, failure: None, failures: 0 }
+        Self {
+            client,
+            reader,
+            events,
+            host,
+            port,
+            taken: None,
+            asked: None,
+            former: Vec::new(),
+            failure: None,
+            failures: 0,
+        }
     }
 
     /// Registers and passes the check until told to end, and then deregisters.
@@ -104,9 +117,16 @@ impl Registrar {
             Err(error) => {
                 // One condition is told once.
                 if self.failure != Some(error.kind()) {
-                    let right = wanted.filter(|_| error.kind() == ErrorKind::Status(403));
-                    let missing = right.map(|wanted| format!("the token lacks `service:write` on `{}`: ", wanted.name));
-                    let cause = missing.unwrap_or_default() + &error.causes();
+                    let forbidden = error.kind() == ErrorKind::Status(403);
+                    let what = match (wanted.filter(|wanted| self.taken.as_ref() != Some(*wanted)), self.former.last())
+                    {
+                        (Some(wanted), _) if forbidden => {
+                            format!("the token lacks `service:write` on `{}`: ", wanted.name)
+                        }
+                        (None, Some(former)) => format!("`{former}` cannot be taken out: "),
+                        _ => String::new(),
+                    };
+                    let cause = what + &error.causes();
                     self.events.publish(Event::new("registration_failed", cause));
                 }
                 self.failure = Some(error.kind());
@@ -118,15 +138,30 @@ impl Registrar {
     }
 
     async fn tell(&mut self, wanted: Option<&Registration>, standing: Standing) -> Result<(), Error> {
-        if let Some(asked) = &self.asked
-            && wanted.is_none_or(|wanted| wanted.id != *asked)
-        {
-            self.client.deregister(asked).await.or_else(gone)?;
-            let id = asked.clone();
-            (self.taken, self.asked) = (None, None);
-            self.events.publish(Event::new("deregistered", format!("`{id}`: the configuration has it no more")));
+        let is_wanted = |id: &String| wanted.is_some_and(|wanted| wanted.id == *id);
+        if let Some(former) = self.asked.take_if(|asked| !is_wanted(asked)) {
+            self.former.push(former);
+            self.taken = None;
         }
-        let Some(wanted) = wanted else { return Ok(()) };
+        self.former.retain(|former| !is_wanted(former));
+        // Who is to come does not wait for who is to go, which the token may have no right to.
+        let told = match wanted {
+            Some(wanted) => self.stand(wanted, standing).await,
+            None => Ok(()),
+        };
+        told.and(self.take_out().await)
+    }
+
+    async fn take_out(&mut self) -> Result<(), Error> {
+        while let Some(former) = self.former.last() {
+            self.client.deregister(former).await.or_else(gone)?;
+            self.events.publish(Event::new("deregistered", format!("`{former}`: the configuration has it no more")));
+            self.former.pop();
+        }
+        Ok(())
+    }
+
+    async fn stand(&mut self, wanted: &Registration, standing: Standing) -> Result<(), Error> {
         if self.taken.as_ref() == Some(wanted) {
             match self.client.stand(&wanted.id, standing).await {
                 Err(error) if is_unknown(&error) => {
@@ -147,12 +182,13 @@ impl Registrar {
     }
 
     async fn leave(&self) {
-        let Some(asked) = &self.asked else { return };
-        match self.client.deregister(asked).await.or_else(gone) {
-            Ok(()) => self.events.publish(Event::new("deregistered", format!("`{asked}`: the gateway ends"))),
-            Err(error) => {
-                let cause = format!("`{asked}` stays until its check fails: {}", error.causes());
-                self.events.publish(Event::new("registration_failed", cause));
+        for id in self.asked.iter().chain(&self.former) {
+            match self.client.deregister(id).await.or_else(gone) {
+                Ok(()) => self.events.publish(Event::new("deregistered", format!("`{id}`: the gateway ends"))),
+                Err(error) => {
+                    let cause = format!("`{id}` stays until its check fails: {}", error.causes());
+                    self.events.publish(Event::new("registration_failed", cause));
+                }
             }
         }
     }
@@ -164,9 +200,13 @@ fn is_unknown(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Status(404 | 500))
 }
 
-/// What is not there need not be taken out.
+/// What is not there need not be taken out. Where rights are asked for, Consul says so by 500 before version 1.11.
 fn gone(error: Error) -> Result<(), Error> {
-    if error.kind() == ErrorKind::Status(404) { Ok(()) } else { Err(error) }
+    match &error {
+        Error::Status { code: 404, .. } => Ok(()),
+        Error::Status { code: 500, text } if text.contains("Unknown service") => Ok(()),
+        _ => Err(error),
+    }
 }
 
 /// As long as a replacement may take to come up.

@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     future::poll_fn,
+    io,
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, ready},
@@ -12,9 +13,9 @@ use std::{
 use bytes::Bytes;
 use h2::{
     Ping, PingPong,
-    server::{Builder, Connection},
+    server::{Builder, Connection, Handshake},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{
     flood::{Credit, Watched},
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     proxy::Client,
-    wire::{Io, Timer, gathered},
+    wire::{Driven, Io, Outlet, Timer, gathered},
 };
 
 /// What a client of this version sends first. Source: RFC 9113 §3.4.
@@ -63,7 +64,7 @@ pub async fn serve(server: &Server, io: Io, read: Bytes, client: Client, idle: &
     let peer = client.peer;
     let credit = Credit::default();
     let (stream, outlet) = gathered(io.rewound(read));
-    let mut handshake = Builder::new()
+    let handshake = Builder::new()
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(max_head)
         .initial_window_size(STREAM_WINDOW)
@@ -71,29 +72,27 @@ pub async fn serve(server: &Server, io: Io, read: Bytes, client: Client, idle: &
         .max_send_buffer_size(STREAM_WINDOW as usize)
         .data_frame_budget(SMALL_FRAMES)
         .handshake(Watched::new(stream, credit.clone()));
+    // A client that comes while we leave gets its first answer.
+    let late = server.phase.is_leaving();
+    let driven = Driven { codec: handshake, outlet };
+    let (connection, outlet) = tokio::select! {
+        greeted = greeted(driven) => match greeted {
+            Ok(greeted) => greeted,
+            Err(error) => return tracing::debug!(%peer, %error, "connection ended"),
+        },
+        // Who has said nothing yet is told nothing.
+        () = sleep(header_timeout) => return,
+        () = async { server.phase.left().await; sleep(FAREWELL).await }, if !late => return,
+    };
     let shared = Rc::new(Shared { proxy: server.proxy.clone(), client, credit });
+    let mut conversation = Conversation::new(connection, shared);
 
     let mut left = pin!(server.phase.left());
     let mut timer = Timer::default();
-    // A client that comes while we leave gets its first answer.
-    let late = server.phase.is_leaving();
-    let mut conversation: Option<Conversation> = None;
     let (mut leaving, mut ending) = (late, None);
-    let silent_since = Instant::now();
     poll_fn(|cx| {
         loop {
-            let polled = match &mut conversation {
-                Some(conversation) => conversation.poll(cx),
-                None => match Pin::new(&mut handshake).poll(cx) {
-                    Poll::Ready(Ok(connection)) => {
-                        conversation = Some(Conversation::new(connection, shared.clone()));
-                        continue;
-                    }
-                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                    Poll::Pending => Poll::Pending,
-                },
-            };
-            match polled {
+            match conversation.poll(cx) {
                 Poll::Ready(Ok(())) => return Poll::Ready(()),
                 Poll::Ready(Err(error)) => {
                     tracing::debug!(%peer, error = &error as &dyn std::error::Error, "connection ended");
@@ -106,29 +105,29 @@ pub async fn serve(server: &Server, io: Io, read: Bytes, client: Client, idle: &
                 return Poll::Ready(());
             }
             leaving = leaving || left.as_mut().poll(cx).is_ready();
-            let Some(conversation) = &mut conversation else {
-                // Who has said nothing yet is told nothing.
-                let since = if leaving && !late { *ending.get_or_insert_with(Instant::now) } else { silent_since };
-                return timer.poll(cx, since + if leaving && !late { FAREWELL } else { header_timeout });
-            };
-            let begun = conversation.streams.has_served();
-            let is_over = ending.is_some() && conversation.is_told;
-            if !is_over && !(leaving && (begun || !late)) {
+            let streams = &mut conversation.streams;
+            let begun = streams.has_served();
+            if ending.is_none() && !(leaving && (begun || !late)) {
                 let limit = if begun { keep_alive } else { header_timeout };
-                ready!(conversation.streams.poll_quiet(None, limit, &mut timer, cx));
+                ready!(streams.poll_quiet(None, limit, &mut timer, cx));
             }
-            if is_over {
+            if ending.is_some() {
                 if !outlet.is_clear() {
-                    conversation.streams.linger();
+                    streams.linger();
                 }
-                return conversation.streams.poll_quiet(ending, FAREWELL, &mut timer, cx);
+                return streams.poll_quiet(ending, FAREWELL, &mut timer, cx);
             }
             ending = Some(Instant::now());
-            conversation.is_told = true;
             conversation.connection.graceful_shutdown();
         }
     })
     .await;
+}
+
+/// Waits until the client has said that it speaks this version.
+async fn greeted(mut driven: Driven<Handshake<Watched, Bytes>>) -> io::Result<(Connection<Watched, Bytes>, Outlet)> {
+    let connection = poll_fn(|cx| Pin::new(&mut driven).poll(cx)).await?.map_err(io::Error::other)?;
+    Ok((connection, driven.outlet))
 }
 
 /// A connection on which both sides have said who they are.
@@ -138,14 +137,12 @@ struct Conversation {
     connection: Connection<Watched, Bytes>,
     shared: Rc<Shared>,
     pulse: Option<Pulse>,
-    /// Whether the client was told to go elsewhere.
-    is_told: bool,
 }
 
 impl Conversation {
     fn new(mut connection: Connection<Watched, Bytes>, shared: Rc<Shared>) -> Self {
         let pulse = connection.ping_pong().map(|ping| Pulse::new(ping, shared.credit.clone()));
-        Self { streams: Streams::new(), connection, shared, pulse, is_told: false }
+        Self { streams: Streams::new(), connection, shared, pulse }
     }
 
     /// Goes on with everything; ready when the connection has ended.

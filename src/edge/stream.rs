@@ -72,13 +72,11 @@ pub async fn answer(shared: Rc<Shared>, request: Request<RecvStream>, mut respon
         .await
     };
     let Some(Answer { response, mut account }) = answer else { return };
-    let mut sent =
-        send(&mut respond, response, only_head, (&|bytes| noted(credit, &account, bytes), &|| aside.received())).await;
+    let mut sent = send(&mut respond, response, only_head, &Watch { credit, account: &account, aside: &aside }).await;
     if matches!(sent, Err(Broken::Before)) {
         // There is still time to say so.
         let instead = account.instead();
-        sent = send(&mut respond, instead, only_head, (&|bytes| noted(credit, &account, bytes), &|| aside.received()))
-            .await;
+        sent = send(&mut respond, instead, only_head, &Watch { credit, account: &account, aside: &aside }).await;
     }
     if sent.is_err() {
         respond.send_reset(Reason::INTERNAL_ERROR);
@@ -86,10 +84,11 @@ pub async fn answer(shared: Rc<Shared>, request: Request<RecvStream>, mut respon
     account.end();
 }
 
-/// Bytes of an answer went out.
-fn noted(credit: &Credit, account: &Account, bytes: u64) {
-    credit.piece(bytes);
-    account.sent(bytes);
+/// Who looks at how an answer goes out.
+struct Watch<'a> {
+    credit: &'a Credit,
+    account: &'a Account,
+    aside: &'a Aside,
 }
 
 /// Why an answer did not go out whole.
@@ -101,13 +100,12 @@ enum Broken {
     Within,
 }
 
-/// Sends an answer as fast as the client takes it; `note` hears of each piece, and `came`
-/// says how much of the request did.
+/// Sends an answer as fast as the client takes it.
 async fn send(
     respond: &mut SendResponse<Bytes>,
     response: Response<Body>,
     only_head: bool,
-    (note, came): (&dyn Fn(u64), &dyn Fn() -> u64),
+    watch: &Watch<'_>,
 ) -> Result<(), Broken> {
     let (mut head, mut body) = response.into_parts();
     if only_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
@@ -134,7 +132,7 @@ async fn send(
         }
     };
     let (mut timer, mut waiting) = (Timer::default(), None);
-    poll_fn(|cx| poll_out(&mut out, (note, came), &mut waiting, &mut timer, cx)).await.map_err(|error| {
+    poll_fn(|cx| poll_out(&mut out, watch, &mut waiting, &mut timer, cx)).await.map_err(|error| {
         tracing::debug!(%error, "an answer broke off");
         Broken::Within
     })
@@ -154,7 +152,7 @@ fn start(
 /// Sends what the client has room for. Its time runs while it has something to take: from when that was first so.
 fn poll_out(
     out: &mut Outflow,
-    (note, came): (&dyn Fn(u64), &dyn Fn() -> u64),
+    watch: &Watch<'_>,
     held: &mut Option<(u64, Instant)>,
     timer: &mut Timer,
     cx: &mut Context<'_>,
@@ -163,14 +161,15 @@ fn poll_out(
     let polled = out.poll(cx);
     let sent = out.sent();
     if sent > before {
-        note(sent - before);
+        watch.credit.piece(sent - before);
+        watch.account.sent(sent - before);
     }
     if polled.is_ready() || !out.is_held() {
         *held = None;
         return polled;
     }
     // Who still sends its request may well read its answer later.
-    let pieces = out.pieces() + came();
+    let pieces = out.pieces() + watch.aside.received();
     let since = match *held {
         Some((piece, since)) if piece == pieces => since,
         _ => Instant::now(),
@@ -294,6 +293,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::telemetry::metrics::Metrics;
 
     /// A service that never goes on.
     struct Slow;
@@ -326,7 +326,10 @@ mod tests {
         let server = async {
             let mut connection = h2::server::handshake(near).await.unwrap();
             let (_, mut respond) = connection.accept().await.unwrap().unwrap();
-            let sending = send(&mut respond, Response::new(body), false, (&|_| {}, &|| 0));
+            let cells = Metrics::new(1).route("s", "r");
+            let account = Account::open(cells, 0, Method::GET, Instant::now(), None);
+            let watch = Watch { credit: &Credit::default(), account: &account, aside: &Aside::default() };
+            let sending = send(&mut respond, Response::new(body), false, &watch);
             tokio::select! {
                 sent = timeout(Duration::from_hours(1), sending) => sent.ok(),
                 _ = connection.accept() => panic!("the connection ended"),

@@ -9,7 +9,7 @@ mod sender;
 pub mod spare;
 mod timer;
 
-pub use gathered::{Driven, Gathered, gathered};
+pub use gathered::{Driven, Gathered, Outlet, gathered};
 pub use io::Io;
 pub use outflow::Outflow;
 pub use rewound::Rewound;

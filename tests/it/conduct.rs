@@ -63,19 +63,7 @@ const STREAM: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n
 #[tokio::test]
 async fn early_hints_pass_when_they_come_to_who_knows_them() {
     let (go, wait) = watch::channel(false);
-    let origin = Origin::serving(move |mut connection| {
-        let mut wait = wait.clone();
-        async move {
-            while connection.request().await.is_some() {
-                let hints = "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n\
-                             HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n";
-                connection.stream.write_all(hints.as_bytes()).await.unwrap();
-                let _ = wait.wait_for(|go| *go).await;
-                connection.stream.write_all(OK.as_bytes()).await.unwrap();
-            }
-        }
-    })
-    .await;
+    let origin = Origin::hinting(wait).await;
     let gateway = before(&origin, "").await;
     let mut client = connected(&gateway, GET).await;
     let hint = read_until(&mut client, "\r\n\r\n").await;

@@ -28,19 +28,7 @@ async fn interim(answer: &mut ResponseFuture) -> Response<()> {
 #[tokio::test]
 async fn early_hints_come_before_the_answer() {
     let (go, wait) = watch::channel(false);
-    let origin = Origin::serving(move |mut connection| {
-        let mut wait = wait.clone();
-        async move {
-            while connection.request().await.is_some() {
-                let hints = "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n\
-                             HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n";
-                connection.stream.write_all(hints.as_bytes()).await.unwrap();
-                let _ = wait.wait_for(|go| *go).await;
-                connection.stream.write_all(OK).await.unwrap();
-            }
-        }
-    })
-    .await;
+    let origin = Origin::hinting(wait).await;
     let gateway = before(&origin).await;
     let client = Http2::connect(gateway.address).await;
     let mut answer = client.begin(get("/"), b"").await.unwrap();

@@ -8,6 +8,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::JoinSet,
 };
 
@@ -65,6 +66,24 @@ impl Origin {
                     if connection.stream.write_all(&bytes).await.is_err() || !framed {
                         break;
                     }
+                }
+            }
+        })
+        .await
+    }
+
+    /// Sends early hints with each request, and other interim answers around them; the answer once it is let to.
+    pub async fn hinting(go: watch::Receiver<bool>) -> Self {
+        Self::serving(move |mut connection| {
+            let mut go = go.clone();
+            async move {
+                while connection.request().await.is_some() {
+                    let hints = "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n\
+                                 HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n";
+                    connection.stream.write_all(hints.as_bytes()).await.unwrap();
+                    let _ = go.wait_for(|go| *go).await;
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                    connection.stream.write_all(answer).await.unwrap();
                 }
             }
         })

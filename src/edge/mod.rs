@@ -12,6 +12,7 @@ mod http2;
 pub mod listener;
 pub mod proxy_protocol;
 mod received;
+mod request;
 mod stream;
 mod streams;
 mod tls;

@@ -1,7 +1,7 @@
 //! The body of an HTTP/2 request, within its limits.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     io,
     pin::Pin,
     rc::Rc,
@@ -16,9 +16,12 @@ use http_body::{Frame, SizeHint};
 use super::downstream::Pace;
 use crate::{body::BodyError, http1::trailer::may_trail, upstream::aside::Aside, wire::Timer};
 
+/// What comes on a stream, for whoever forwards it, and for who lets the rest of it run out.
+pub type Incoming = Rc<RefCell<RecvStream>>;
+
 /// Counts what comes, and how fast.
 pub struct Received {
-    stream: RecvStream,
+    stream: Incoming,
     /// Bytes to come, where that was announced.
     left: Option<u64>,
     /// Only trailers may follow.
@@ -73,7 +76,7 @@ impl Owed {
 impl Received {
     /// A body that takes as long as it takes.
     #[must_use]
-    pub fn new(stream: RecvStream, announced: Option<u64>, aside: Rc<Aside>, owed: Option<Owed>) -> Self {
+    pub fn new(stream: Incoming, announced: Option<u64>, aside: Rc<Aside>, owed: Option<Owed>) -> Self {
         Self { stream, left: announced, is_read: false, limits: None, aside, owed }
     }
 
@@ -85,11 +88,12 @@ impl Received {
 
     /// The next piece, or trailers, as they come.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, h2::Error>> {
+        let stream = &mut *self.stream.borrow_mut();
         while !self.is_read {
-            match ready!(self.stream.poll_data(cx)?) {
+            match ready!(stream.poll_data(cx)?) {
                 Some(data) => {
                     // It fails only where nothing came.
-                    let _ = self.stream.flow_control().release_capacity(data.len());
+                    let _ = stream.flow_control().release_capacity(data.len());
                     if !data.is_empty() {
                         self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
                         return Poll::Ready(Ok(Some(Frame::data(data))));
@@ -98,7 +102,7 @@ impl Received {
                 None => self.is_read = true,
             }
         }
-        let trailers = ready!(self.stream.poll_trailers(cx)?);
+        let trailers = ready!(stream.poll_trailers(cx)?);
         Poll::Ready(Ok(trailers.map(|trailers| Frame::trailers(decent(trailers)))))
     }
 }
@@ -152,7 +156,7 @@ impl http_body::Body for Received {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.stream.is_end_stream()
+        self.stream.borrow().is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -1,36 +1,37 @@
 //! One HTTP/2 request, from its head to the last byte of its answer.
 
 use std::{
+    cell::RefCell,
     future::poll_fn,
     pin::pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts, uri::PathAndQuery};
-use tokio::time::Instant;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header, uri::PathAndQuery};
+use tokio::time::{Instant, timeout};
 
 use super::{
     flood::Credit,
-    received::{Owed, Received},
+    received::{Incoming, Owed},
+    request::{awaits_leave, read},
 };
 use crate::{
     body::{Body, BodyError},
-    http1::{
-        head::HeadError,
-        host,
-        request::RequestError::{self, Host, NoHost, RepeatedHost},
-    },
-    proxy::{Account, Answer, Client, Glimpse, Proxy, Refusal, entry::target, strip_connection},
+    proxy::{Account, Answer, Client, Glimpse, Proxy, strip_connection},
     upstream::aside::Aside,
     wire::{Outflow, Timer},
 };
 
 /// How long a client may take nothing of an answer: less than a piece of a body in this time is nothing.
 const STALL: Duration = Duration::from_secs(30);
+
+/// How long and how much is read, after the answer, of what a client still sends.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 256 * 1024;
 
 /// What a connection's requests have in common.
 pub struct Shared {
@@ -48,11 +49,12 @@ pub async fn answer(shared: Rc<Shared>, request: Request<RecvStream>, mut respon
     let limit = proxy.world().config.http.max_body_size.unwrap_or(0);
     let (mut head, body) = request.into_parts();
     let only_head = head.method == Method::HEAD;
+    let incoming = (!body.is_end_stream()).then(|| Rc::new(RefCell::new(body)));
     let (owed, aside) = (awaits_leave(&head.headers), Rc::<Aside>::default());
     aside.begin(None, true);
     let answer = {
         let mut handling = pin!(async {
-            match read(&mut head, body, limit, &aside, owed.clone()) {
+            match read(&mut head, incoming.as_ref(), limit, (&aside, owed.as_ref())) {
                 Ok(body) => proxy.handle(Request::from_parts(head, body), client, &aside).await,
                 Err(refusal) => {
                     let target = head.uri.path_and_query().map(PathAndQuery::as_str);
@@ -71,17 +73,56 @@ pub async fn answer(shared: Rc<Shared>, request: Request<RecvStream>, mut respon
         })
         .await
     };
-    let Some(Answer { response, mut account }) = answer else { return };
-    let mut sent = send(&mut respond, response, only_head, &Watch { credit, account: &account, aside: &aside }).await;
+    let Some(Answer { response, account }) = answer else { return };
+    let answering = give(&mut respond, response, only_head, (account, credit, &aside));
+    match incoming {
+        None => answering.await,
+        // Nobody reads it any more: it runs out beside the answer.
+        Some(rest) if Rc::strong_count(&rest) == 1 => {
+            tokio::join!(answering, run_out(rest));
+        }
+        Some(rest) => {
+            answering.await;
+            run_out(rest).await;
+        }
+    }
+}
+
+/// Gives the client its answer, or says that it broke off.
+async fn give(
+    respond: &mut SendResponse<Bytes>,
+    response: Response<Body>,
+    only_head: bool,
+    (mut account, credit, aside): (Account, &Credit, &Aside),
+) {
+    let mut sent = send(respond, response, only_head, &Watch { credit, account: &account, aside }).await;
     if matches!(sent, Err(Broken::Before)) {
         // There is still time to say so.
         let instead = account.instead();
-        sent = send(&mut respond, instead, only_head, &Watch { credit, account: &account, aside: &aside }).await;
+        sent = send(respond, instead, only_head, &Watch { credit, account: &account, aside }).await;
     }
     if sent.is_err() {
         respond.send_reset(Reason::INTERNAL_ERROR);
     }
     account.end();
+}
+
+/// Lets a client that has its answer, or is about to, go on sending for a moment: else its stream would be reset, which
+/// is in order (RFC 9113 §8.1), but has some lose the answer.
+async fn run_out(rest: Incoming) {
+    let mut left = LINGER_BYTES;
+    let all = poll_fn(|cx| {
+        let stream = &mut *rest.borrow_mut();
+        while let Some(Ok(data)) = ready!(stream.poll_data(cx)) {
+            let _ = stream.flow_control().release_capacity(data.len());
+            let Some(less) = left.checked_sub(data.len()) else { break };
+            left = less;
+        }
+        Poll::Ready(())
+    });
+    if !rest.borrow().is_end_stream() {
+        let _ = timeout(LINGER, all).await;
+    }
 }
 
 /// Who looks at how an answer goes out.
@@ -206,91 +247,11 @@ fn inform(respond: &mut SendResponse<Bytes>, status: StatusCode, headers: Header
     }
 }
 
-fn awaits_leave(headers: &HeaderMap) -> Option<Owed> {
-    headers.contains_key(header::EXPECT).then(Owed::new)
-}
-
-/// Brings the head to the form that the rest of the gateway sees: its path in its one form, its host and cookies in one
-/// place. Gives the body.
-fn read(
-    head: &mut Parts,
-    body: RecvStream,
-    limit: u64,
-    aside: &Rc<Aside>,
-    owed: Option<Owed>,
-) -> Result<Body, Refusal> {
-    if matches!(head.method, Method::CONNECT | Method::TRACE) {
-        return Err(Refusal::Method);
-    }
-    if head.uri.path() == "*" && head.method != Method::OPTIONS {
-        return Err(Refusal::Target);
-    }
-    if head.uri.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
-        return Err(Refusal::Target);
-    }
-    // Source: RFC 9113 §8.2.1, which the library leaves to us.
-    let blank = |value: &HeaderValue| value.as_bytes().trim_ascii().len() != value.len();
-    if head.headers.values().any(blank) {
-        return Err(Refusal::Head(RequestError::Head(HeadError::Value)));
-    }
-    if head.headers.get(header::EXPECT).is_some_and(|expect| !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-        return Err(Refusal::Expectation);
-    }
-    let host = authority(head)?;
-    head.headers.insert(header::HOST, host);
-    join_cookies(&mut head.headers);
-    head.uri = target(head.uri.path(), head.uri.query(), || head.uri.path_and_query().cloned())?;
-    // The library has compared it with what comes.
-    let announced = head.headers.get(header::CONTENT_LENGTH);
-    let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
-    if body.is_end_stream() || announced == Some(0) {
-        return Ok(Body::empty());
-    }
-    let is_grpc = is_grpc(&head.headers);
-    if !is_grpc && limit != 0 && announced.is_some_and(|length| length > limit) {
-        return Err(Refusal::TooLarge { limit });
-    }
-    let body = Received::new(body, announced, aside.clone(), owed);
-    // A call may be a conversation.
-    Ok(Body::stream(if is_grpc { body } else { body.limited(limit) }))
-}
-
-/// What the request is for: `:authority`, else its one Host. Source: RFC 9113 §8.3.1.
-fn authority(head: &Parts) -> Result<HeaderValue, Refusal> {
-    let mut fields = head.headers.get_all(header::HOST).iter();
-    let value = match (head.uri.authority(), fields.next(), fields.next()) {
-        (Some(authority), _, _) => HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::Target)?,
-        (None, Some(host), None) => host.clone(),
-        (None, None, _) => return Err(Refusal::Head(NoHost)),
-        (None, Some(_), Some(_)) => return Err(Refusal::Head(RepeatedHost)),
-    };
-    host::validate(value.as_bytes()).map_err(|e| Refusal::Head(Host(e)))?;
-    Ok(value)
-}
-
-/// HTTP/1 has one line of cookies. Source: RFC 9113 §8.2.3.
-fn join_cookies(headers: &mut HeaderMap) {
-    let crumbs = headers.get_all(header::COOKIE);
-    if crumbs.iter().nth(1).is_none() {
-        return;
-    }
-    let joined = crumbs.iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..]);
-    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
-        headers.insert(header::COOKIE, joined);
-    }
-}
-
-/// Whether the body may be a conversation, which takes its time.
-fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
-}
-
 #[cfg(test)]
 mod tests {
     use std::future::pending;
 
     use http_body::Frame;
-    use tokio::time::timeout;
 
     use super::*;
     use crate::telemetry::metrics::Metrics;
@@ -350,15 +311,5 @@ mod tests {
         assert!(ended.is_none(), "a service may take its time: {ended:?}");
         let (ended, after) = sent(Body::from(Bytes::from_static(b"small"))).await;
         assert!(matches!(ended, Some(Ok(()))) && after.is_zero(), "{ended:?} {after:?}");
-    }
-
-    #[test]
-    fn crumbs_become_one_line_of_cookies() {
-        let mut headers = HeaderMap::new();
-        for crumb in ["a=1", "b=2; c=3", "d=4"] {
-            headers.append(header::COOKIE, HeaderValue::from_static(crumb));
-        }
-        join_cookies(&mut headers);
-        assert_eq!(headers.get_all(header::COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3; d=4"]);
     }
 }

@@ -6,7 +6,9 @@ use tokio::{io::AsyncWriteExt, sync::watch, time::timeout};
 
 use crate::support::{
     Gateway, Origin, PATIENCE,
-    http2::{END_HEADERS, END_STREAM, Frames, GET, GOAWAY, HEADERS, Http2, RST_STREAM, fields, frame, get, whole},
+    http2::{
+        DATA, END_HEADERS, END_STREAM, Frames, GET, GOAWAY, HEADERS, Http2, PING, RST_STREAM, fields, frame, get, whole,
+    },
     until,
 };
 
@@ -155,6 +157,31 @@ async fn a_stream_that_the_client_resets_ends_its_request_at_the_service() {
     timeout(PATIENCE, gone.subscribe().wait_for(|gone| *gone)).await.unwrap().unwrap();
     let counted = r#"lictor_request_total{service="web",route="/{*rest}",method="GET",status="499"}"#;
     until("the count", || async { gateway.metric(counted).await }).await;
+}
+
+#[tokio::test]
+async fn a_client_that_still_sends_when_it_is_answered_is_not_reset() {
+    let origin = Origin::start("a").await;
+    let gateway = before(&origin, "max_body_size = \"10B\"").await;
+    for (target, length, status) in [("/../x", "3", 0x8c), ("/", "30", b'4')] {
+        let mut client = Frames::connect(gateway.address).await;
+        let post = [(":method", "POST"), GET[1], GET[2], (":path", target), ("content-length", length)];
+        client.send(&frame(HEADERS, END_HEADERS, 1, &fields(&post))).await;
+        let (_, _, _, head) = client.until(&[HEADERS]).await.unwrap();
+        assert!(head.contains(&status), "{target}: {head:?}");
+        let (_, flags, ..) = client.until(&[DATA]).await.unwrap();
+        assert_eq!(flags, END_STREAM);
+        client.send(&frame(DATA, END_STREAM, 1, &vec![b'a'; length.parse().unwrap()])).await;
+        client.send(&frame(PING, 0, 0, &[7; 8])).await;
+        assert_eq!(client.until(&[RST_STREAM, GOAWAY, PING]).await.unwrap().0, PING, "{target}");
+    }
+    // Who goes on and on is.
+    let mut client = Frames::connect(gateway.address).await;
+    client
+        .send(&frame(HEADERS, END_HEADERS, 1, &fields(&[(":method", "POST"), GET[1], GET[2], (":path", "/../x")])))
+        .await;
+    let (_, _, _, reason) = client.until(&[RST_STREAM]).await.unwrap();
+    assert_eq!(&reason[..], [0; 4], "NO_ERROR");
 }
 
 #[tokio::test]

@@ -147,7 +147,7 @@ fn sent(upstream: Upstream<'_>) -> Sent {
         protocol: cluster.transport.protocol.as_str(),
         host: upstream.host,
         path: upstream.target,
-        policy: config::policy_shown(&cluster.policy),
+        policy: config::policy_shown(upstream.policy),
         instances: views::service(cluster).instances,
     }
 }

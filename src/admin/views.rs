@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::Admin;
 use crate::{
+    config::policy_shown,
     model::{
         instance::{Health, Instance},
         topology::Rejected,
@@ -178,6 +179,11 @@ pub struct RouteShown {
     headers: BTreeMap<String, String>,
     service: String,
     rewrite: Option<String>,
+    /// What of the service's rules the route may say otherwise; left out: it says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry: Option<Value>,
 }
 
 /// `/api/routes`
@@ -192,6 +198,8 @@ pub fn shown(route: &Route) -> RouteShown {
     let header = |(name, value): &(http::HeaderName, http::HeaderValue)| {
         (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     };
+    let rules = route.policy.as_deref().map(policy_shown);
+    let rule = |key| rules.as_ref()?.get(key).cloned();
     RouteShown {
         name: route.name.to_string(),
         source: source(route),
@@ -201,6 +209,8 @@ pub fn shown(route: &Route) -> RouteShown {
         headers: route.headers.iter().map(header).collect(),
         service: service.to_string(),
         rewrite: route.rewrite.as_ref().map(ToString::to_string),
+        timeout: rule("timeout"),
+        retry: rule("retry"),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     http1::{head::Limits, request::RequestReader},
     route::{Considered, Found, Target},
     state::Snapshot,
-    upstream::cluster::Cluster,
+    upstream::{cluster::Cluster, policy::Policy},
 };
 
 /// What would become of a request.
@@ -46,6 +46,8 @@ pub struct Given {
 pub struct Upstream<'w> {
     /// The service.
     pub cluster: &'w Cluster,
+    /// Its rules, or what the route makes of them.
+    pub policy: &'w Policy,
     /// The `Host` that it sees.
     pub host: String,
     /// Path and query that it sees.
@@ -114,6 +116,7 @@ pub fn explain<'w>(world: &'w Snapshot, head: &str) -> Explanation<'w> {
             let host = cluster.host.as_ref().and_then(|host| host.to_str().ok());
             explanation.upstream = Some(Upstream {
                 cluster,
+                policy: route.policy.as_ref().unwrap_or(&cluster.policy),
                 host: host.unwrap_or(&explanation.host).to_owned(),
                 target: forward::target(request.uri().clone(), rewritten).as_str().to_owned(),
             });

@@ -15,6 +15,7 @@ name = "users"
 match = { path = "/api/v1/users/{*rest}", methods = ["GET", "POST"] }
 service = "users"
 rewrite = "/v2/users/{rest}"
+timeout = { total = "7s" }
 [[routes]]
 name = "nobody"
 match = { path = "/nobody" }
@@ -49,7 +50,10 @@ async fn a_route_its_service_and_its_instances_are_told() {
     assert_eq!((&told["request"]["path"], &told["answer"]), (&"/api/v1/users/7".into(), &Value::Null), "{told}");
     assert_eq!((&told["route"]["name"], &told["upstream"]["service"]), (&"users".into(), &"users".into()));
     assert_eq!(told["upstream"]["path"], "/v2/users/7?x=1");
-    assert_eq!(told["upstream"]["policy"]["timeout"]["total"], "30s");
+    // By the service's rules, but for what the route says.
+    let rules = &told["upstream"]["policy"]["timeout"];
+    assert_eq!((&rules["total"], &rules["read"]), (&"7s".into(), &"10s".into()));
+    assert_eq!(told["route"]["timeout"]["total"], "7s");
     assert_eq!(gateway.get("/api/./v1/users/%37?x=1").await.text, "a");
     let instances = told["upstream"]["instances"].as_array().unwrap();
     let used = |id: &str| instances.iter().find(|instance| instance["id"] == id).unwrap();
@@ -69,6 +73,10 @@ async fn a_route_its_service_and_its_instances_are_told() {
     let query = [("url", "http://api.example.com/api/v1/users/7"), ("header", "X-Beta: 1")];
     let told = explained(&gateway, &query).await;
     assert_eq!((&told["route"]["name"], &told["upstream"]["host"]), (&"beta".into(), &"api.example.com".into()));
+    assert_eq!(
+        (&told["upstream"]["policy"]["timeout"]["total"], &told["route"]["timeout"]),
+        (&"30s".into(), &Value::Null)
+    );
     let said = verdicts(&explained(&gateway, &query[..1]).await);
     assert!(said.contains(&"beta: it wants the header `x-beta: 1`".to_owned()), "{said:?}");
     // What is explained is not sent.

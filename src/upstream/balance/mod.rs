@@ -102,7 +102,10 @@ impl std::str::FromStr for Balance {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::{stage::Stage, *};
+    use crate::telemetry::cells::Outcome;
 
     #[test]
     fn every_policy_is_read_as_it_is_written_and_named_where_another_is() {
@@ -130,6 +133,22 @@ mod tests {
             assert!(shares[0] > 0.2 && shares[2] > 0.2, "{balance:?} {shares:?}");
             stage.restore(3);
             assert!(stage.shares(1000)[3] > 0.99, "{balance:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_circuit_is_probed_by_the_next_request_and_by_one_that_failed_only_where_nobody_else_is_left() {
+        for &balance in Balance::ALL {
+            let stage = Stage::new(balance, &[1, 1, 1]);
+            for _ in 0..5 {
+                stage.answer(0, Duration::from_millis(1), Outcome::Failure).await;
+            }
+            let serials = |members: &[usize]| members.iter().map(|&n| stage.serial(n)).collect::<Vec<_>>();
+            assert_ne!(stage.pick(&[]), Some(0), "{balance:?}");
+            tokio::time::advance(Duration::from_secs(6)).await;
+            assert_eq!(stage.pick(&[]), Some(0), "{balance:?}");
+            assert_eq!(stage.pick(&serials(&[1])), Some(2), "{balance:?}");
+            assert_eq!(stage.pick(&serials(&[1, 2])), Some(0), "{balance:?}");
         }
     }
 }

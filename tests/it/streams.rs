@@ -4,15 +4,16 @@ use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use h2::{Reason, server};
-use http::{HeaderMap, HeaderValue, Method, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::{Barrier, Notify},
     task::JoinSet,
+    time::timeout,
 };
 
-use crate::support::{Consul, Gateway, Streams, streams::Stream, tls_origin::Authority, until};
+use crate::support::{Consul, Gateway, PATIENCE, Streams, http2::Http2, streams::Stream, tls_origin::Authority, until};
 
 fn config(address: SocketAddr, lines: &str) -> String {
     let route = "[[routes]]\nmatch = { path = \"/{*rest}\" }\nservice = \"web\"\n";
@@ -207,6 +208,46 @@ async fn clients_that_do_not_read_stop_nobody_else() {
         assert_eq!(gateway.get("/").await.text, "a");
     }
     assert_eq!(origin.seen().0, 1);
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_while_its_client_does_not_read_the_answer() {
+    const UPLOAD: usize = 1_000_000;
+    let whole = Arc::new(Notify::new());
+    let origin = Streams::serving({
+        let whole = whole.clone();
+        move |mut stream: Stream| {
+            let whole = whole.clone();
+            async move {
+                let mut answer = stream.respond.send_response(Response::new(()), false).unwrap();
+                answer.send_data(vec![b'x'; 16_000_000].into(), true).unwrap();
+                let (mut came, body) = (0, stream.request.body_mut());
+                while let Some(Ok(data)) = body.data().await {
+                    came += data.len();
+                    body.flow_control().release_capacity(data.len()).unwrap();
+                }
+                assert_eq!(came, UPLOAD);
+                whole.notify_one();
+                std::future::pending::<()>().await;
+            }
+        }
+    })
+    .await;
+    let gateway = before(&origin, "h2c").await;
+    let upload = vec![b'u'; UPLOAD];
+    let mut client = TcpStream::connect(gateway.address).await.unwrap();
+    client
+        .write_all(format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {UPLOAD}\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    client.read_u8().await.unwrap();
+    timeout(PATIENCE, client.write_all(&upload)).await.expect("it stands still").unwrap();
+    timeout(PATIENCE, whole.notified()).await.expect("it does not arrive");
+
+    let client = Http2::connect(gateway.address).await;
+    let request = Request::post("http://a/").body(()).unwrap();
+    let _unread = client.begin(request, &upload).await.unwrap().await.unwrap();
+    timeout(PATIENCE, whole.notified()).await.expect("it does not arrive over HTTP/2");
 }
 
 #[tokio::test]

@@ -16,15 +16,17 @@ fn count(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("telemetry/count");
     let cells = Counting::new(2);
     let took = Duration::from_micros(750);
-    group.bench_function("one thread", |bencher| bencher.iter(|| cells.count(0, black_box(took))));
+    let mut count = cells.on(0);
+    group.bench_function("one thread", |bencher| bencher.iter(|| count(black_box(took))));
     let ends = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
+            let mut count = cells.on(1);
             while !ends.load(Relaxed) {
-                cells.count(1, black_box(took));
+                count(black_box(took));
             }
         });
-        group.bench_function("two threads", |bencher| bencher.iter(|| cells.count(0, black_box(took))));
+        group.bench_function("two threads", |bencher| bencher.iter(|| count(black_box(took))));
         ends.store(true, Relaxed);
     });
     group.finish();

@@ -1,6 +1,6 @@
 //! What the benchmarks measure, made ready for them: the only door to the inside, and no interface for users.
 
-use std::{cell::RefCell, collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, net::Ipv4Addr, rc::Rc, sync::Arc, time::Duration};
 
 use http::{HeaderMap, Method, StatusCode};
 use tokio::{
@@ -33,6 +33,7 @@ use crate::{
         cluster::{Cluster, Member, Rules},
         endpoint::{Endpoint, EndpointKey, Transport},
         policy::Policy,
+        pool::Link,
         service::Service,
     },
 };
@@ -101,7 +102,9 @@ impl Members {
             let circuit = Circuit::new(metrics.circuit("s", &key.address.to_string()));
             let endpoint = Arc::new(Endpoint::new(key, cells, circuit.into()));
             for worker in [0, 1] {
-                endpoint.admit(&live, &policy, worker, now).expect("a closed circuit").report(Outcome::Success);
+                let link = Rc::new(Link::new(endpoint.clone(), live.clone()));
+                let permit = link.admit(&policy.clone().into(), worker, now);
+                permit.expect("a closed circuit").report(Outcome::Success);
             }
             Member::new([instance].into(), endpoint, &policy.accept)
         };
@@ -155,9 +158,11 @@ impl Admission {
     /// Never: nothing fails, and one request at a time is below any limit.
     #[expect(clippy::expect_used, reason = "nothing has failed")]
     pub fn on(&self, worker: usize) -> impl FnMut() {
+        let link = Rc::new(Link::new(self.endpoint.clone(), self.live.clone()));
+        let policy = Rc::new(self.policy.clone());
         move || {
-            let entry = self.live.enter(worker, self.policy.max_in_flight).expect("a place");
-            let permit = self.endpoint.admit(&self.live, &self.policy, worker, self.now).expect("a closed circuit");
+            let entry = self.live.enter(worker, policy.max_in_flight).expect("a place");
+            let permit = link.clone().admit(&policy, worker, self.now).expect("a closed circuit");
             permit.report_at(self.now, Outcome::Success);
             drop(entry);
         }
@@ -267,17 +272,21 @@ impl Counting {
         }
     }
 
-    /// Counts a request of a worker's and its one try, on a connection of its own: all metrics that it touches. The times
-    /// are known already, as they are to those who count.
-    #[inline]
-    pub fn count(&self, worker: usize, took: Duration) {
-        self.connections.up(worker);
-        self.service.asked(worker, self.now);
-        if let Some(permit) = self.endpoint.admit(&self.service, &self.policy, worker, self.now) {
-            permit.report_at(self.now + took, Outcome::Success);
+    /// What counts a request of this worker's that took so long, and its one try, on a connection of its own: all metrics
+    /// that it touches. The times are known already, as they are to those who count. The worker's thread has to be the
+    /// only one that calls it.
+    pub fn on(&self, worker: usize) -> impl FnMut(Duration) {
+        let link = Rc::new(Link::new(self.endpoint.clone(), self.service.clone()));
+        let policy = Rc::new(self.policy.clone());
+        move |took| {
+            self.connections.up(worker);
+            self.service.asked(worker, self.now);
+            if let Some(permit) = link.clone().admit(&policy, worker, self.now) {
+                permit.report_at(self.now + took, Outcome::Success);
+            }
+            self.route.count(worker, &Method::GET, StatusCode::OK, took);
+            self.connections.down(worker);
         }
-        self.route.count(worker, &Method::GET, StatusCode::OK, took);
-        self.connections.down(worker);
     }
 }
 

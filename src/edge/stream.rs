@@ -288,7 +288,7 @@ mod tests {
             let mut connection = h2::server::handshake(near).await.unwrap();
             let (_, mut respond) = connection.accept().await.unwrap().unwrap();
             let cells = Metrics::new(1).route("s", "r");
-            let account = Account::open(cells, 0, Method::GET, Instant::now(), None);
+            let account = Account::open(cells.into(), 0, Method::GET, Instant::now(), None);
             let watch = Watch { credit: &Credit::default(), account: &account, aside: &Aside::default() };
             let sending = send(&mut respond, Response::new(body), false, &watch);
             tokio::select! {

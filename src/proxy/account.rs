@@ -1,6 +1,6 @@
 //! What one request counts for: opened when it came, settled after the last byte of its answer, or its abort.
 
-use std::{rc::Rc, sync::Arc};
+use std::rc::Rc;
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use tokio::time::Instant;
@@ -14,13 +14,13 @@ use super::{
 use crate::{
     body::Body,
     telemetry::{cells::RouteCells, journey::Journey, scribe::Scribe},
-    upstream::aside::Aside,
+    upstream::{Held, aside::Aside},
 };
 
 /// Counts its request when dropped.
 #[derive(Debug)]
 pub struct Account {
-    cells: Arc<RouteCells>,
+    cells: Held<RouteCells>,
     worker: usize,
     method: Method,
     started: Instant,
@@ -48,7 +48,13 @@ const CLIENT_LEFT: u16 = 499;
 impl Account {
     /// A request that came at `started`.
     #[must_use]
-    pub fn open(cells: Arc<RouteCells>, worker: usize, method: Method, started: Instant, story: Option<Story>) -> Self {
+    pub fn open(
+        cells: Held<RouteCells>,
+        worker: usize,
+        method: Method,
+        started: Instant,
+        story: Option<Story>,
+    ) -> Self {
         Self { cells, worker, method, started, status: None, request_id: None, ended: None, story }
     }
 

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     body::Body,
     upstream::{
-        Local,
+        Held, Local,
         aside::Aside,
         call::{Outbound, Path, call},
         cluster::Cluster,
@@ -29,7 +29,7 @@ pub struct To {
     /// The service.
     pub cluster: Arc<Cluster>,
     /// Its rules, or what the route makes of them.
-    pub policy: Arc<Policy>,
+    pub policy: Held<Policy>,
 }
 
 /// Sends the request to the service; `rewritten` is its path there, where the route changes it.

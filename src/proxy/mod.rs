@@ -13,8 +13,9 @@ mod hop;
 mod reply;
 mod told;
 pub mod trail;
+mod world;
 
-use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{cell::RefCell, net::SocketAddr, rc::Rc};
 
 use http::{HeaderMap, Method, Request, Response, Version, header, uri::PathAndQuery};
 use tokio::time::Instant;
@@ -23,23 +24,24 @@ pub use account::Account;
 use account::Story;
 use client::Caller;
 pub use client::is_trusted;
-use forward::{To, forward};
+use forward::forward;
 pub use headers::strip_connection;
 pub use reply::Refusal;
 use told::Told;
 use trail::Trail;
+pub use world::World;
 
 use crate::{
     body::Body,
     route::{Found, Target},
-    state::{Reader, Snapshot},
+    state::Reader,
     telemetry::{
         cells::RouteCells,
         journey::{Asked, Found as Taker, Journey},
         metrics::Metrics,
         scribe::Scribe,
     },
-    upstream::{Local, aside::Aside},
+    upstream::{Held, Local, aside::Aside},
 };
 
 /// Who asks, as the listener knows. Whom a trusted proxy asks for is found in [`Proxy::handle`].
@@ -90,27 +92,17 @@ pub struct Proxy {
     reader: Reader,
     local: Rc<Local>,
     /// Counts what no route took.
-    unrouted: Arc<RouteCells>,
+    unrouted: Held<RouteCells>,
     scribe: Rc<Scribe>,
-}
-
-/// A worker's own hold on the snapshot: requests share it without touching what other workers touch.
-pub struct World(Arc<Snapshot>);
-
-impl std::ops::Deref for World {
-    type Target = Snapshot;
-
-    fn deref(&self) -> &Snapshot {
-        &self.0
-    }
 }
 
 impl Proxy {
     /// A worker's proxy.
     #[must_use]
     pub fn new(reader: Reader, metrics: &Metrics, worker: usize, scribe: Rc<Scribe>) -> Self {
-        let world = RefCell::new(Rc::new(World(reader.load())));
-        Self { world, reader, local: Rc::new(Local::new(worker)), unrouted: metrics.route("none", "none"), scribe }
+        let world = RefCell::new(Rc::new(World::new(reader.load())));
+        let unrouted = Rc::new(metrics.route("none", "none"));
+        Self { world, reader, local: Rc::new(Local::new(worker)), unrouted, scribe }
     }
 
     /// The world as this worker sees it now.
@@ -127,7 +119,7 @@ impl Proxy {
 
     /// Takes up a new snapshot and closes idle connections to what left, even when no request comes.
     pub fn renew(&self) {
-        *self.world.borrow_mut() = Rc::new(World(self.reader.load()));
+        *self.world.borrow_mut() = Rc::new(World::new(self.reader.load()));
         self.local.forget_unlisted();
     }
 
@@ -167,7 +159,8 @@ impl Proxy {
             Found::Nothing if !world.ready => return unrouted(reply::not_ready(&trail), story),
             Found::Nothing => return unrouted(reply::no_route(&trail), story),
         };
-        let account = self.account(&route.cells, request.method(), started, story);
+        let way = world.way(route);
+        let account = self.account(&way.cells, request.method(), started, story);
         if let Some(journey) = journey {
             let Target::Service(service) = &route.target;
             *journey.found.borrow_mut() = Some(Taker {
@@ -177,18 +170,14 @@ impl Proxy {
             });
             aside.follow(journey);
         }
-        let response = match &route.target {
-            Target::Service(service) => match world.clusters.get(service).cloned() {
-                Some(cluster) => {
-                    let rewritten = route.rewrite.as_ref().map(|rewrite| rewrite.fill(&captures));
-                    let to = To { policy: route.policy.clone().unwrap_or_else(|| cluster.policy.clone()), cluster };
-                    drop(world); // streams outlive it
-                    forward(&to, &self.local, request, rewritten, (&caller, &client.told), &trail, aside).await
-                }
-                None => reply::no_instance(service, &trail),
-            },
+        let Some(to) = &way.to else {
+            let Target::Service(service) = &route.target;
+            return account.close(reply::no_instance(service, &trail));
         };
-        account.close(response)
+        let rewritten = route.rewrite.as_ref().map(|rewrite| rewrite.fill(&captures));
+        drop(world); // streams outlive it
+        let caller = (&caller, &client.told);
+        account.close(forward(to, &self.local, request, rewritten, caller, &trail, aside).await)
     }
 
     /// Answers what never became a request: its head, or the way it came, was refused.
@@ -229,7 +218,7 @@ impl Proxy {
         Story { scribe: self.scribe.clone(), journey, aside: aside.clone() }
     }
 
-    fn account(&self, cells: &Arc<RouteCells>, method: &Method, started: Instant, story: Option<Story>) -> Account {
+    fn account(&self, cells: &Held<RouteCells>, method: &Method, started: Instant, story: Option<Story>) -> Account {
         Account::open(cells.clone(), self.local.worker, method.clone(), started, story)
     }
 }

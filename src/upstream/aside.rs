@@ -10,7 +10,7 @@ use std::{
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, StatusCode, header::UPGRADE};
 
-use super::{endpoint::Permit, pool::Connection};
+use super::{permit::Permit, pool::Connection};
 use crate::{
     telemetry::{cells::Outcome, journey::Journey},
     wire::Io,

@@ -1,20 +1,20 @@
 //! Sends one request to a service: picks an instance, admits, sends, judges; again, or done.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, Response, Uri, header, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use super::{
-    Local,
+    Held, Local,
     aside::Aside,
     balance::Ask,
     cluster::{Cluster, Member},
     deadline::Deadline,
     dial::{DialError, dial},
-    endpoint::Permit,
     exchange::{Exchange, ExchangeError},
     http2,
+    permit::Permit,
     policy::{Policy, Timeouts},
     pool::Connection,
     tries::Tries,
@@ -109,7 +109,7 @@ const FRESH: Duration = Duration::from_secs(2);
 /// [`CallError`] of the last try.
 pub async fn call(
     cluster: &Cluster,
-    policy: &Arc<Policy>,
+    policy: &Held<Policy>,
     local: &Rc<Local>,
     mut request: Outbound,
 ) -> Result<Response<Body>, CallError> {
@@ -131,7 +131,8 @@ pub async fn call(
             tried.push(member.endpoint.serial); // it has left since the request came
             continue;
         }
-        let Some(permit) = member.endpoint.admit(cluster.live(), policy, local.worker, now) else {
+        let link = local.pool.link(&member.endpoint, cluster.live());
+        let Some(permit) = link.admit(policy, local.worker, now) else {
             continue; // its circuit has changed since it was picked
         };
         tried.push(member.endpoint.serial);
@@ -220,7 +221,7 @@ async fn attempt(
     let repeatable = tries.repeats();
     // Of a body without a length, nobody knows whether it can be kept whole.
     let fresh = (!repeatable || request.body.length().is_none()).then_some(FRESH);
-    let found = if tries.trusts_kept() { local.pool.take(&member.endpoint, started, fresh) } else { None };
+    let found = if tries.trusts_kept() { permit.link().take(started, fresh) } else { None };
     let reused = found.is_some();
     let dialed = match found {
         Some(connection) => Ok((connection, started)),
@@ -245,7 +246,7 @@ async fn attempt(
     };
     match exchange.head(started, whole, &tries.policy().timeout).await {
         Ok(head) => {
-            let body = exchange.body(&head, permit, local).map_err(AttemptError::Exchange)?;
+            let body = exchange.body(&head, permit).map_err(AttemptError::Exchange)?;
             let mut response = Response::new(body);
             *response.status_mut() = head.status;
             *response.headers_mut() = head.headers;

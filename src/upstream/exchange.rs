@@ -15,7 +15,7 @@ use http::{Method, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::{Local, aside::Aside, endpoint::Permit, policy::Timeouts, pool::Connection, progress::Progress};
+use super::{aside::Aside, permit::Permit, policy::Timeouts, pool::Connection, progress::Progress};
 use crate::{
     body::{Body, BodyError, Duplex},
     http1::{
@@ -166,7 +166,7 @@ impl Exchange {
     ///
     /// # Errors
     /// `MalformedBody`: there is still time to say so. Later, an answer can only be broken off.
-    pub fn body(self, head: &ResponseHead, mut permit: Permit, local: &Rc<Local>) -> Result<Body, ExchangeError> {
+    pub fn body(self, head: &ResponseHead, mut permit: Permit) -> Result<Body, ExchangeError> {
         permit.asked(self.uploaded);
         permit.heard(head.status);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -184,7 +184,6 @@ impl Exchange {
             sender: (!self.sender.is_done()).then_some(self.sender),
             permit: Some(permit),
             outcome,
-            local: local.clone(),
             wait,
             left: if let Length::Exact(n) = head.length { Some(n) } else { None },
             first: None,
@@ -224,7 +223,6 @@ struct Answer {
     keep: bool,
     permit: Option<Permit>,
     outcome: Outcome,
-    local: Rc<Local>,
     /// How long nothing may come.
     wait: Duration,
     /// Bytes to come, where that is known.
@@ -259,7 +257,7 @@ impl Answer {
         let (Some(connection), Some(permit)) = (self.connection.take(), self.permit.take()) else { return };
         let now = Instant::now();
         if self.keep && self.sender.as_ref().is_none_or(Sender::is_done) {
-            self.local.pool.keep(permit.endpoint(), connection, &permit.policy().pool, now);
+            permit.link().keep(connection, &permit.policy().pool, now);
         }
         self.sender = None;
         permit.report_at(now, self.outcome);

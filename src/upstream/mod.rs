@@ -1,7 +1,7 @@
 //! From "a request for service S" to "a response or why not". Knows no routes, no clients and no configuration files.
 //! `call` is where to begin to read: pick, admit, send, judge, again or done.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 pub mod aside;
 mod atomic;
@@ -19,6 +19,7 @@ pub mod dial;
 pub mod endpoint;
 mod exchange;
 mod http2;
+pub mod permit;
 pub mod policy;
 pub mod pool;
 mod progress;
@@ -31,6 +32,9 @@ mod tries;
 pub use exchange::ExchangeError;
 
 use crate::model::random::Draws;
+
+/// A worker's own hold on what workers share: its requests pass it on without touching what other workers touch.
+pub type Held<T> = Rc<Arc<T>>;
 
 /// What one worker has of its own towards upstream.
 #[derive(Debug)]

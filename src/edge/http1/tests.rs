@@ -116,7 +116,7 @@ async fn a_body_that_breaks_off_at_once_leaves_nothing_written() {
 fn what_is_written_instead_counts_in_place_of_what_was_not() {
     let metrics = Metrics::new(1);
     let cells = metrics.route("s", "r");
-    let account = Account::open(cells.clone(), 0, Method::GET, Instant::now(), None);
+    let account = Account::open(cells.clone().into(), 0, Method::GET, Instant::now(), None);
     let mut response = Response::new(Body::empty());
     response.headers_mut().insert("x-request-id", http::HeaderValue::from_static("abc"));
     let mut account = account.close(response).account;

@@ -1,6 +1,6 @@
 //! Clusters for the tests of policies: members that nobody listens at, seeds that are always the same.
 
-use std::{cell::RefCell, net::SocketAddr, sync::Arc, time::Duration};
+use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -14,8 +14,10 @@ use crate::{
     upstream::{
         circuit::Circuit,
         cluster::{Cluster, Member, Rules},
-        endpoint::{Endpoint, EndpointKey, Permit, Transport},
+        endpoint::{Endpoint, EndpointKey, Transport},
+        permit::Permit,
         policy::Policy,
+        pool::Link,
         service::Service,
     },
 };
@@ -133,8 +135,9 @@ impl Stage {
 
     /// A request on its way to a member.
     pub fn admit(&self, member: usize, worker: usize) -> Permit {
-        let endpoint = &self.cluster.members[member].endpoint;
-        let permit = endpoint.admit(self.cluster.live(), &self.cluster.policy, worker, Instant::now());
+        let endpoint = self.cluster.members[member].endpoint.clone();
+        let link = Rc::new(Link::new(endpoint, self.cluster.live().clone()));
+        let permit = link.admit(&self.cluster.policy.clone().into(), worker, Instant::now());
         let mut permit = permit.unwrap();
         permit.carry();
         permit

@@ -17,7 +17,7 @@ use crate::{
     body::{BodyError, Duplex},
     http1::trailer::may_trail,
     telemetry::cells::Outcome,
-    upstream::{deadline::Deadline, endpoint::Permit},
+    upstream::{deadline::Deadline, permit::Permit},
     wire::{Outflow, Timer},
 };
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use http::{HeaderMap, HeaderValue, Method, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, header, request::Parts, uri::PathAndQuery};
 
 use super::received::{Incoming, Owed, Received};
 use crate::{
@@ -32,7 +32,7 @@ pub fn read(
     incoming: Option<&Incoming>,
     limit: u64,
     (aside, owed): (&Rc<Aside>, Option<&Owed>),
-) -> Result<Body, Refusal> {
+) -> Result<(PathAndQuery, Body), Refusal> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method);
     }
@@ -53,18 +53,18 @@ pub fn read(
     let host = authority(head)?;
     head.headers.insert(header::HOST, host);
     join_cookies(&mut head.headers);
-    head.uri = target(head.uri.path(), head.uri.query(), || head.uri.path_and_query().cloned())?;
+    let target = target(head.uri.path(), head.uri.query(), || head.uri.path_and_query().cloned())?;
     // The library has compared it with what comes.
     let announced = head.headers.get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
-    let Some(incoming) = incoming.filter(|_| announced != Some(0)) else { return Ok(Body::empty()) };
+    let Some(incoming) = incoming.filter(|_| announced != Some(0)) else { return Ok((target, Body::empty())) };
     let is_grpc = is_grpc(&head.headers);
     if !is_grpc && limit != 0 && announced.is_some_and(|length| length > limit) {
         return Err(Refusal::TooLarge { limit });
     }
     let body = Received::new(incoming.clone(), announced, aside.clone(), owed.cloned());
     // A call may be a conversation.
-    Ok(Body::stream(if is_grpc { body } else { body.limited(limit) }))
+    Ok((target, Body::stream(if is_grpc { body } else { body.limited(limit) })))
 }
 
 /// What the request is for: `:authority`, else its one Host. Source: RFC 9113 §8.3.1.

@@ -134,7 +134,7 @@ impl Decoder {
                     let trailers = read_fields::<HeadError>(&section, 0, fields, 0, |field| Ok(may_trail(field.name)))?;
                     // Not before: a body whose trailers are malformed has no end behind which a message could begin.
                     self.state = State::Done;
-                    return Ok(if trailers.is_empty() { Piece::End } else { Piece::Trailers(trailers) });
+                    return Ok(if trailers.is_empty() { Piece::End } else { Piece::Trailers(trailers.into_map()) });
                 }
             }
         }

@@ -1,13 +1,14 @@
-//! The field section that requests, responses and trailers share: where it ends, and its lines as a `HeaderMap`.
+//! The field section that requests, responses and trailers share: where it ends, and its lines as fields.
 //! Values are slices of the head's own bytes, not copies. What single fields mean is for the callers.
 
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use thiserror::Error;
 
 use super::lines::{LineError, Lines, find_line_feed};
+use crate::model::fields::Fields;
 
 /// How large a head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,15 +97,15 @@ pub(super) struct Field<'a> {
 }
 
 /// Reads the complete field section that begins at `from` and ends `head`, keeping those fields for which `visit` says so.
-/// There is room for `room` more in what it gives: growing it would hash every name again.
+/// There is room for `room` more in what it gives.
 pub(super) fn read_fields<E: From<HeadError>>(
     head: &Bytes,
     from: usize,
     fields: usize,
     room: usize,
     mut visit: impl FnMut(Field<'_>) -> Result<bool, E>,
-) -> Result<HeaderMap, E> {
-    let mut headers = HeaderMap::try_with_capacity(fields + room).map_err(|_| HeadError::TooManyFields)?;
+) -> Result<Fields, E> {
+    let mut read = Fields::with_capacity(fields + room);
     let mut start = from;
     for _ in 0..fields {
         let Some(length) = find_line_feed(&head[start..]) else { break };
@@ -113,10 +114,10 @@ pub(super) fn read_fields<E: From<HeadError>>(
         let value = HeaderValue::from_maybe_shared(head.slice(range.clone())).map_err(|_| HeadError::Value)?;
         start = end + 2;
         if visit(Field { name: &name, value: &value, range })? {
-            headers.try_append(name, value).map_err(|_| HeadError::TooManyFields)?;
+            read.append(name, value);
         }
     }
-    Ok(headers)
+    Ok(read)
 }
 
 /// The name of the field line that begins at `start` and ends `head`, and where its value lies without blanks around it.
@@ -167,7 +168,7 @@ pub(super) fn is_token(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    fn read(section: &[u8]) -> Result<HeaderMap, HeadError> {
+    fn read(section: &[u8]) -> Result<Fields, HeadError> {
         let head = Bytes::copy_from_slice(section);
         let mut section = Section::default();
         let end = section.end(&head, &Limits::default())?.expect("a whole section");
@@ -180,7 +181,7 @@ mod tests {
         let headers = read(b"A: 1\r\nb:2\r\nC:\t 3 \t\r\nd:\r\ne: \t \r\na:x y\r\n\r\n").unwrap();
         let all: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
         let expected: [(&str, &[u8]); 6] =
-            [("a", b"1"), ("a", b"x y"), ("b", b"2"), ("c", b"3"), ("d", b""), ("e", b"")];
+            [("a", b"1"), ("b", b"2"), ("c", b"3"), ("d", b""), ("e", b""), ("a", b"x y")];
         assert_eq!(all, expected);
     }
 

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use http::{
-    HeaderMap, HeaderValue, Method, StatusCode, Version,
+    HeaderValue, Method, StatusCode, Version,
     header::{EXPECT, HOST},
 };
 use thiserror::Error;
@@ -14,6 +14,7 @@ use super::{
     lines::LineError,
     target::{Parts, Target, TargetError},
 };
+use crate::model::fields::Fields;
 
 /// A request without its body. CONNECT and TRACE are read like all others; refusing them is the server's.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub struct RequestHead {
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
     /// All fields. Host is the effective one: an absolute target has replaced what the field said.
-    pub headers: HeaderMap,
+    pub fields: Fields,
     /// The body that follows; never until close.
     pub length: Length,
     /// Whether version and Connection ask for another request on this connection.
@@ -209,7 +210,7 @@ fn read_head(line: RequestLine, head: &Bytes, fields: usize) -> Result<RequestHe
     let mut facts = Facts::default();
     let mut host = None;
     let (mut expect_continue, mut expects_more) = (false, false);
-    let mut headers = read_fields(head, line.end, fields, ROOM, |field| {
+    let mut fields = read_fields(head, line.end, fields, ROOM, |field| {
         facts.note(&field)?;
         if *field.name == HOST {
             if host.replace(field.range).is_some() {
@@ -237,7 +238,7 @@ fn read_head(line: RequestLine, head: &Bytes, fields: usize) -> Result<RequestHe
             }
             let host = Host::read(head.slice(authority.clone()))?;
             let value = HeaderValue::from_maybe_shared(host.bytes().clone()).map_err(|_| HostError::Name)?;
-            headers.try_insert(HOST, value).map_err(|_| HeadError::TooManyFields)?;
+            fields.insert(HOST, value);
             host
         }
     };
@@ -245,7 +246,7 @@ fn read_head(line: RequestLine, head: &Bytes, fields: usize) -> Result<RequestHe
         target: line.target.target(head),
         method: line.method,
         version: line.version,
-        headers,
+        fields,
         length,
         keep_alive: facts.keep_alive(line.version),
         // HTTP/1.0 knows no interim answers, and who has no body waits for none.

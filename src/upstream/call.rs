@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method, Response, Uri, header, uri::PathAndQuery};
+use http::{HeaderValue, Method, header, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use super::{
@@ -22,6 +22,7 @@ use super::{
 use crate::{
     body::Body,
     http1::encode::{Block, Connection as Persistence, Framing, write_request_head},
+    model::{fields::Fields, message::Response},
     telemetry::cells::Outcome,
     wire::{Mode, Sender},
 };
@@ -36,7 +37,7 @@ pub struct Outbound {
     /// The `Host` field.
     pub host: HeaderValue,
     /// All other fields, without those of the framing.
-    pub headers: HeaderMap,
+    pub fields: Fields,
     /// Those that the gateway adds to them.
     pub ours: Rc<Block>,
     /// The body.
@@ -53,7 +54,7 @@ pub struct Outbound {
 #[derive(Debug)]
 pub enum Path {
     /// Those of the request.
-    AsItCame(Uri),
+    AsItCame(PathAndQuery),
     /// Others.
     Rewritten(String),
 }
@@ -63,7 +64,7 @@ impl Path {
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
-            Self::AsItCame(uri) => uri.path_and_query().map_or("/", PathAndQuery::as_str),
+            Self::AsItCame(target) => target.as_str(),
             Self::Rewritten(text) => text,
         }
     }
@@ -72,7 +73,7 @@ impl Path {
     #[must_use]
     pub fn path_and_query(&self) -> Option<PathAndQuery> {
         match self {
-            Self::AsItCame(uri) => uri.path_and_query().cloned(),
+            Self::AsItCame(target) => Some(target.clone()),
             Self::Rewritten(text) => PathAndQuery::try_from(text.as_str()).ok(),
         }
     }
@@ -247,10 +248,7 @@ async fn attempt(
     match exchange.head(started, whole, &tries.policy().timeout).await {
         Ok(head) => {
             let body = exchange.body(&head, permit).map_err(AttemptError::Exchange)?;
-            let mut response = Response::new(body);
-            *response.status_mut() = head.status;
-            *response.headers_mut() = head.headers;
-            Ok(response)
+            Ok(Response { status: head.status, stands_for: None, fields: head.fields, body })
         }
         // The instance closed an idle connection as the request was on its way: it saw nothing of it.
         Err(e @ ExchangeError::Closed { untouched: true, .. }) if reused && repeatable => {
@@ -309,19 +307,19 @@ fn sender(request: &mut Outbound, member: &Member) -> Sender {
         None => (Framing::Chunked, Mode::Chunks),
     };
     let mut head = Vec::with_capacity(HEAD + Sender::room(&body));
-    let Outbound { method, target, host, headers, ours, aside, .. } = request;
+    let Outbound { method, target, host, fields, ours, aside, .. } = request;
     // HTTP/1.0 may leave it out; many refuse an empty one in HTTP/1.1.
     let address = host.is_empty().then(|| HeaderValue::try_from(member.endpoint.key.address.to_string()).ok());
     let host = address.flatten().unwrap_or_else(|| host.clone());
     let persistence = match aside.upgrade() {
         Some(protocol) => {
-            headers.insert(header::UPGRADE, protocol);
+            fields.insert(header::UPGRADE, protocol);
             Persistence::Upgrade
         }
-        None if headers.contains_key(header::TE) => Persistence::Te,
+        None if fields.contains_key(header::TE) => Persistence::Te,
         None => Persistence::Implied,
     };
-    write_request_head(&mut head, method, target.as_str(), &host, (headers, ours), framing, persistence);
+    write_request_head(&mut head, method, target.as_str(), &host, (fields, ours), framing, persistence);
     Sender::new(head, body, mode)
 }
 

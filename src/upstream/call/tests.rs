@@ -73,7 +73,7 @@ impl Stage {
     }
 
     async fn call(&self, method: Method, body: Body) -> Result<http::StatusCode, CallError> {
-        Ok(self.ask(method, body).await?.status())
+        Ok(self.ask(method, body).await?.status)
     }
 
     async fn ask(&self, method: Method, body: Body) -> Result<Response<Body>, CallError> {
@@ -81,7 +81,7 @@ impl Stage {
             method,
             target: Path::Rewritten("/".into()),
             host: HeaderValue::from_static("h"),
-            headers: HeaderMap::new(),
+            fields: Fields::new(),
             ours: Rc::default(),
             body,
             aside: Rc::default(),

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     body::Body,
     http1::{
-        encode::{Connection, Framing, write_response_head},
+        encode::{Connection, Framing, response_room, write_response_head},
         framing::Length,
         head::Limits,
         request::{RequestHead, RequestReader},
@@ -48,8 +48,6 @@ const STALL: Duration = Duration::from_secs(30);
 /// How long and how much is read, after the last answer, of what a client still sends.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 * 1024;
-/// Room for the usual head of an answer.
-const HEAD: usize = 512;
 /// Room for a head and a small body.
 const ROOM: usize = 16 * 1024;
 
@@ -64,7 +62,7 @@ impl Server {
             idle.set(false);
             (fresh, open) = (false, false);
             let ended = match next {
-                Next::Head(head) => Box::pin(self.exchange(&connection, *head, &client)).await,
+                Next::Head(head) => Box::pin(self.exchange(&connection, head, &client)).await,
                 Next::Refused(refusal) => {
                     let glimpse =
                         Glimpse { method: &unknown_method(), target: None, version: None, fields: &Fields::new() };
@@ -131,7 +129,7 @@ impl Server {
                 }
                 if !input.is_empty() && preface == Some(false) {
                     match reader.read(input) {
-                        Ok(Some(head)) => return Poll::Ready(Next::Head(Box::new(head))),
+                        Ok(Some(head)) => return Poll::Ready(Next::Head(head)),
                         Ok(None) => {}
                         Err(e) => return Poll::Ready(Next::Refused(Refusal::Head(e))),
                     }
@@ -235,7 +233,7 @@ fn unknown_method() -> Method {
 }
 
 enum Next {
-    Head(Box<RequestHead>),
+    Head(RequestHead),
     Refused(Refusal),
     /// The client speaks HTTP/2, without having asked.
     Http2,
@@ -292,7 +290,12 @@ async fn switch(connection: &Downstream, answer: Answer, switched: Switched) {
 /// The answer as it goes on the wire, behind what `out` holds.
 fn sender(mut out: Vec<u8>, response: Response<Body>, asked: &Asked) -> (Sender, Mode) {
     let Response { status, fields, body, .. } = response;
-    out.reserve(HEAD + Sender::room(&body));
+    let room = response_room(&fields) + Sender::room(&body);
+    if out.is_empty() {
+        out = Vec::with_capacity(room);
+    } else {
+        out.reserve(room);
+    }
     let (framing, mode) = framing(status, &fields, &body, asked);
     let connection = match (asked.keep_alive && mode != Mode::UntilClose, asked.http10) {
         (true, false) => Connection::Implied,

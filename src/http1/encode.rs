@@ -63,6 +63,12 @@ impl Block {
     }
 }
 
+/// The bytes that the head of a request takes, as far as can be said at once.
+#[must_use]
+pub fn request_room(target: &str, host: &HeaderValue, (fields, ours): (&Fields, &Block)) -> usize {
+    ROOM + target.len() + host.len() + fields.len() * FIELD_ROOM + ours.text.len()
+}
+
 /// Writes the head of a request, with `ours` behind `fields`. `target` is in origin or asterisk form; `host` takes the place of any Host in `fields`.
 pub fn write_request_head(
     out: &mut Vec<u8>,
@@ -73,7 +79,6 @@ pub fn write_request_head(
     framing: Framing,
     connection: Connection,
 ) {
-    out.reserve(ROOM + target.len() + host.len() + fields.len() * FIELD_ROOM + ours.text.len());
     out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
     write_target(out, target.as_bytes());
@@ -85,6 +90,12 @@ pub fn write_request_head(
     write_end(out, framing, connection);
 }
 
+/// The bytes that the head of an answer takes, as far as can be said at once.
+#[must_use]
+pub fn response_room(fields: &Fields) -> usize {
+    ROOM + fields.len() * FIELD_ROOM
+}
+
 /// Writes the head of an answer. 1xx and 204 get no framing, whatever is asked.
 pub fn write_response_head(
     out: &mut Vec<u8>,
@@ -93,7 +104,6 @@ pub fn write_response_head(
     framing: Framing,
     connection: Connection,
 ) {
-    out.reserve(ROOM + fields.len() * FIELD_ROOM);
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');

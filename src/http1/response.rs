@@ -90,12 +90,11 @@ impl ResponseReader {
             self.line = Some(StatusLine::read(&buf[line])?);
         }
         let Some(end) = self.section.end(buf, &self.limits)? else { return Ok(None) };
-        let fields = self.section.fields();
         let Some(line) = self.line.take() else { return Ok(None) };
-        self.section = Section::default();
+        let section = std::mem::take(&mut self.section);
         let head = buf.split_to(end).freeze();
         let mut facts = Facts::default();
-        let fields = read_fields(&head, line.end, fields, ROOM, |field| {
+        let fields = read_fields(&head, line.end, &section, ROOM, |field| {
             facts.note(&field)?;
             Ok::<_, ResponseError>(true)
         })?;

@@ -124,8 +124,8 @@ impl Fields {
 
     /// Takes out those for which `keeps` does not say otherwise.
     #[inline]
-    pub fn retain(&mut self, mut keeps: impl FnMut(&HeaderName) -> bool) {
-        self.0.retain(|(name, _)| keeps(name));
+    pub fn retain(&mut self, mut keeps: impl FnMut(&HeaderName, &mut HeaderValue) -> bool) {
+        self.0.retain_mut(|(name, value)| keeps(name, value));
     }
 
     /// All of them, in order.

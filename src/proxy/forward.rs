@@ -33,14 +33,14 @@ pub struct To {
     pub policy: Held<Policy>,
 }
 
-/// Sends the request to the service; `rewritten` is its path there, where the route changes it.
+/// Sends the request to the service; `rewritten` is its path there, where the route changes it, and `came` when it came.
 pub async fn forward(
     To { cluster, policy }: &To,
     local: &Rc<Local>,
     request: Request<Body>,
     rewritten: Option<String>,
     (caller, told): (&Caller, &Told),
-    trail: &Trail,
+    (trail, came): (&Trail, Instant),
     aside: &Rc<Aside>,
 ) -> Response<Body> {
     let Request { method, target: came_for, mut fields, body, .. } = request;
@@ -59,7 +59,7 @@ pub async fn forward(
         deadline,
         key,
     };
-    match call(cluster, policy, local, out).await {
+    match call(cluster, policy, local, out, came).await {
         Ok(mut response) => {
             strip_connection(&mut response.fields);
             trail.mark(response)

@@ -21,12 +21,15 @@ pub fn host(fields: &Fields) -> &str {
 /// Removes what belongs to the connection it came on, and what `Connection` says does, except the host: a request
 /// without one is for nobody. To be done before any field of ours is set, which nobody may have removed.
 pub fn strip_connection(fields: &mut Fields) {
+    if !fields.iter().any(|(name, _)| is_of_connection(name.as_str())) {
+        return;
+    }
     let options = fields.get_all(header::CONNECTION).flat_map(|value| value.as_bytes().split(|&b| b == b','));
     let nominated: Vec<HeaderName> = options
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         .filter(|name| *name != header::HOST)
         .collect();
-    fields.retain(|name| !is_of_connection(name.as_str()) && !nominated.contains(name));
+    fields.retain(|name, _| !is_of_connection(name.as_str()) && !nominated.contains(name));
 }
 
 fn is_of_connection(name: &str) -> bool {
@@ -48,7 +51,7 @@ fn is_of_connection(name: &str) -> bool {
 /// A claim about who a client is or how it came, or a spelling that an upstream might take for one. What of it is to
 /// be believed is known by now.
 fn is_claim(name: &str) -> bool {
-    name.contains('_')
+    name.bytes().any(|b| b == b'_')
         || name.starts_with("x-forwarded-")
         || matches!(name, "expect" | "forwarded" | "host" | "x-forwarded" | "x-real-ip")
 }
@@ -67,8 +70,13 @@ pub fn is_last_hop(fields: &mut Fields) -> bool {
 /// Makes a request's fields those that upstream shall see, except for ours, which it gives, with the `Host` that its
 /// client wrote. The fields of the connection are gone already.
 pub fn outbound(fields: &mut Fields, caller: &Caller, told: &Told) -> (HeaderValue, Rc<Block>) {
-    let host = fields.remove(header::HOST).unwrap_or(HeaderValue::from_static(""));
-    fields.retain(|name| !is_claim(name.as_str()));
+    let mut host = HeaderValue::from_static("");
+    fields.retain(|name, value| {
+        if *name == header::HOST {
+            host = std::mem::replace(value, HeaderValue::from_static(""));
+        }
+        !is_claim(name.as_str()) // the host is one
+    });
     let write = || ours(caller, &host);
     let ours = if caller.is_peer() { told.fields(&host, write) } else { Rc::new(write()) };
     (host, ours)

@@ -181,7 +181,7 @@ impl Proxy {
         let rewritten = route.rewrite.as_ref().map(|rewrite| rewrite.fill(&captures));
         drop(world); // streams outlive it
         let caller = (&caller, &client.told);
-        account.close(forward(to, &self.local, request, rewritten, caller, &trail, aside).await)
+        account.close(forward(to, &self.local, request, rewritten, caller, (&trail, started), aside).await)
     }
 
     /// Answers what never became a request: its head, or the way it came, was refused.

@@ -88,7 +88,7 @@ impl Stage {
             key: None,
             deadline: None,
         };
-        call(&self.cluster, &self.cluster.policy.clone().into(), &self.local, request).await
+        call(&self.cluster, &self.cluster.policy.clone().into(), &self.local, request, Instant::now()).await
     }
 
     /// A call that the next instance in turn answers on a new connection, which is then kept.

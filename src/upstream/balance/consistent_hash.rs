@@ -1,5 +1,6 @@
 //! The same key goes to the same member, as long as that one is there and not overloaded; when one of n members leaves
-//! or comes, about 1/n of the keys move, and no others.
+//! or comes, about 1/n of the keys move. No others do up to [`ALL`] ÷ [`PLACES`] members that are as heavy; else about as
+//! many more, never half of them.
 //!
 //! Members lie at many places of a ring each, and a key has the next one on it. One that has more than its part of all
 //! requests under way gives to who comes next.
@@ -43,13 +44,13 @@ impl Policy for ConsistentHash {
         let weighty: Vec<_> = (0_u32..).zip(members).filter(|(_, member)| member.weight > 0).collect();
         let weight: u64 = weighty.iter().map(|(_, member)| u64::from(member.weight)).sum();
         let count = weighty.len().max(1);
-        // Both in powers of two: one member more, or another weight, hardly ever changes the places of the others.
-        let places = (ALL / count.next_power_of_two()).clamp(FEWEST, PLACES) as u64;
-        let usual = weight.div_ceil(count as u64).next_power_of_two();
-        let mut points = Vec::with_capacity(count * usize::try_from(places).unwrap_or(FEWEST));
+        // Nothing here goes in steps, such as powers of two: at a step the places of all would double, and half of the
+        // keys would move because one member left.
+        let all = count * (ALL / count).clamp(FEWEST, PLACES);
+        let mut points = Vec::with_capacity(all + count);
         for (i, member) in weighty {
             let start = hash(member.endpoint.key.address.to_string().as_bytes());
-            let mine = (u64::from(member.weight) * places / usual).max(1);
+            let mine = (u64::from(member.weight) * all as u64 / weight).max(1);
             let at = |k: u64| mix(start.wrapping_add(k.wrapping_mul(GOLDEN))) & UPPER;
             points.extend((0..mine).map(|k| at(k) | u64::from(i)));
         }
@@ -160,6 +161,24 @@ mod tests {
             assert!(share * f64::from(u32::try_from(n).unwrap()) < 1.35, "{share} of {n}");
             // The same, seen the other way: one that comes takes its part and moves nothing else.
             assert!(share > 0.0);
+        }
+    }
+
+    #[test]
+    fn however_many_there_are_and_however_heavy_no_step_moves_half_of_the_keys() {
+        let heavy_among_many = [&[10][..], &[1; 19]].concat();
+        for weights in [&[2, 1, 1][..], &[8, 1, 1, 1, 1], &heavy_among_many, &[1; 17], &[1; 129], &[1; 257]] {
+            let (count, total) = (f64::from(u32::try_from(weights.len()).unwrap()), weights.iter().sum::<u32>());
+            let before = homes(&Stage::new(Balance::ConsistentHash, weights));
+            for leaver in [0, weights.len() - 1] {
+                let mut rest = weights.to_vec();
+                rest[leaver] = 0;
+                let after = homes(&Stage::new(Balance::ConsistentHash, &rest));
+                let part = (f64::from(weights[leaver]) / f64::from(total)).max(1.0 / count);
+                let share = moved(&before, &after);
+                // Its own keys, and as many others at most; and places lie by chance.
+                assert!(share < 2.4 * part, "{share} with {part} of {weights:?}");
+            }
         }
     }
 

@@ -117,6 +117,29 @@ mod tests {
     }
 
     #[test]
+    fn every_policy_gives_members_their_share_by_weight() {
+        for &balance in Balance::ALL {
+            for weights in [&[1, 1, 1][..], &[5, 3, 2], &[10, 1, 0, 4], &[1, 2, 3, 4, 5, 6, 7, 8], &[2; 50]] {
+                let stage = Stage::new(balance, weights);
+                let total: f64 = weights.iter().copied().map(f64::from).sum();
+                let counts = stage.counts(50_000);
+                for (&weight, &count) in weights.iter().zip(&counts) {
+                    let part = f64::from(weight) / total;
+                    let (want, is) = (50_000.0 * part, f64::from(count));
+                    let bound = match balance {
+                        Balance::RoundRobin => 2.0,
+                        // Where places lie is chance as well: of about 512 a member for usual weight.
+                        Balance::ConsistentHash => 0.3 * want,
+                        // Four and a half standard deviations.
+                        _ => 4.5 * (want * (1.0 - part)).sqrt(),
+                    };
+                    assert!((is - want).abs() <= bound, "{balance:?}: {is} instead of {want} of {weights:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn every_policy_picks_in_the_first_datacenter_that_has_somebody() {
         for &balance in Balance::ALL {
             let stage = Stage::in_datacenters(balance, &[2, 0, 2, 0]);

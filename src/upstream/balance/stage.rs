@@ -73,7 +73,7 @@ impl Stage {
     /// A cluster of members that are in datacenters of these ranks.
     pub fn in_datacenters(balance: Balance, ranks: &[u32]) -> Self {
         let mut stage = Self::new(balance, &vec![1; ranks.len()]);
-        let mut members = stage.cluster.members.clone();
+        let mut members = stage.cluster.members.to_vec();
         for (member, &rank) in members.iter_mut().zip(ranks) {
             Arc::make_mut(member).rank = rank;
         }
@@ -83,7 +83,7 @@ impl Stage {
 
     /// Makes a member new: it came `since` ago and takes `whole` to grow.
     pub fn grow(&mut self, member: usize, whole: Duration, since: Duration) {
-        let mut members = self.cluster.members.clone();
+        let mut members = self.cluster.members.to_vec();
         Arc::make_mut(&mut members[member]).came = Some(self.now);
         let policy = Policy { balance: self.balance, slow_start: whole, ..Policy::default() };
         self.cluster = cluster(policy, members, 0);
@@ -110,15 +110,20 @@ impl Stage {
         self.cluster.members.iter().position(|member| member.endpoint.serial == picked.endpoint.serial)
     }
 
-    /// The part of so many requests that each member gets, one after the other, to a hundredth.
-    pub fn shares(&self, count: u32) -> Vec<f64> {
+    /// How many of so many requests each member gets, one after the other.
+    pub fn counts(&self, count: u32) -> Vec<u32> {
         let mut counts = vec![0_u32; self.cluster.members.len()];
         for _ in 0..count {
             if let Some(member) = self.pick(&[]) {
                 counts[member] += 1;
             }
         }
-        counts.into_iter().map(|n| (f64::from(n) / f64::from(count) * 100.0).round() / 100.0).collect()
+        counts
+    }
+
+    /// The part of so many requests that each member gets, one after the other, to a hundredth.
+    pub fn shares(&self, count: u32) -> Vec<f64> {
+        self.counts(count).into_iter().map(|n| (f64::from(n) / f64::from(count) * 100.0).round() / 100.0).collect()
     }
 
     /// How many of so many requests that do not end each member gets.

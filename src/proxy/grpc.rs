@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::trail::Trail;
-use crate::body::Body;
+use crate::{body::Body, model::protocol::grpc_status};
 
 /// The status that an answer would have had in plain HTTP: it is counted as that.
 #[derive(Clone, Copy, Debug)]
@@ -21,25 +21,12 @@ pub fn failure(status: StatusCode, detail: &str, trail: &Trail) -> Response<Body
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(GRPC_STATUS, code(status).into());
+    headers.insert(GRPC_STATUS, grpc_status(status.as_u16()).into());
     if let Ok(message) = HeaderValue::try_from(utf8_percent_encode(detail, ESCAPED).to_string()) {
         headers.insert(GRPC_MESSAGE, message);
     }
     response.extensions_mut().insert(StandsFor(status));
     trail.mark(response)
-}
-
-/// Source: gRPC's "HTTP to gRPC Status Code Mapping", but for what a proxy knows better: a timeout, a body too large.
-fn code(status: StatusCode) -> u16 {
-    match status.as_u16() {
-        401 => 16,             // UNAUTHENTICATED
-        403 => 7,              // PERMISSION_DENIED
-        404 | 405 => 12,       // UNIMPLEMENTED
-        408 | 504 => 4,        // DEADLINE_EXCEEDED
-        413 => 8,              // RESOURCE_EXHAUSTED
-        429 | 502 | 503 => 14, // UNAVAILABLE
-        _ => 13,               // INTERNAL
-    }
 }
 
 #[cfg(test)]

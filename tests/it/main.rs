@@ -14,6 +14,7 @@ mod churn;
 mod circuit;
 mod clients;
 mod clients_grpc;
+mod collectors;
 mod commands;
 mod conduct;
 mod datacenters;

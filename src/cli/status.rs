@@ -170,23 +170,25 @@ fn services(topology: &Topology, traffic: &BTreeMap<&str, Traffic>) -> String {
     let column = |title, numbers, spare| Column { title, numbers, spare };
     let mut table = Table::new(vec![
         column("SERVICE", false, 0),
-        column("USABLE", true, 1),
-        column("REQUESTS/S", true, 0),
-        column("ERRORS", true, 0),
-        column("IN FLIGHT", true, 2),
+        column("USABLE", true, 3),
+        column("REQUESTS/S", true, 1),
+        column("ERRORS", true, 2),
+        column("IN FLIGHT", true, 4),
     ]);
     for (name, service) in &topology.services {
         let usable = service.instances.iter().filter(|instance| instance.usable).count();
         let in_flight: u64 = service.instances.iter().map(|instance| instance.in_flight).sum();
         let traffic = traffic.get(name.as_str());
-        let ratio = traffic.and_then(Traffic::error_ratio);
+        let ratio = traffic.map(Traffic::error_ratio);
+        let percent =
+            |ratio: Option<f64>| ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.1} %", ratio * 100.0));
         table.row(vec![
             name.into(),
             Cell::styled(&format!("{usable} of {}", service.instances.len()), if usable > 0 { GOOD } else { BAD }),
             traffic.map(|traffic| format!("{:.1}", traffic.rate())).unwrap_or_default().into(),
             Cell::styled(
-                &ratio.map(|ratio| format!("{:.1} %", ratio * 100.0)).unwrap_or_default(),
-                if ratio > Some(0.0) { WARNING } else { Style::new() },
+                &ratio.map(percent).unwrap_or_default(),
+                if ratio.flatten() > Some(0.0) { WARNING } else { Style::new() },
             ),
             in_flight.to_string().into(),
         ]);

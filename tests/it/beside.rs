@@ -96,7 +96,7 @@ async fn status_is_a_table_of_services_and_instances() {
     let cells =
         |line: &str| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>().join("|");
     assert!(cells(line("SERVICE")).starts_with("SERVICE|INSTANCE|ADDRESS|HEALTH"), "{said:?}");
-    for service in ["SERVICE|USABLE|REQUESTS/S|ERRORS|IN FLIGHT", "nobody|0 of 0|0.0|0", "web|1 of 2|0.0|0"] {
+    for service in ["SERVICE|USABLE|REQUESTS/S|ERRORS|IN FLIGHT", "nobody|0 of 0|0.0|-|0", "web|1 of 2|0.0|-|0"] {
         assert!(said.out.lines().any(|line| cells(line).starts_with(service)), "{service}: {said:?}");
     }
     assert!(line("web-1").starts_with("web ") && line("web-1").ends_with("yes"), "{said:?}");
@@ -172,6 +172,8 @@ async fn status_says_what_services_answer_a_second_and_how_much_of_it_are_errors
     let said = gateway.command(&["status", "--json", "--admin", &at, "--over", "0s"], &[]).await;
     let told: serde_json::Value = serde_json::from_str(&said.out).unwrap();
     assert!(told["services"]["good"]["requests"].as_u64() > Some(0) && told["services"]["good"].get("rate").is_none());
+    let said = gateway.command(&["status", "--admin", &at, "--over", "0s"], &[]).await;
+    assert!(said.out.contains("USABLE") && !said.out.contains("REQUESTS/S"), "{said:?}");
     let said = gateway.command(&["status", "--over", "soon"], &[]).await;
     assert!(said.code == Some(2) && said.err.contains("`soon` is not a duration"), "{said:?}");
 }

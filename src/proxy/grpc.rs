@@ -5,7 +5,10 @@ use http::{HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::trail::Trail;
-use crate::{body::Body, model::message::Response};
+use crate::{
+    body::Body,
+    model::{message::Response, protocol::grpc_status},
+};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -18,24 +21,11 @@ pub fn failure(status: StatusCode, detail: &str, trail: &Trail) -> Response<Body
     response.stands_for = Some(status);
     let fields = &mut response.fields;
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    fields.insert(GRPC_STATUS, code(status).into());
+    fields.insert(GRPC_STATUS, grpc_status(status.as_u16()).into());
     if let Ok(message) = HeaderValue::try_from(utf8_percent_encode(detail, ESCAPED).to_string()) {
         fields.insert(GRPC_MESSAGE, message);
     }
     trail.mark(response)
-}
-
-/// Source: gRPC's "HTTP to gRPC Status Code Mapping", but for what a proxy knows better: a timeout, a body too large.
-fn code(status: StatusCode) -> u16 {
-    match status.as_u16() {
-        401 => 16,             // UNAUTHENTICATED
-        403 => 7,              // PERMISSION_DENIED
-        404 | 405 => 12,       // UNIMPLEMENTED
-        408 | 504 => 4,        // DEADLINE_EXCEEDED
-        413 => 8,              // RESOURCE_EXHAUSTED
-        429 | 502 | 503 => 14, // UNAVAILABLE
-        _ => 13,               // INTERNAL
-    }
 }
 
 #[cfg(test)]

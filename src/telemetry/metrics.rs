@@ -1,7 +1,7 @@
 //! Every metric, declared once: name, kind, labels, help. The control plane counts here; what the request path counts
 //! is in `cells` and read by `series` when somebody asks for the text.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use prometheus::{
     IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Desc, proto::MetricType,
@@ -13,7 +13,7 @@ use super::{
     histogram::Bounds,
     instance::InstanceCells,
     series::{Series, Shared},
-    window::WindowCells,
+    window::{Counts, WindowCells},
 };
 use crate::model::name::ServiceName;
 
@@ -176,6 +176,12 @@ impl Metrics {
     #[must_use]
     pub fn route(&self, service: &str, route: &str) -> Arc<RouteCells> {
         self.series.route(service, route)
+    }
+
+    /// What each service's routes that are in force have answered, and how much of it with a status of 5xx.
+    #[must_use]
+    pub fn answered(&self) -> HashMap<String, Counts> {
+        self.series.answered()
     }
 
     /// The cells of a service.

@@ -2,6 +2,7 @@
 //! Cells are held weakly: what nobody counts in any more has no series.
 
 use std::{
+    collections::HashMap,
     hash::Hash,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -19,7 +20,7 @@ use super::{
     histogram::{Bounds, Sum},
     instance::InstanceCells,
     metrics::{self, Declared},
-    window::WindowCells,
+    window::{Counts, WindowCells},
 };
 use crate::roster::Roster;
 
@@ -74,6 +75,18 @@ impl Series {
 
     pub(super) fn listener(&self, name: &str) -> Arc<Gauge> {
         self.listeners.adopt(name.into(), || Gauge::new(self.workers))
+    }
+
+    pub(super) fn answered(&self) -> HashMap<String, Counts> {
+        let mut services = HashMap::<String, Counts>::new();
+        for ((service, _), cells) in self.routes.all() {
+            let sum = services.entry(service).or_default();
+            for (_, status, count) in cells.sums().iter() {
+                sum.requests += count;
+                sum.failures += if status / 100 == 5 { count } else { 0 };
+            }
+        }
+        services
     }
 }
 

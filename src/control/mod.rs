@@ -322,7 +322,8 @@ impl Control {
         if dirty.services.is_empty() && !dirty.routes && (ready, source) == (self.ready, self.source) {
             return;
         }
-        if ready && !self.ready {
+        let begins = ready && !self.ready;
+        if begins {
             self.events.publish(Event::new("ready", "the first topology is known"));
         }
         (self.ready, self.source) = (ready, source);
@@ -331,6 +332,11 @@ impl Control {
         }
         if dirty.routes {
             self.build_routes();
+        }
+        if ready && (dirty.routes || begins) {
+            // Not before, when who claims the same path may not be known yet.
+            let losers = self.conflicts.iter().map(|conflict| &conflict.service).collect();
+            self.exposures.tell(&losers, &self.events);
         }
         *dirty = Dirty::default();
         self.version += 1;

@@ -77,6 +77,7 @@ pub struct Control {
     /// Operators whose switches are not in force yet.
     waiting: Vec<switch::Waiting>,
     ready: bool,
+    keeps: bool,
     source: Source,
     version: u64,
     index: u64,
@@ -133,6 +134,7 @@ impl Control {
             restored: None,
             waiting: Vec::new(),
             ready: false,
+            keeps: false,
             source: Source::Fixed,
             version: 0,
             index: 0,
@@ -316,23 +318,24 @@ impl Control {
 
     /// Builds what changed and swaps the world, once for all that was absorbed.
     fn publish(&mut self, dirty: &mut Dirty) {
-        let source = self.origin();
-        let ready = self.ready || source.is_restored() || self.is_first_topology_known();
-        if dirty.services.is_empty() && !dirty.routes && (ready, source) == (self.ready, self.source) {
+        let before = (self.ready, self.source, self.keeps);
+        self.source = self.origin();
+        self.ready |= self.source.is_restored() || self.is_first_topology_known();
+        self.keeps = self.is_worth_keeping();
+        if dirty.services.is_empty() && !dirty.routes && before == (self.ready, self.source, self.keeps) {
             return;
         }
-        let begins = ready && !self.ready;
+        let begins = self.ready && !before.0;
         if begins {
             self.events.publish(Event::new("ready", self.readiness()));
         }
-        (self.ready, self.source) = (ready, source);
         if !dirty.services.is_empty() {
             self.build_clusters(&dirty.services);
         }
         if dirty.routes {
             self.build_routes();
         }
-        if ready && (dirty.routes || begins) {
+        if self.ready && (dirty.routes || begins) {
             // Not before, when who claims the same path may not be known yet.
             let losers = self.conflicts.iter().map(|conflict| &conflict.service).collect();
             self.exposures.tell(&losers, &self.events);
@@ -345,7 +348,7 @@ impl Control {
             ready: self.ready,
             source: self.source,
             carriers: self.carriers.clone(),
-            keeps: self.keeps(),
+            keeps: self.keeps,
             untold: self.untold(),
             config: self.config.clone(),
             routes: self.routes.clone(),

@@ -8,6 +8,7 @@ use prometheus::{
 };
 
 use super::{
+    age::Contact,
     cells::{Gauge, RouteCells, ServiceCells},
     circuit::CircuitCells,
     histogram::Bounds,
@@ -76,7 +77,7 @@ metrics! {
     REQUEST_DURATION: HISTOGRAM[service, route] = "lictor_request_duration_seconds";
     /// Tries of requests beyond the first, by what the one before came to.
     RETRY: COUNTER[service, reason] = "lictor_retry_total";
-    /// Seconds since Consul last answered.
+    /// Seconds since Consul last answered, in the datacenter where that is longest.
     TOPOLOGY_AGE: GAUGE[] = "lictor_topology_age_seconds";
     /// Changes of a service's instances.
     TOPOLOGY_UPDATE: COUNTER[service, kind] = "lictor_topology_update_total";
@@ -242,9 +243,10 @@ impl Metrics {
         self.series.age.configured(configured);
     }
 
-    /// Consul has answered just now.
-    pub fn consul_answered(&self) {
-        self.series.age.answered();
+    /// When one more datacenter of Consul answers, for as long as this is held.
+    #[must_use]
+    pub fn consul_contact(&self) -> Arc<Contact> {
+        self.series.age.contact()
     }
 
     /// What is in force was known so long ago, and Consul has not answered since.

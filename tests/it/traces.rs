@@ -168,8 +168,9 @@ async fn errors_of_the_server_are_told_as_such_and_those_of_the_client_are_not()
 #[tokio::test]
 async fn a_call_of_grpc_says_which_and_how_it_went() {
     let collector = Collector::start().await;
-    // OK, NOT_FOUND, INTERNAL.
-    let origin = GrpcOrigin::start(|before| Reply::Status([0, 5, 13][before])).await;
+    // OK, NOT_FOUND, INTERNAL, then no end and not even a head before the client's time is over.
+    let replies = [Reply::Status(0), Reply::Status(5), Reply::Status(13), Reply::Half, Reply::Silence];
+    let origin = GrpcOrigin::start(move |before| replies[before]).await;
     let gateway = Gateway::fixed(&format!(
         "[telemetry]\n{}\n[services.calls]\nprotocol = 'grpc'\ninstances = ['{}']\n\
          [services.gone]\nprotocol = 'grpc'\ninstances = ['127.0.0.1:1']\nretry.attempts = 1\n\
@@ -186,10 +187,12 @@ async fn a_call_of_grpc_says_which_and_how_it_went() {
         // What is wrong with the call is no fault of the server's.
         ("/test.Calls/Get", 1, "5", "200", "", "5"),
         ("/test.Calls/Get", 1, "13", "200", "13", "13"),
+        ("/test.Calls/Get", 1, "4", "200", "4", "4"),
+        ("/test.Calls/Get", 1, "4", "504", "504", "cancelled"),
         ("/test.Gone/Get", 1, "14", "502", "502", "connect_error"),
         ("/test.Nowhere/Get", 0, "12", "404", "", ""),
     ] {
-        client.ask(call(path, &[]), b"").await.unwrap();
+        client.ask(call(path, &[("grpc-timeout", "2S")]), b"").await.unwrap();
         let mut spans = collector.until(known + 1 + tries).await;
         known = spans.len();
         spans.retain(|span| span.get("url.path") == path || span.kind == SpanKind::Client);
@@ -202,7 +205,7 @@ async fn a_call_of_grpc_says_which_and_how_it_went() {
         assert_eq!(server.failed, !error_of_server.is_empty(), "{server:?}");
         for client in spans.iter().filter(|span| span.parent == server.id) {
             assert_says(client, &is_call);
-            let code = if error_of_client == "connect_error" { "" } else { code };
+            let code = if ["cancelled", "connect_error"].contains(&error_of_client) { "" } else { code };
             assert_says(client, &[("rpc.grpc.status_code", code), ("error.type", error_of_client)]);
             assert_eq!(client.failed, !error_of_client.is_empty(), "{client:?}");
         }

@@ -138,7 +138,11 @@ impl Answer {
             ready!(self.timer.poll(cx, deadline.at));
             // How long a client waits says nothing of the instance.
             self.outcome = Outcome::Cancelled;
-            return Poll::Ready(Ok(Some(Frame::trailers(overdue()))));
+            let trailers = overdue();
+            if let (Some(permit), Some(status)) = (&self.permit, trailers.get(GRPC_STATUS)) {
+                permit.heard_grpc(status);
+            }
+            return Poll::Ready(Ok(Some(Frame::trailers(trailers))));
         }
         self.timer.poll(cx, since + self.patience).map(|()| Err(BodyError::TooSlow))
     }

@@ -163,7 +163,7 @@ async fn a_service_that_hangs_at_full_load_does_not_slow_another_down() {
         let others = Crowd::start(gateway.address, "/hangs/", 503);
         beside.push(p99(gateway.address, LASTS).await);
         others.end().await;
-        assert_eq!(hangs.count(), 200 * round);
+        assert_eq!(hangs.count(), 200 * round, "a request over the limit reached the service");
         drop(full);
         gateway.until_metric(r#"lictor_in_flight{service="hangs"}"#, 0.0).await;
     }

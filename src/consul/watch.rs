@@ -236,10 +236,6 @@ impl<R: Read> Watch<R> {
             () = patience => false,
             () = gate.heard(since), if at_once == Some(IDLE_AT_ONCE) => false,
         };
-        if self.reason == Reason::Moved {
-            // It may move for nothing, and then the others are to wait for it.
-            gate.budget.charge();
-        }
         if renewed {
             self.reason = Reason::Free;
             sleep(jitter::up_to(SPREAD)).await;

@@ -86,7 +86,7 @@ async fn follow(
                     return;
                 }
                 retry = *HOLDS.start();
-                holds.clamp(*HOLDS.start(), *HOLDS.end())
+                believed(holds)
             }
             Err(error) => {
                 let why = format!("`{lookup}` cannot be resolved: {error}");
@@ -189,6 +189,11 @@ async fn ask(
     }
 }
 
+/// For how long an answer is believed that holds so long by its own account.
+fn believed(holds: Duration) -> Duration {
+    holds.clamp(*HOLDS.start(), *HOLDS.end())
+}
+
 fn ip(record: &Record) -> Option<IpAddr> {
     match &record.data {
         RData::A(a) => Some(a.0.into()),
@@ -254,6 +259,13 @@ mod tests {
         assert_eq!(ports(&[record(2, 1, "a.x."), record(1, 2, "b.x."), record(1, 3, "c.x.")]), [2, 3]);
         assert_eq!(ports(&[record(1, 1, "."), record(2, 2, "b.x.")]), [2]);
         assert_eq!(ports(&[]), [0_u16; 0]);
+    }
+
+    #[test]
+    fn an_answer_is_believed_for_a_second_to_a_minute_whatever_its_ttl() {
+        for (ttl, want) in [(0, 1), (1, 1), (30, 30), (60, 60), (61, 60), (u32::MAX, 60)] {
+            assert_eq!(believed(Duration::from_secs(ttl.into())).as_secs(), want, "{ttl}");
+        }
     }
 
     #[test]

@@ -102,7 +102,11 @@ impl Hunt {
 
     /// What to ask next, or when; nothing, if an answer is awaited, or no hunt is under way.
     pub fn next(&mut self, now: Instant) -> Result<(Ask, Turn), Option<Instant>> {
-        let turn = if self.is_trusted(now) { Turn::Charged } else { Turn::Waits };
+        let turn = match self.vain {
+            (0, _) => Turn::Free,
+            _ if self.is_trusted(now) => Turn::Charged,
+            _ => Turn::Waits,
+        };
         match &mut self.stage {
             Stage::Due => {
                 if let Some(at) = self.not_before.filter(|at| now < *at) {
@@ -116,7 +120,7 @@ impl Hunt {
                 self.stage = stage;
                 Ok((ask, turn))
             }
-            Stage::Reading { left, under_way } if turn == Turn::Charged || *under_way == 0 => match left.pop_front() {
+            Stage::Reading { left, under_way } if turn != Turn::Waits || *under_way == 0 => match left.pop_front() {
                 Some(node) => {
                     *under_way += 1;
                     Ok((Ask::Node(node), turn))

@@ -95,6 +95,28 @@ async fn every_fault_leaves_the_last_known_state_in_force_and_is_told_once() {
 }
 
 #[tokio::test]
+async fn an_index_that_rises_for_nothing_makes_no_hot_loop_and_hides_no_news() {
+    let (a, b) = (Origin::start("a").await, Origin::start("b").await);
+    // With a query for each service, and with shared ones.
+    for more in ["", "max_watches = 2\n"] {
+        let consul = FakeConsul::start(7, &[("a", a.address)]).await;
+        let section = format!("[consul]\naddress = \"{}\"\n{more}", consul.address());
+        let gateway = Gateway::start_unready(&section, "").await;
+        gateway.until_ready().await;
+        gateway.until_status("/api/v1/web/", 200).await;
+        consul.fault(Fault::Rising);
+        let (requests, started) = (consul.count(), now());
+        tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+        let (asked, took) = (consul.count() - requests, started.elapsed());
+        println!("an index that rises for nothing: {asked} requests in {took:?}");
+        assert!(asked <= 10 + 5 * usize::try_from(took.as_secs()).unwrap(), "{asked} requests in {took:?}");
+        assert!(gateway.events("consul_failed").is_empty());
+        consul.tell_on(&[("b", b.address)]);
+        until("the news", || async { (gateway.get("/api/v1/web/").await.text == "b").then_some(()) }).await;
+    }
+}
+
+#[tokio::test]
 async fn before_consul_was_ever_reached_nothing_is_said_to_be_missing() {
     let origin = Origin::start("a").await;
     let consul = FakeConsul::start(7, &[("a", origin.address)]).await;

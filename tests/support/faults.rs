@@ -1,6 +1,12 @@
 //! A Consul that can be made to misbehave as the real one cannot: one service, a catalog, and a fault on demand.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, sync::watch};
@@ -26,6 +32,8 @@ pub enum Fault {
     Null,
     /// A body that breaks off in the middle.
     HalfBody,
+    /// Answers at once, each time with another index.
+    Rising,
     /// The connection is accepted and nothing is said.
     Silence,
 }
@@ -71,6 +79,12 @@ impl FakeConsul {
         self.world.send_replace(World { fault: Fault::None, index, instances });
     }
 
+    /// These are the instances, whatever is wrong.
+    pub fn tell_on(&self, instances: &[(&str, SocketAddr)]) {
+        let instances = instances.iter().map(|(id, address)| ((*id).to_owned(), *address)).collect();
+        self.world.send_modify(|world| world.instances = instances);
+    }
+
     /// Requests so far.
     pub fn count(&self) -> usize {
         self.origin.count()
@@ -108,12 +122,15 @@ fn answer(got: &Got, world: &World) -> Vec<u8> {
         Fault::NoIndex => (200, None, body),
         Fault::BadIndex => (200, Some("soon".to_owned()), body),
         Fault::Html => (200, Some("9".to_owned()), "<html>It works!</html>".to_owned()),
+        Fault::Rising => (200, Some((world.index + RISEN.fetch_add(1, Relaxed)).to_string()), body),
         Fault::Null => (200, Some("9".to_owned()), "null".to_owned()),
     };
     let index = index.map(|index| format!("x-consul-index: {index}\r\n")).unwrap_or_default();
     let sent = if world.fault == Fault::HalfBody && !leader { &body[..body.len() / 2] } else { &body };
     format!("HTTP/1.1 {status} X\r\n{index}content-length: {}\r\n\r\n{sent}", body.len()).into_bytes()
 }
+
+static RISEN: AtomicU64 = AtomicU64::new(1);
 
 fn good(path: &str, world: &World) -> Value {
     match path {

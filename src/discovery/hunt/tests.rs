@@ -34,7 +34,7 @@ async fn what_differs_on_any_node_is_found_by_one_question() {
     let mut round = |nodes: &[(&str, &[(&str, u64)])]| {
         now += INTERVAL;
         hunt.begin();
-        assert_eq!(hunt.next(now), Ok((Ask::Whole, Turn::Charged)));
+        assert_eq!(hunt.next(now), Ok((Ask::Whole, Turn::Free)));
         assert_eq!(hunt.next(now), Err(None), "the answer is awaited");
         let names = hunt.take_whole(whole(nodes), now);
         assert!(hunt.has_ended());
@@ -62,7 +62,7 @@ async fn what_takes_long_to_tell_is_asked_for_less_often() {
         if due > later {
             assert_eq!(next, Err(Some(due)), "{took}");
         } else {
-            assert_eq!(next, Ok((Ask::Whole, Turn::Charged)), "{took}");
+            assert_eq!(next, Ok((Ask::Whole, Turn::Free)), "{took}");
         }
     }
 }
@@ -71,9 +71,9 @@ async fn what_takes_long_to_tell_is_asked_for_less_often() {
 async fn where_it_is_refused_to_tell_of_all_nodes_each_is_asked_and_after_a_minute_all_again() {
     let (mut hunt, now) = (Hunt::new(), Instant::now());
     hunt.begin();
-    assert_eq!(hunt.next(now), Ok((Ask::Whole, Turn::Charged)));
+    assert_eq!(hunt.next(now), Ok((Ask::Whole, Turn::Free)));
     hunt.refuse_whole(now);
-    assert_eq!(hunt.next(now), Ok((Ask::Nodes, Turn::Charged)));
+    assert_eq!(hunt.next(now), Ok((Ask::Nodes, Turn::Free)));
     hunt.take_nodes(names([]), now);
     hunt.begin();
     assert_eq!(hunt.next(now + INTERVAL).unwrap().0, Ask::Nodes);
@@ -93,11 +93,11 @@ async fn what_differs_on_a_node_is_found() {
     let mut hunt = refused(now);
     assert_eq!(hunt.next(now), Err(None));
     hunt.begin();
-    assert_eq!(hunt.next(now), Ok((Ask::Nodes, Turn::Charged)));
+    assert_eq!(hunt.next(now), Ok((Ask::Nodes, Turn::Free)));
     assert_eq!(hunt.next(now), Err(None), "the answer is awaited");
     assert!(!hunt.take_nodes(names(["a", "b"]), now));
-    assert_eq!(hunt.next(now), Ok((node("a"), Turn::Charged)));
-    assert_eq!(hunt.next(now), Ok((node("b"), Turn::Charged)));
+    assert_eq!(hunt.next(now), Ok((node("a"), Turn::Free)));
+    assert_eq!(hunt.next(now), Ok((node("b"), Turn::Free)));
     assert_eq!(hunt.take_node("b".into(), marks(&[("web", 1)]), now), ["web"]);
     assert!(!hunt.has_ended());
     hunt.take_node("a".into(), marks(&[("web", 2), ("shop", 3)]), now);
@@ -114,11 +114,12 @@ async fn what_differs_on_a_node_is_found() {
     hunt.begin();
     assert_eq!(hunt.take_node("a".into(), marks(&[("web", 9)]), later), ["web", "shop"]);
     let after = later + INTERVAL;
-    assert_eq!(hunt.next(after), Ok((Ask::Nodes, Turn::Charged)), "what changed meanwhile is looked for again");
+    assert_eq!(hunt.next(after), Ok((Ask::Nodes, Turn::Free)), "what changed meanwhile is looked for again");
 }
 
 #[tokio::test(start_paused = true)]
 async fn after_two_in_vain_the_next_ones_wait_their_turn() {
+    const F: Turn = Turn::Free;
     const C: Turn = Turn::Charged;
     let mut now = Instant::now();
     let mut hunt = refused(now);
@@ -130,7 +131,7 @@ async fn after_two_in_vain_the_next_ones_wait_their_turn() {
         hunt.take_node("a".into(), marks(&[("web", sum)]), now);
         turn
     };
-    for (sum, want) in [(1, C), (1, C), (1, C), (1, Turn::Waits), (2, Turn::Waits), (2, C), (2, C), (2, Turn::Waits)] {
+    for (sum, want) in [(1, F), (1, F), (1, C), (1, Turn::Waits), (2, Turn::Waits), (2, F), (2, C), (2, Turn::Waits)] {
         assert_eq!(round(&mut hunt, now, sum), want);
         now += INTERVAL;
     }

@@ -17,6 +17,7 @@ use crate::{
     model::{
         fields::Fields,
         instance::{Address, Instance},
+        random::{Draws, place},
         topology::Update,
     },
     proxy::trail::{TRACEPARENT, Trail, X_REQUEST_ID},
@@ -75,7 +76,7 @@ impl Routes {
     }
 }
 
-/// A service that each worker of two has called at all of its members.
+/// A service that each worker of two has called once at all of its members.
 pub struct Members {
     cluster: Cluster,
     now: Instant,
@@ -85,13 +86,13 @@ impl Members {
     /// The policies, as the configuration has them.
     pub const POLICIES: [&str; 5] = ["consistent_hash", "least_request", "p2c_ewma", "random", "round_robin"];
 
-    /// So many members, picked among by this policy.
+    /// So many members that have answered after `took`, picked among by this policy.
     ///
     /// # Panics
     /// Where there is no such policy.
     #[must_use]
     #[expect(clippy::expect_used, reason = "a benchmark names what there is")]
-    pub fn new(balance: &str, count: u32) -> Self {
+    pub fn new(balance: &str, count: u32, took: Duration) -> Self {
         let metrics = Metrics::new(2);
         let policy = Arc::new(Policy { balance: balance.parse().expect("a policy"), ..Policy::default() });
         let live = Arc::new(Service::new("s".into(), &metrics, &Events::new()));
@@ -105,7 +106,7 @@ impl Members {
             for worker in [0, 1] {
                 let link = Rc::new(Link::new(endpoint.clone(), live.clone()));
                 let permit = link.admit(&policy.clone().into(), worker, now);
-                permit.expect("a closed circuit").report(Outcome::Success);
+                permit.expect("a closed circuit").report_at(now + took, Outcome::Success);
             }
             Member::new([instance].into(), endpoint, &policy.accept)
         };
@@ -186,6 +187,19 @@ pub struct World {
 
 /// News of one service, ready to be told.
 pub struct Telling(Update);
+
+impl Telling {
+    /// The same in no order, as instances that Consul lists by their nodes' names may come.
+    #[must_use]
+    pub fn shuffled(mut self) -> Self {
+        let instances = &mut self.0.instances;
+        let mut draws = Draws::seeded(1);
+        for at in 1..instances.len() {
+            instances.swap(at, place(draws.next(), at + 1));
+        }
+        self
+    }
+}
 
 impl World {
     /// So many services of so many instances each.

@@ -7,7 +7,7 @@
 mod atomic {
     pub use loom::sync::{
         Mutex, MutexGuard,
-        atomic::{AtomicU64, AtomicUsize, Ordering, fence},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
     };
 }
 
@@ -79,21 +79,21 @@ mod service {
         circuit::Circuit,
     };
 
-    pub struct Seat(pub Arc<Circuit>);
+    pub struct Seats(pub [Arc<Circuit>; 2]);
 
-    pub struct Service(pub Mutex<Vec<Seat>>);
+    pub struct Service(pub Mutex<Seats>);
 
     #[expect(clippy::unused_self, reason = "the one in whose place this stands uses it")]
     impl Service {
-        pub fn seats(&self) -> MutexGuard<'_, Vec<Seat>> {
+        pub fn seats(&self) -> MutexGuard<'_, Seats> {
             self.0.lock().unwrap()
         }
 
-        pub fn circuit_changed(&self, _: &[Seat], _: &Circuit, _: Cause) {}
+        pub fn circuit_changed(&self, _: &Seats, _: &Circuit, _: Cause) {}
     }
 
-    pub fn has_place(seats: &[Seat], _: &Circuit, rules: &BreakerRules) -> bool {
-        seats.iter().filter(|seat| !seat.0.is_closed()).count() < rules.places(seats.len())
+    pub fn has_place(seats: &Seats, _: &Circuit, rules: &BreakerRules) -> bool {
+        seats.0.iter().filter(|circuit| !circuit.is_closed()).count() < rules.places(seats.0.len())
     }
 }
 
@@ -111,14 +111,14 @@ use breaker::{BreakerRules, State};
 use circuit::Circuit;
 use crowd::Crowd;
 use entries::Entries;
-use service::{Seat, Service};
+use service::{Seats, Service};
 use telemetry::{cells::Outcome, circuit::CircuitCells};
 use tokio::time::Instant;
 
 /// Two circuits of one service, of which one may be open, by rules that one failure opens it.
 fn two_circuits() -> (Shared<Service>, [Arc<Circuit>; 2], Arc<BreakerRules>) {
     let circuits = [0, 1].map(|_| Arc::new(Circuit::new(Arc::new(CircuitCells))));
-    let seats = circuits.iter().cloned().map(Seat).collect();
+    let seats = Seats(circuits.clone());
     let rules = BreakerRules { consecutive: 1, ..BreakerRules::default() };
     (Shared::new(Service(loom::sync::Mutex::new(seats))), circuits, Arc::new(rules))
 }

@@ -28,7 +28,7 @@ use crate::{
         circuit::Circuit,
         cluster::{Cluster, Member, Rules},
         endpoint::{Endpoint, EndpointKey, Transport},
-        service::Service,
+        service::{Seats, Service},
         tls::Tls,
     },
 };
@@ -84,10 +84,11 @@ pub fn cluster(
     let alike = before.is_some_and(|b| {
         b.transport == rules.transport && b.policy.accept == *accept && b.datacenters == rules.datacenters
     });
-    let mut former = Former { rest: before.map(|b| b.members.as_slice()).unwrap_or_default(), gone: Vec::new() };
+    let mut former = Former { rest: before.map(|b| &*b.members).unwrap_or_default(), gone: Vec::new() };
     // By the places of datacenters: who is alone in one is not new there.
     let mut established = vec![false; rules.datacenters.len() + 1];
     let mut members = Vec::with_capacity(told.places.len());
+    let mut others = Vec::new();
     for instances in &told.places {
         let first = &instances[0];
         let former_member = former.at(instances);
@@ -132,6 +133,7 @@ pub fn cluster(
         let useful = former_member.filter(|former| former.weight > 0);
         established[member.rank as usize] |= useful.is_some() && member.weight > 0;
         member.came = useful.map_or(Some(now), |former| former.came);
+        others.push(members.len());
         members.push(Arc::new(member));
     }
     if rules.policy.panic && members.iter().all(|member| member.weight == 0) {
@@ -139,9 +141,12 @@ pub fn cluster(
             Arc::make_mut(member).panic();
         }
     }
-    // Where all are new, none is.
-    for member in members.iter_mut().filter(|member| !established[member.rank as usize]) {
-        Arc::make_mut(member).came = None;
+    // Where all are new, none is. Those that stay as they are were there before.
+    for at in others {
+        let member: &mut Arc<Member> = &mut members[at];
+        if !established[member.rank as usize] {
+            Arc::make_mut(member).came = None;
+        }
     }
     unlist(former.gone.into_iter().chain(former.rest.iter().map(|member| &*member.endpoint)));
     Cluster::new(rules, members, told.rejected.clone(), live)
@@ -191,7 +196,7 @@ fn unlist<'e>(gone: impl Iterator<Item = &'e Endpoint>) {
 /// Says that a service is gone as a whole.
 pub fn dissolve(cluster: &Cluster) {
     unlist(cluster.members.iter().map(|member| &*member.endpoint));
-    cluster.live().enlist(Vec::new());
+    cluster.live().enlist(Seats::default());
 }
 
 /// A service's own claim to a route, ready to be matched.

@@ -143,8 +143,17 @@ impl Members {
         mut instances: Vec<Instance>,
         mut rejected: Vec<Rejected>,
     ) -> Vec<Difference> {
-        instances.sort_by(|a, b| (&a.address, &a.id, &a.datacenter).cmp(&(&b.address, &b.id, &b.datacenter)));
-        instances.dedup_by(|a, b| (&a.address, &a.id, &a.datacenter) == (&b.address, &b.id, &b.datacenter));
+        let order =
+            |a: &Instance, b: &Instance| (&a.address, &a.id, &a.datacenter).cmp(&(&b.address, &b.id, &b.datacenter));
+        // Where they are as they should be, of ten thousand, it costs one look at each.
+        if !instances.is_sorted_by(|a, b| order(a, b).is_lt()) {
+            // By keys of their own, which are a quarter of what would be moved about.
+            instances.sort_by_cached_key(|instance| instance.address.clone());
+            for place in instances.chunk_by_mut(|a, b| a.address == b.address) {
+                place.sort_by(order);
+            }
+            instances.dedup_by(|a, b| order(a, b).is_eq());
+        }
         rejected.sort_by(|a, b| (&a.id, &a.datacenter).cmp(&(&b.id, &b.datacenter)));
         let mut kinds = self.replace(&instances);
         for bad in rejected.iter().filter(|bad| !self.rejected.contains(bad)) {
@@ -158,17 +167,21 @@ impl Members {
     /// Puts in force what is told, which is sorted, and says what is other than before: who left first. Both lists are
     /// gone through side by side, since there may be ten thousand of whom one has changed.
     fn replace(&mut self, told: &[Instance]) -> Vec<(InstanceId, Kind)> {
-        let mut before = take(&mut self.places).into_iter().peekable();
+        let before = take(&mut self.places);
+        self.places.reserve(before.len().max(told.len()));
+        let mut before = before.into_iter().peekable();
         let (mut left, mut others) = (Vec::new(), Vec::new());
         for now in told.chunk_by(|a, b| a.address == b.address) {
             while let Some(gone) = before.next_if(|place| place[0].address < now[0].address) {
                 left.extend(gone.iter().map(|instance| (instance.id.clone(), Kind::Left)));
             }
-            let was = before.next_if(|place| place[0].address == now[0].address);
-            if let Some(same) = was.as_ref().filter(|was| ***was == *now) {
-                self.places.push(same.clone());
-                continue;
-            }
+            let was = match before.next_if(|place| place[0].address == now[0].address) {
+                Some(same) if *same == *now => {
+                    self.places.push(same);
+                    continue;
+                }
+                was => was,
+            };
             let was = was.as_deref().unwrap_or_default();
             let is_gone = |instance: &&Instance| find(now, instance).is_none();
             left.extend(was.iter().filter(is_gone).map(|instance| (instance.id.clone(), Kind::Left)));

@@ -9,21 +9,25 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    atomic::{AtomicU64, Mutex, MutexGuard, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering::Relaxed},
     breaker::{Breaker, BreakerRules, Cause, Moment, State},
-    service::{Seat, Service, has_place},
+    service::{Seats, Service, has_place},
 };
 use crate::{
     model::random::Draws,
     telemetry::{cells::Outcome, circuit::CircuitCells},
 };
 
-/// The live circuit of one instance. It outlives changes of how the instance is spoken to.
+/// The live circuit of one instance. It outlives changes of how the instance is spoken to. What picks read comes first:
+/// in this order it is on one line.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Circuit {
     /// The state, whether failures are remembered, and the era: the number of changes so far. What was admitted in
     /// one era says nothing about the next.
     word: AtomicU64,
+    /// An operator has taken the instance out.
+    draining: AtomicBool,
     /// In nanoseconds since `born`, until when it is open.
     until: AtomicU64,
     breaker: Mutex<Breaker>,
@@ -52,6 +56,7 @@ impl Circuit {
         cells.show(CLOSED);
         Self {
             word: AtomicU64::new(CLOSED),
+            draining: AtomicBool::new(false),
             until: AtomicU64::new(0),
             breaker: Mutex::new(Breaker::default()),
             closed: AtomicU64::new(0),
@@ -65,6 +70,18 @@ impl Circuit {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.word.load(Relaxed) & STATE == CLOSED
+    }
+
+    /// Whether an operator has taken the instance out: it finishes what it has, and gets nothing new.
+    #[inline]
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// Takes the instance out, or puts it back. True if it was otherwise.
+    pub fn set_draining(&self, draining: bool) -> bool {
+        self.draining.swap(draining, Relaxed) != draining
     }
 
     /// Whether the next request is the one that decides.
@@ -154,7 +171,7 @@ impl Circuit {
         service: &Service,
         era: Era,
         now: Instant,
-        step: impl FnOnce(&mut Breaker, &[Seat]) -> Option<Cause>,
+        step: impl FnOnce(&mut Breaker, &Seats) -> Option<Cause>,
     ) -> Option<Era> {
         self.change(service, now, |breaker, seats| {
             // Under the lock nobody else changes it.
@@ -167,7 +184,7 @@ impl Circuit {
         &self,
         service: &Service,
         now: Instant,
-        step: impl FnOnce(&mut Breaker, &[Seat]) -> Option<Cause>,
+        step: impl FnOnce(&mut Breaker, &Seats) -> Option<Cause>,
     ) -> Option<Era> {
         let mut breaker = self.lock();
         // Held as well, so that two circuits of a service do not both take the last place.

@@ -1,17 +1,22 @@
 //! Circuits as their service has them: places, probes, and who hears of it. Apart from `circuit`, which `tests/loom.rs`
 //! includes as it is.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{net::Ipv4Addr, sync::Arc, thread, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
+    balance::stage::member,
     breaker::BreakerRules,
     circuit::{Circuit, Era},
-    service::{Seat, Service},
+    cluster::Member,
+    service::{Seats, Service},
 };
 use crate::{
-    model::units::Share,
+    model::{
+        instance::{Health, Instance},
+        units::Share,
+    },
     telemetry::{cells::Outcome, events::Events, metrics::Metrics},
 };
 
@@ -19,6 +24,7 @@ const S: Duration = Duration::from_secs(1);
 
 struct Stage {
     service: Service,
+    members: Vec<Member>,
     circuits: Vec<Arc<Circuit>>,
     metrics: Arc<Metrics>,
     events: Arc<Events>,
@@ -29,35 +35,37 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(members: usize, rules: BreakerRules) -> Self {
+    fn new(members: u8, rules: BreakerRules) -> Self {
         let (metrics, events) = (Metrics::new(2), Events::new());
         let service = Service::new("s".into(), &metrics, &events);
-        let circuit = |n: usize| Circuit::new(metrics.circuit("s", &format!("a:{n}"))).into();
-        let circuits = (0..members).map(circuit).collect();
-        let stage = Self { service, circuits, metrics, events, rules, ranks: Vec::new(), start: Instant::now() };
+        let at = |n: u8| (Ipv4Addr::new(10, 0, 0, n), 80).into();
+        let members: Vec<_> = (0..members).map(|n| member(&metrics, at(n), 1)).collect();
+        let circuits = members.iter().map(|member| member.endpoint.circuit().clone()).collect();
+        let (ranks, start) = (Vec::new(), Instant::now());
+        let stage = Self { service, members, circuits, metrics, events, rules, ranks, start };
         stage.enlist(&[]);
         stage
     }
 
     /// The same, with each in a datacenter.
     fn in_datacenters(ranks: &[u32], rules: BreakerRules) -> Self {
-        let stage = Self { ranks: ranks.to_vec(), ..Self::new(ranks.len(), rules) };
+        let stage = Self { ranks: ranks.to_vec(), ..Self::new(ranks.len().try_into().unwrap(), rules) };
         stage.enlist(&[]);
         stage
     }
 
     /// Says who the members are: all, but of those that are `out` none is let in.
     fn enlist(&self, out: &[usize]) {
-        let seat = |(n, circuit): (usize, &Arc<Circuit>)| Seat {
-            instance: n.to_string().as_str().into(),
-            circuit: circuit.clone(),
-            loads: self.metrics.instance("s", &format!("a:{n}")).loads().clone(),
-            accepted: !out.contains(&n),
-            usable: !out.contains(&n),
-            rank: self.ranks.get(n).copied().unwrap_or(0),
-            datacenter: self.ranks.get(n).map(|rank| format!("dc{}", rank + 1).into()),
+        let seat = |(n, member): (usize, &Member)| {
+            let health = if out.contains(&n) { Health::Critical } else { Health::Passing };
+            let instance = Instance { health, ..member.instances[0].clone() };
+            let mut seat = Member::new([instance].into(), member.endpoint.clone(), &[Health::Passing]);
+            seat.rank = self.ranks.get(n).copied().unwrap_or(0);
+            Arc::new(seat)
         };
-        self.service.enlist(self.circuits.iter().enumerate().map(seat).collect());
+        let members = self.members.iter().enumerate().map(seat).collect();
+        let datacenters = if self.ranks.is_empty() { &[][..] } else { &["dc1", "dc2"] };
+        self.service.enlist(Seats { members, datacenters: datacenters.iter().map(|&name| name.into()).collect() });
     }
 
     fn end(&self, n: usize, era: Era, outcome: Outcome, second: u32) {
@@ -95,7 +103,9 @@ fn a_circuit_that_opens_closes_or_is_probed_is_told_and_shown() {
     stage.fail(1, 9, 0);
     assert_eq!(stage.open(), [1]);
     assert!(
-        stage.shown("lictor_circuit_state").contains(&r#"lictor_circuit_state{service="s",instance="a:1"} 2"#.into())
+        stage
+            .shown("lictor_circuit_state")
+            .contains(&r#"lictor_circuit_state{service="s",instance="10.0.0.1:80"} 2"#.into())
     );
     let instances = stage.shown("lictor_instances");
     assert_eq!(
@@ -271,7 +281,7 @@ fn on_many_threads_exactly_one_gets_the_probe_and_no_place_is_given_twice() {
 #[test]
 fn an_instance_that_has_left_is_told_of_no_more() {
     let stage = Stage::new(1, BreakerRules::default());
-    stage.service.enlist(Vec::new());
+    stage.service.enlist(Seats::default());
     stage.fail(0, 5, 0);
     assert_eq!((stage.open(), stage.told().len()), (vec![0; 1], 0));
 }

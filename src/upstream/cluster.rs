@@ -13,9 +13,10 @@ use super::{
     balance::{Ask, Balance, Balancer, View},
     breaker::State,
     call::CallError,
+    circuit::Circuit,
     endpoint::{Endpoint, Transport},
     policy::Policy,
-    service::{Seat, Service},
+    service::{Seats, Service},
     tls::Tls,
 };
 use crate::{
@@ -50,7 +51,7 @@ pub struct Cluster {
     /// Its datacenters in order of preference; empty: it is not in several.
     pub datacenters: Arc<[Datacenter]>,
     /// By address. Those that a change leaves as they are go over to the next snapshot as they are.
-    pub members: Vec<Arc<Member>>,
+    pub members: Arc<[Arc<Member>]>,
     /// Instances of no use, for the admin side to tell.
     pub rejected: Vec<Rejected>,
     live: Arc<Service>,
@@ -113,7 +114,10 @@ pub struct Member {
     pub rank: u32,
     /// When it came to be of use beside others that were; `None`: it was there as soon as any.
     pub came: Option<Instant>,
+    /// Its health lets it in.
+    accepted: bool,
     /// The endpoint's, at hand: picks look at few things of many members, so the fewer steps the better.
+    circuit: Arc<Circuit>,
     loads: Loads,
 }
 
@@ -122,10 +126,11 @@ impl Member {
     /// gives the weight.
     #[must_use]
     pub fn new(instances: Arc<[Instance]>, endpoint: Arc<Endpoint>, accept: &[Health]) -> Self {
-        let usable = instances.iter().filter(|i| accept.contains(&i.health) && !endpoint.is_draining());
-        let weight = usable.map(|i| i.weight).max().unwrap_or(0);
-        let loads = endpoint.cells().loads().clone();
-        Self { instances, endpoint, weight, panics: false, rank: 0, came: None, loads }
+        let heaviest = instances.iter().filter(|i| accept.contains(&i.health)).map(|i| i.weight).max();
+        let weight = heaviest.filter(|_| !endpoint.is_draining()).unwrap_or(0);
+        let (circuit, loads) = (endpoint.circuit().clone(), endpoint.cells().loads().clone());
+        let accepted = heaviest.is_some();
+        Self { instances, endpoint, weight, panics: false, rank: 0, came: None, accepted, circuit, loads }
     }
 
     /// Makes it usable whatever Consul says of its health, unless somebody took it out, since there is no other.
@@ -138,7 +143,7 @@ impl Member {
     /// Whether a cluster of the same rules has use for this very member, told of these instances.
     #[must_use]
     pub fn stays(&self, instances: &Arc<[Instance]>) -> bool {
-        self.weight > 0 && !self.panics && Arc::ptr_eq(&self.instances, instances) && !self.endpoint.is_draining()
+        self.weight > 0 && !self.panics && Arc::ptr_eq(&self.instances, instances) && !self.circuit.is_draining()
     }
 
     /// What is under way to it, and how long it lets wait.
@@ -148,21 +153,24 @@ impl Member {
         &self.loads
     }
 
-    /// Whether requests may be sent to it as the policy has it.
-    fn is_usable(&self) -> bool {
-        self.weight > 0 && !self.endpoint.is_draining() && self.endpoint.circuit().is_closed()
+    /// Whether it may be asked.
+    #[inline]
+    #[must_use]
+    pub fn circuit(&self) -> &Circuit {
+        &self.circuit
     }
 
-    fn seat(&self, accept: &[Health], datacenters: &[Datacenter]) -> Seat {
-        Seat {
-            instance: self.endpoint.key.id.clone(),
-            circuit: self.endpoint.circuit().clone(),
-            loads: self.loads.clone(),
-            accepted: self.panics || self.instances.iter().any(|instance| accept.contains(&instance.health)),
-            usable: self.weight > 0,
-            rank: self.rank,
-            datacenter: datacenters.get(self.rank as usize).filter(|_| datacenters.len() > 1).cloned(),
-        }
+    /// Whether its health lets it in, or there is no other.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        self.accepted || self.panics
+    }
+
+    /// Whether requests may be sent to it as the policy has it.
+    #[inline]
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.weight > 0 && self.circuit.is_closed() && !self.circuit.is_draining()
     }
 }
 
@@ -173,14 +181,14 @@ impl Cluster {
     where
         M: Into<Arc<Member>>,
     {
-        let members: Vec<Arc<Member>> = members.into_iter().map(Into::into).collect();
+        let members: Arc<[Arc<Member>]> = members.into_iter().map(Into::into).collect();
         let Rules { service, policy, host, barred, transport, tls, datacenters } = rules;
         let tiers = if datacenters.len() > 1 { tiers(&members, policy.balance) } else { Vec::new() };
         let balancer = Balancer::new(policy.balance, if tiers.is_empty() { &members } else { &[] });
-        let usable = members.iter().filter(|member| member.weight > 0);
-        let last = usable.filter_map(|member| member.came).max().filter(|_| !policy.slow_start.is_zero());
+        let came = || members.iter().filter(|member| member.weight > 0).filter_map(|member| member.came);
+        let last = if policy.slow_start.is_zero() { None } else { came().max() };
         let grown = last.map(|came| came + policy.slow_start);
-        live.enlist(members.iter().map(|member| member.seat(&policy.accept, &datacenters)).collect());
+        live.enlist(Seats { members: members.clone(), datacenters: datacenters.clone() });
         Self {
             service,
             policy,
@@ -208,7 +216,7 @@ impl Cluster {
     #[must_use]
     pub fn is_usable(&self, now: Instant) -> bool {
         self.members.iter().any(|m| {
-            let circuit = m.endpoint.circuit();
+            let circuit = m.circuit();
             m.weight > 0 && (circuit.is_closed() || circuit.is_due(now))
         })
     }
@@ -231,8 +239,8 @@ impl Cluster {
     /// Where all circuits of members that could be picked refuse: how long until the first lets a request through.
     /// One that has let one through already may close any moment.
     fn until_probe(&self, now: Instant) -> Option<Duration> {
-        let usable = self.members.iter().filter(|m| m.weight > 0 && !m.endpoint.is_draining());
-        let wait = |member: &Arc<Member>| match member.endpoint.circuit().state() {
+        let usable = self.members.iter().filter(|m| m.weight > 0 && !m.circuit.is_draining());
+        let wait = |member: &Arc<Member>| match member.circuit.state() {
             State::Open(until) => until.saturating_duration_since(now),
             State::HalfOpen | State::Closed => Duration::ZERO,
         };
@@ -269,11 +277,8 @@ impl Cluster {
 
     #[cold]
     fn due(&self, ask: &Ask<'_>) -> Option<&Member> {
-        let is_due = |Member { endpoint, weight, .. }: &&Member| {
-            *weight > 0
-                && !endpoint.is_draining()
-                && endpoint.circuit().is_due(ask.now)
-                && !ask.tried.contains(&endpoint.serial)
+        let is_due = |Member { endpoint, circuit, weight, .. }: &&Member| {
+            *weight > 0 && !circuit.is_draining() && circuit.is_due(ask.now) && !ask.tried.contains(&endpoint.serial)
         };
         let first = |members: &'_ [Arc<Member>]| members.iter().position(|member| is_due(&&**member));
         if self.tiers.is_empty() {

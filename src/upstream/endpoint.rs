@@ -54,7 +54,6 @@ pub struct Endpoint {
     cells: Arc<InstanceCells>,
     circuit: Arc<Circuit>,
     listed: AtomicBool,
-    draining: AtomicBool,
 }
 
 impl Endpoint {
@@ -63,15 +62,7 @@ impl Endpoint {
     pub fn new(key: EndpointKey, cells: Arc<InstanceCells>, circuit: Arc<Circuit>) -> Self {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         let serial = SERIAL.fetch_add(1, Relaxed);
-        Self {
-            key,
-            serial,
-            since: SystemTime::now(),
-            cells,
-            circuit,
-            listed: AtomicBool::new(true),
-            draining: AtomicBool::default(),
-        }
+        Self { key, serial, since: SystemTime::now(), cells, circuit, listed: AtomicBool::new(true) }
     }
 
     /// Whether discovery still tells of it. One that left gets no new connection and keeps no idle one.
@@ -88,12 +79,12 @@ impl Endpoint {
     /// Whether an operator has taken it out: it finishes what it has, and gets nothing new.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Relaxed)
+        self.circuit.is_draining()
     }
 
     /// Takes it out, or puts it back. True if it was otherwise.
     pub fn set_draining(&self, draining: bool) -> bool {
-        self.draining.swap(draining, Relaxed) != draining
+        self.circuit.set_draining(draining)
     }
 
     /// What was observed of it.

@@ -15,14 +15,14 @@ use tokio::time::Instant;
 use super::{
     breaker::{BreakerRules, Cause, State},
     circuit::Circuit,
+    cluster::Member,
     retry::{Reason, RetryRules},
 };
 use crate::{
-    model::name::{Datacenter, InstanceId, ServiceName},
+    model::name::{Datacenter, ServiceName},
     telemetry::{
         cells::ServiceCells,
         events::{Event, Events},
-        instance::Loads,
         metrics::Metrics,
         window::{Counts, WindowCells},
     },
@@ -34,7 +34,7 @@ pub struct Service {
     /// Requests under way and their durations.
     pub cells: Arc<ServiceCells>,
     cursor: Cursor,
-    seats: Mutex<Vec<Seat>>,
+    seats: Mutex<Seats>,
     /// Requests, and tries beyond their first.
     tries: WindowCells,
     /// In nanoseconds since `born`, when the first open circuit lets a request through; the greatest number: none.
@@ -47,23 +47,26 @@ pub struct Service {
     events: Arc<Events>,
 }
 
-/// A member, as those see it that share a service's circuits.
-#[derive(Clone, Debug)]
-pub struct Seat {
-    /// What it is called in reports.
-    pub instance: InstanceId,
-    /// Its circuit.
-    pub circuit: Arc<Circuit>,
-    /// What is known of how long it lets wait.
-    pub loads: Loads,
-    /// Its health lets it in.
-    pub accepted: bool,
-    /// It may be picked, as far as it is not for its circuit.
-    pub usable: bool,
-    /// The place of its datacenter in the order of preference.
-    pub rank: u32,
-    /// That datacenter, where the service has several.
-    pub datacenter: Option<Datacenter>,
+/// The members, whose circuits may not all be open: the very list of the newest cluster, of which there may be ten
+/// thousand, so that nothing is made for each of them.
+#[derive(Clone, Debug, Default)]
+pub struct Seats {
+    /// The members.
+    pub members: Arc<[Arc<Member>]>,
+    /// The service's datacenters in order of preference; empty: it is not in several.
+    pub datacenters: Arc<[Datacenter]>,
+}
+
+impl Seats {
+    /// Those that may be picked, as far as they are not for their circuits.
+    fn usable(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().map(|member| &**member).filter(|member| member.weight > 0)
+    }
+
+    fn of(&self, circuit: &Circuit) -> Option<&Member> {
+        let is_its = |member: &&Arc<Member>| std::ptr::eq(member.circuit(), circuit);
+        self.members.iter().find(is_its).map(|member| &**member)
+    }
 }
 
 /// The one counter that all workers write: on a cache line of its own.
@@ -142,10 +145,13 @@ impl Service {
     }
 
     /// Says who the members are now; none: the service is gone.
-    pub fn enlist(&self, members: Vec<Seat>) {
+    pub fn enlist(&self, members: Seats) {
         let mut seats = self.seats();
-        *seats = members;
+        // Those before may be the last to hold what has left, and letting go of it takes its time.
+        let before = std::mem::replace(&mut *seats, members);
         self.reckon(&seats);
+        drop(seats);
+        drop(before);
     }
 
     /// Whether a circuit of a member waits for a request that decides.
@@ -156,17 +162,17 @@ impl Service {
         due != NEVER && self.born + Duration::from_nanos(due) <= now
     }
 
-    pub(super) fn seats(&self) -> MutexGuard<'_, Vec<Seat>> {
+    pub(super) fn seats(&self) -> MutexGuard<'_, Seats> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells of a change that is in force. That of an instance which has left is nobody's business.
-    pub(super) fn circuit_changed(&self, seats: &[Seat], circuit: &Circuit, cause: Cause) {
-        let Some(seat) = seats.iter().find(|seat| std::ptr::eq(&raw const *seat.circuit, circuit)) else { return };
+    pub(super) fn circuit_changed(&self, seats: &Seats, circuit: &Circuit, cause: Cause) {
+        let Some(member) = seats.of(circuit) else { return };
         let (kind, cause) = match circuit.state() {
             State::Closed => {
                 // What it was before it failed says nothing of what it is now.
-                seat.loads.forget();
+                member.loads().forget();
                 ("circuit_closed", cause.to_string())
             }
             State::HalfOpen => ("circuit_half_open", cause.to_string()),
@@ -176,24 +182,32 @@ impl Service {
             }
         };
         self.metrics.circuit_transition(&self.name, circuit.state().as_str());
-        self.events.publish(Event::new(kind, cause).service(&self.name).instance(&seat.instance));
+        self.events.publish(Event::new(kind, cause).service(&self.name).instance(&member.endpoint.key.id));
         self.reckon(seats);
     }
 
-    fn reckon(&self, seats: &[Seat]) {
-        let usable = || seats.iter().filter(|seat| seat.usable);
-        let best = usable().filter(|seat| seat.circuit.is_closed()).min_by_key(|seat| seat.rank);
-        // Those behind it get nothing, so they have nothing to wait for.
-        let in_use = best.map_or(u32::MAX, |seat| seat.rank);
-        let due = usable().filter(|seat| seat.rank <= in_use).filter_map(|seat| match seat.circuit.state() {
+    fn reckon(&self, seats: &Seats) {
+        let (mut available, mut in_use) = (0, u32::MAX);
+        let mut ejected = Vec::new();
+        for member in seats.usable() {
+            if member.circuit().is_closed() {
+                available += 1;
+                in_use = in_use.min(member.rank);
+            } else {
+                ejected.push(member);
+            }
+        }
+        // Those behind the datacenter in use get nothing, so they have nothing to wait for.
+        let waiting = ejected.iter().filter(|member| member.rank <= in_use);
+        let due = waiting.filter_map(|member| match member.circuit().state() {
             State::Open(until) => Some(until.saturating_duration_since(self.born).as_nanos()),
             State::Closed | State::HalfOpen => None,
         });
         self.due.store(due.min().map_or(NEVER, |due| u64::try_from(due).unwrap_or(NEVER)), Relaxed);
-        let ejected = usable().filter(|seat| !seat.circuit.is_closed()).count();
-        self.metrics.instances(&self.name, "ejected", ejected);
-        self.metrics.instances(&self.name, "available", usable().count().saturating_sub(ejected));
-        if let Some(Seat { datacenter: Some(datacenter), .. }) = best {
+        self.metrics.instances(&self.name, "ejected", ejected.len());
+        self.metrics.instances(&self.name, "available", available);
+        let datacenter = seats.datacenters.get(in_use as usize).filter(|_| seats.datacenters.len() > 1);
+        if let Some(datacenter) = datacenter {
             self.moved(in_use, datacenter);
         }
     }
@@ -212,14 +226,12 @@ impl Service {
 
 /// Whether the circuit of one more of these members may open, which is this one. All may while the next datacenter has
 /// somebody to take their place; of those in the others none counts.
-pub(super) fn has_place(seats: &[Seat], circuit: &Circuit, rules: &BreakerRules) -> bool {
-    let own = seats.iter().find(|seat| std::ptr::eq(&raw const *seat.circuit, circuit));
-    let rank = own.map_or(0, |seat| seat.rank);
-    let spare = |seat: &Seat| seat.rank > rank && seat.usable && seat.circuit.is_closed();
-    let accepted = || seats.iter().filter(|seat| seat.accepted && seat.rank == rank);
-    if seats.iter().any(spare) {
+pub(super) fn has_place(seats: &Seats, circuit: &Circuit, rules: &BreakerRules) -> bool {
+    let rank = seats.of(circuit).map_or(0, |member| member.rank);
+    let accepted = || seats.members.iter().filter(|member| member.is_accepted() && member.rank == rank);
+    if seats.usable().any(|member| member.rank > rank && member.circuit().is_closed()) {
         return rules.places(accepted().count()) > 0;
     }
-    let open = accepted().filter(|seat| !seat.circuit.is_closed()).count();
+    let open = accepted().filter(|member| !member.circuit().is_closed()).count();
     open < rules.places(accepted().count())
 }

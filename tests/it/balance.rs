@@ -1,9 +1,16 @@
 //! How instances are picked, from outside: every policy before real services, and who comes grows slowly.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 use http::Method;
 use serde_json::json;
+use tokio::{io::AsyncWriteExt, sync::watch};
 
 use crate::support::{Consul, Gateway, Origin, until};
 
@@ -139,6 +146,74 @@ async fn what_was_observed_survives_new_weights_and_tags() {
     })
     .await;
     assert_eq!((&after["latency_seconds"], &after["since"]), (&before["latency_seconds"], &before["since"]));
+}
+
+#[tokio::test]
+async fn what_is_under_way_and_kept_connections_survive_every_kind_of_change() {
+    let consul = Consul::start().await;
+    let (go, wait) = watch::channel(false);
+    let connections = Arc::new(AtomicUsize::new(0));
+    let origin = Origin::serving({
+        let connections = connections.clone();
+        move |mut connection| {
+            connections.fetch_add(1, Relaxed);
+            let mut wait = wait.clone();
+            async move {
+                while let Some(got) = connection.request().await {
+                    if got.line().contains("slow") {
+                        let _ = wait.wait_for(|go| *go).await;
+                    }
+                    connection.stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\na").await.unwrap();
+                }
+            }
+        }
+    })
+    .await;
+    let register = async |weight: u32, tag: &str| {
+        let registration = json!({
+            "ID": "a", "Name": "web", "Address": origin.address.ip(), "Port": origin.address.port(),
+            "Tags": ["lictor", tag], "Weights": { "Passing": weight, "Warning": 1 },
+        });
+        consul.put("/v1/agent/service/register", &registration).await;
+    };
+    register(1, "green").await;
+    let gateway = Gateway::start(&consul, "[http]\nworkers = 1\n").await;
+    gateway.until_usable("web", 1).await;
+    let instance = async || {
+        let topology = gateway.admin("/api/topology").await.json();
+        let instances = topology["services"]["web"]["instances"].as_array().unwrap().clone();
+        instances.into_iter().find(|instance| instance["id"] == "a").unwrap()
+    };
+
+    let changes = async {
+        until("the request", || async { (origin.count() == 1).then_some(()) }).await;
+        assert_eq!(gateway.get("/api/v1/web/").await.text, "a");
+        let before = instance().await;
+        assert!(before["in_flight"] == 1 && before["latency_seconds"].is_number(), "{before}");
+
+        register(7, "blue").await;
+        until("the new weight", || async { (instance().await["weight"] == 7).then_some(()) }).await;
+        let other = Origin::start("b").await;
+        consul.register("web", "b", other.address).await;
+        gateway.until_usable("web", 2).await;
+        consul.deregister("b").await;
+        gateway.until_usable("web", 1).await;
+        gateway.configure("[http]\nworkers = 1\n[defaults]\nbalance = \"random\"\nslow_start = \"1s\"\n");
+        until("the other policy", || async {
+            (gateway.admin("/api/config").await.json()["defaults"]["balance"] == "random").then_some(())
+        })
+        .await;
+
+        let after = instance().await;
+        for observed in ["in_flight", "latency_seconds", "since"] {
+            assert_eq!(after[observed], before[observed], "{observed}");
+        }
+        assert_eq!(gateway.get("/api/v1/web/").await.text, "a");
+        assert_eq!(connections.load(Relaxed), 2, "the one that was kept was not used again");
+        go.send_replace(true);
+    };
+    let (slow, ()) = tokio::join!(gateway.get("/api/v1/web/slow"), changes);
+    assert_eq!(slow.text, "a");
 }
 
 #[tokio::test]

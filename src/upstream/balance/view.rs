@@ -52,11 +52,9 @@ impl View<'_> {
     #[inline]
     #[must_use]
     pub fn is_usable(&self, member: usize) -> bool {
-        let Member { endpoint, weight, .. } = &*self.members[member];
-        *weight > 0
-            && !endpoint.is_draining()
-            && endpoint.circuit().is_closed()
-            && !self.ask.tried.contains(&endpoint.serial)
+        let (member, tried) = (&*self.members[member], self.ask.tried);
+        // Hardly any request was tried before, so hardly any looks at endpoints.
+        member.is_usable() && (tried.is_empty() || !tried.contains(&member.endpoint.serial))
     }
 
     /// Whether the member is new and leaves this request to others: the newer, the more draws it leaves.

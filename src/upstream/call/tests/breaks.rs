@@ -49,7 +49,7 @@ async fn a_repeated_request_does_not_go_to_an_instance_that_left_meanwhile() {
     let play = async {
         let mut first = stage.accept(0).await;
         request(&mut first).await;
-        for member in &stage.cluster.members {
+        for member in stage.cluster.members.iter() {
             let its = |instance: usize| stage.instances[instance].local_addr().unwrap().to_string();
             member.endpoint.set_listed(member.endpoint.key.address.to_string() == its(2));
         }

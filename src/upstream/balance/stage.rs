@@ -73,7 +73,7 @@ impl Stage {
     /// A cluster of members that are in datacenters of these ranks.
     pub fn in_datacenters(balance: Balance, ranks: &[u32]) -> Self {
         let mut stage = Self::new(balance, &vec![1; ranks.len()]);
-        let mut members = stage.cluster.members.clone();
+        let mut members = stage.cluster.members.to_vec();
         for (member, &rank) in members.iter_mut().zip(ranks) {
             Arc::make_mut(member).rank = rank;
         }
@@ -83,7 +83,7 @@ impl Stage {
 
     /// Makes a member new: it came `since` ago and takes `whole` to grow.
     pub fn grow(&mut self, member: usize, whole: Duration, since: Duration) {
-        let mut members = self.cluster.members.clone();
+        let mut members = self.cluster.members.to_vec();
         Arc::make_mut(&mut members[member]).came = Some(self.now);
         let policy = Policy { balance: self.balance, slow_start: whole, ..Policy::default() };
         self.cluster = cluster(policy, members, 0);

@@ -46,6 +46,12 @@ impl Body {
         Self(Kind::Duplex(Box::pin(pieces)))
     }
 
+    /// Whether an instance still sends it.
+    #[must_use]
+    pub fn is_duplex(&self) -> bool {
+        matches!(self.0, Kind::Duplex(_))
+    }
+
     /// To be called where nobody takes the next piece: a request that goes with it goes on.
     pub fn poll_request(&mut self, cx: &mut Context<'_>) {
         if let Kind::Duplex(pieces) = &mut self.0 {

@@ -116,9 +116,10 @@ pub async fn call(
     mut request: Outbound,
     mut now: Instant,
 ) -> Result<Response<Body>, CallError> {
-    let Some(_entry) = cluster.live().enter(local.worker, policy.max_in_flight) else {
+    let mut entry = cluster.live().enter(local.worker, policy.max_in_flight);
+    if entry.is_none() {
         return Err(CallError::Crowded(cluster.service.clone()));
-    };
+    }
     let total = policy.timeout.total;
     let mut whole = request.body.is_empty().then_some(now);
     let mut retry = Tries::new(cluster, policy, local, &mut request, now);
@@ -138,11 +139,15 @@ pub async fn call(
             continue; // its circuit has changed since it was picked
         };
         let permit = permit.told(&mut request);
-        last = match attempt(cluster, member, local, &mut request, whole, &retry, permit).await {
+        let next = match attempt(cluster, member, local, &mut request, whole, &retry, permit).await {
             Ok(answer) if !retry.is_bad(&answer) => return Ok(answer),
             Ok(answer) => Ok(answer),
             Err(e) => Err(Some(e)),
         };
+        // An answer that still comes counts the request itself.
+        let counts = next.as_ref().is_ok_and(|answer| answer.body.is_duplex());
+        entry = if counts { None } else { entry.or_else(|| Some(cluster.live().carry(local.worker))) };
+        last = next;
         tried.push(member.endpoint.serial);
         now = Instant::now();
         whole = whole.or_else(|| retry.whole());

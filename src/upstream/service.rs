@@ -121,6 +121,13 @@ impl Service {
         self.cells.enter(worker, most.unwrap_or(u64::MAX)).then(|| Entry { cells: &self.cells, worker })
     }
 
+    /// Another entry of a request that has one, and gives that up for this.
+    #[must_use]
+    pub fn carry(&self, worker: usize) -> Entry<'_> {
+        self.cells.carry(worker);
+        Entry { cells: &self.cells, worker }
+    }
+
     /// A request is to be sent.
     #[inline]
     pub fn asked(&self, worker: usize, now: Instant) {

@@ -37,6 +37,26 @@ async fn a_bad_answer_is_tried_elsewhere_unless_it_says_when_to_come_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_is_under_way_once_however_many_answers_it_has_begun_to_get() {
+    let stage = Stage::new(2, Policy::default()).await;
+    let under_way = || stage.cluster.live().cells.in_flight();
+    let play = async {
+        let first = say(&stage, 0, "HTTP/1.1 503 Busy\r\nContent-Length: 100\r\n\r\nbegun").await;
+        let mut second = stage.accept(1).await;
+        request(&mut second).await;
+        assert_eq!(under_way(), 1, "beside an answer that still comes");
+        drop(second);
+        let third = say(&stage, 0, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun").await;
+        (first, third)
+    };
+    let (called, _streams) = tokio::join!(stage.ask(Method::GET, Body::empty()), play);
+    let answer = called.unwrap();
+    assert_eq!((answer.status.as_u16(), under_way()), (200, 1));
+    drop(answer);
+    assert_eq!(under_way(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_last_bad_answer_is_passed_on_with_its_body() {
     let stage = Stage::new(1, Policy::default()).await;
     let play = async {

@@ -9,8 +9,7 @@ use std::{
 };
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use http::{HeaderMap, HeaderValue};
-use lictor::bench::{Counting, reads_marks, samples};
+use lictor::bench::{Counting, Marked};
 
 fn count(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("telemetry/count");
@@ -35,12 +34,9 @@ fn count(criterion: &mut Criterion) {
 /// The difference of the two is what the decision costs.
 fn decide(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("telemetry/unsampled");
-    let mut headers = HeaderMap::new();
-    let context = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00");
-    headers.insert("traceparent", context);
-    headers.insert("x-request-id", HeaderValue::from_static("a-request"));
-    group.bench_function("marks alone", |bencher| bencher.iter(|| reads_marks(black_box(&mut headers))));
-    group.bench_function("marks and decision", |bencher| bencher.iter(|| samples(black_box(&mut headers))));
+    let mut marked = Marked::new();
+    group.bench_function("marks alone", |bencher| bencher.iter(|| black_box(&mut marked).reads_marks()));
+    group.bench_function("marks and decision", |bencher| bencher.iter(|| black_box(&mut marked).samples()));
     group.finish();
 }
 

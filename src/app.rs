@@ -379,3 +379,6 @@ impl Signals {
         while matches!(self.next().await, Received::Reload) {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, net::Ipv4Addr, rc::Rc, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::{mpsc, watch},
@@ -15,11 +15,12 @@ use crate::{
     control::{self, Control, News},
     discovery::{Change, fixed},
     model::{
+        fields::Fields,
         instance::{Address, Instance},
         random::{Draws, place},
         topology::Update,
     },
-    proxy::trail::Trail,
+    proxy::trail::{TRACEPARENT, Trail, X_REQUEST_ID},
     route::{Found, Route, RouteTable, Target},
     state::{Reader, world},
     telemetry::{
@@ -71,7 +72,7 @@ impl Routes {
     /// Whether a route takes a GET of this path.
     #[must_use]
     pub fn find(&self, path: &str) -> bool {
-        matches!(self.0.find(&Method::GET, "localhost:8000", path, &HeaderMap::new()), Found::Route(..))
+        matches!(self.0.find(&Method::GET, "localhost:8000", path, &Fields::new()), Found::Route(..))
     }
 }
 
@@ -304,16 +305,30 @@ impl Counting {
     }
 }
 
-/// Whether the trace of a request is recorded that came with this context.
-#[must_use]
-#[inline]
-pub fn samples(headers: &mut HeaderMap) -> bool {
-    Trail::begin(headers, Some(&Sampler::DEFAULT)).sampled
-}
+/// The fields of a request that came with an id and with the context of a trace that is not recorded.
+pub struct Marked(Fields);
 
-/// The same where no traces are sent: what is to be taken off for the decision alone.
-#[must_use]
-#[inline]
-pub fn reads_marks(headers: &mut HeaderMap) -> bool {
-    Trail::begin(headers, None).sampled
+impl Marked {
+    /// Such fields.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "it is one of many that could be")]
+    pub fn new() -> Self {
+        let context = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00");
+        let named = [(TRACEPARENT, context), (X_REQUEST_ID, HeaderValue::from_static("a-request"))];
+        Self(named.into_iter().collect())
+    }
+
+    /// Whether the trace of the request is recorded.
+    #[must_use]
+    #[inline]
+    pub fn samples(&mut self) -> bool {
+        Trail::begin(&mut self.0, Some(&Sampler::DEFAULT)).sampled
+    }
+
+    /// The same where no traces are sent: what is to be taken off for the decision alone.
+    #[must_use]
+    #[inline]
+    pub fn reads_marks(&mut self) -> bool {
+        Trail::begin(&mut self.0, None).sampled
+    }
 }

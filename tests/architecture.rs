@@ -42,7 +42,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("opentelemetry_otlp", &["telemetry"]),
     ("opentelemetry_sdk", &["telemetry"]),
     ("prometheus", &["telemetry"]),
-    ("reqwest", &["consul", "cli"]),
+    ("reqwest", &["consul", "cli", "telemetry"]),
 ];
 
 /// Modules without I/O, and what would bring it in.

@@ -15,7 +15,7 @@ use crate::{
         topology::Rejected,
     },
     route::{Route, Target},
-    telemetry::events,
+    telemetry::{events, window::Counts},
     upstream::{
         breaker::State,
         cluster::{Cluster, Member},
@@ -30,7 +30,18 @@ pub struct Topology {
     /// Since Consul last answered; `null` without Consul.
     age_seconds: Option<f64>,
     source: &'static str,
-    services: BTreeMap<String, Service>,
+    services: BTreeMap<String, Served>,
+}
+
+/// One service, and what clients got of it.
+#[derive(Debug, Serialize)]
+struct Served {
+    /// Requests answered, by all of its routes.
+    requests: u64,
+    /// Those among them that were answered with a status of 5xx.
+    errors: u64,
+    #[serde(flatten)]
+    service: Service,
 }
 
 /// One service.
@@ -76,7 +87,11 @@ struct Since(#[serde(serialize_with = "events::rfc3339")] SystemTime);
 /// `/api/topology`
 pub async fn topology(extract::State(admin): extract::State<Arc<Admin>>) -> Json<Topology> {
     let world = admin.reader.load();
-    let services = world.clusters.iter().map(|(name, cluster)| (name.to_string(), service(cluster)));
+    let answered = admin.metrics.answered();
+    let services = world.clusters.iter().map(|(name, cluster)| {
+        let Counts { requests, failures: errors } = answered.get(name.as_str()).copied().unwrap_or_default();
+        (name.to_string(), Served { requests, errors, service: service(cluster) })
+    });
     Json(Topology {
         index: world.index,
         age_seconds: admin.metrics.topology_age().map(|age| age.as_secs_f64()),

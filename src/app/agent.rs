@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use crate::{
     config,
     consul::{Client, Consistency, Observe, Settings},
-    telemetry::metrics::Metrics,
+    telemetry::{age::Contact, metrics::Metrics},
 };
 
 /// A client that is counted. Nothing is asked yet.
@@ -55,19 +55,28 @@ fn settings(from: &config::Consul) -> Settings {
     }
 }
 
-/// What Consul's client does, counted.
+/// What Consul's client does in one datacenter, counted.
 fn watching(metrics: &Arc<Metrics>) -> Arc<dyn Observe> {
-    struct Counted(Arc<Metrics>);
+    struct Counted {
+        metrics: Arc<Metrics>,
+        contact: Arc<Contact>,
+    }
     impl Observe for Counted {
         fn request(&self, endpoint: &'static str, ok: bool) {
-            self.0.consul_request(endpoint, ok);
+            self.metrics.consul_request(endpoint, ok);
         }
         fn watches(&self, delta: i64) {
-            self.0.consul_watches().add(delta);
+            self.metrics.consul_watches().add(delta);
+        }
+        fn follows(&self, something: bool) {
+            self.contact.follows(something);
         }
         fn answered(&self) {
-            self.0.consul_answered();
+            self.contact.answered();
+        }
+        fn beside(&self) -> Arc<dyn Observe> {
+            watching(&self.metrics)
         }
     }
-    Arc::new(Counted(metrics.clone()))
+    Arc::new(Counted { metrics: metrics.clone(), contact: metrics.consul_contact() })
 }

@@ -1,4 +1,4 @@
-//! `lictor status`: services and their instances as the gateway sees them, as a table.
+//! `lictor status`: services with their traffic of a moment, and their instances as the gateway sees them, as tables.
 
 use std::{
     collections::BTreeMap,
@@ -10,13 +10,15 @@ use std::{
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use super::{
     beside::{self, Beside},
     block_on, done,
     table::{Cell, Column, Table, width},
 };
+use crate::model::units::Time;
 
 /// What `lictor status` is told.
 #[derive(clap::Args)]
@@ -26,6 +28,9 @@ pub struct Args {
     /// The whole of it as JSON, for scripts
     #[arg(long)]
     json: bool,
+    /// How long requests are counted for the rate; `0s`: not at all
+    #[arg(long, value_name = "DURATION", default_value = "1s")]
+    over: Time,
 }
 
 /// What is read of `/api/topology`.
@@ -38,7 +43,16 @@ struct Topology {
 
 #[derive(Deserialize)]
 struct Service {
+    requests: u64,
+    errors: u64,
     instances: Vec<Instance>,
+}
+
+/// What clients got of a service between two readings.
+struct Traffic {
+    seconds: f64,
+    requests: u64,
+    errors: u64,
 }
 
 /// What is read of an instance there.
@@ -83,25 +97,103 @@ pub fn unread(error: io::Error) -> io::Result<()> {
 
 async fn tell(args: &Args) -> Result<String> {
     let gateway = Beside::find(&args.beside, PATIENCE)?;
-    let text = gateway.document("/api/topology", &[]).await?;
+    let mut text = gateway.document("/api/topology", &[]).await?;
+    let mut before = None;
+    if !args.over.0.is_zero() {
+        let began = Instant::now();
+        sleep(args.over.0).await;
+        let earlier = std::mem::replace(&mut text, gateway.document("/api/topology", &[]).await?);
+        before = Some((earlier, began.elapsed().as_secs_f64()));
+    }
     let readiness = gateway.ask("/readyz", &[]).await?;
     let (ready, says) = (readiness.status.is_success(), readiness.text.trim());
     let place = readiness.url.trim_end_matches("/readyz");
     let unreadable = || format!("{place}/api/topology is not what this version of lictor tells");
+    let read = |text: &str| serde_json::from_str::<Topology>(text).with_context(unreadable);
+    let topology = read(&text)?;
+    let traffic = match before {
+        Some((earlier, seconds)) => traffic(&read(&earlier)?, &topology, seconds),
+        None => BTreeMap::new(),
+    };
     if args.json {
-        let topology = serde_json::from_str(&text).with_context(unreadable)?;
+        let mut topology: Value = serde_json::from_str(&text).with_context(unreadable)?;
+        for (name, traffic) in traffic {
+            topology["services"][name]["rate"] = traffic.shown();
+        }
         let whole = Whole { gateway: place, ready, says, topology };
         return Ok(serde_json::to_string_pretty(&whole)? + "\n");
     }
-    let topology: Topology = serde_json::from_str(&text).with_context(unreadable)?;
     let age = topology.age_seconds.map(|age| format!(", Consul last answered {age:.0} s ago")).unwrap_or_default();
     let paint = if ready { GOOD } else { BAD };
     let head = format!("{paint}{says}{paint:#}: {place}; topology from {}{age}\n", topology.source);
     if topology.services.is_empty() {
         return Ok(head + "\nno service is known\n");
     }
-    let services = topology.services.iter().map(|(name, service)| (name.as_str(), service.instances.as_slice()));
-    Ok(head + "\n" + &instances(services, 0))
+    let all = topology.services.iter().map(|(name, service)| (name.as_str(), service.instances.as_slice()));
+    Ok(head + "\n" + &services(&topology, &traffic) + "\n" + &instances(all, 0))
+}
+
+/// What each service answered since an earlier reading. One that was not known then has come since.
+fn traffic<'a>(earlier: &Topology, now: &'a Topology, seconds: f64) -> BTreeMap<&'a str, Traffic> {
+    let since = |(name, service): (&'a String, &Service)| {
+        let (requests, errors) = earlier.services.get(name).map_or((0, 0), |was| (was.requests, was.errors));
+        // Who has started anew meanwhile counts from nothing.
+        let requests = service.requests.saturating_sub(requests);
+        (name.as_str(), Traffic { seconds, requests, errors: service.errors.saturating_sub(errors) })
+    };
+    now.services.iter().map(since).collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate and a ratio for people")]
+impl Traffic {
+    /// Requests a second.
+    fn rate(&self) -> f64 {
+        self.requests as f64 / self.seconds
+    }
+
+    /// The part that was answered with a status of 5xx; `None`: nothing was answered.
+    fn error_ratio(&self) -> Option<f64> {
+        (self.requests > 0).then(|| self.errors.min(self.requests) as f64 / self.requests as f64)
+    }
+
+    fn shown(&self) -> Value {
+        json!({
+            "over_seconds": self.seconds,
+            "requests_per_second": self.rate(),
+            "error_ratio": self.error_ratio(),
+        })
+    }
+}
+
+/// Services and their traffic as a table.
+fn services(topology: &Topology, traffic: &BTreeMap<&str, Traffic>) -> String {
+    let column = |title, numbers, spare| Column { title, numbers, spare };
+    let mut table = Table::new(vec![
+        column("SERVICE", false, 0),
+        column("USABLE", true, 3),
+        column("REQUESTS/S", true, 1),
+        column("ERRORS", true, 2),
+        column("IN FLIGHT", true, 4),
+    ]);
+    for (name, service) in &topology.services {
+        let usable = service.instances.iter().filter(|instance| instance.usable).count();
+        let in_flight: u64 = service.instances.iter().map(|instance| instance.in_flight).sum();
+        let traffic = traffic.get(name.as_str());
+        let ratio = traffic.map(Traffic::error_ratio);
+        let percent =
+            |ratio: Option<f64>| ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.1} %", ratio * 100.0));
+        table.row(vec![
+            name.into(),
+            Cell::styled(&format!("{usable} of {}", service.instances.len()), if usable > 0 { GOOD } else { BAD }),
+            traffic.map(|traffic| format!("{:.1}", traffic.rate())).unwrap_or_default().into(),
+            Cell::styled(
+                &ratio.map(percent).unwrap_or_default(),
+                if ratio.flatten() > Some(0.0) { WARNING } else { Style::new() },
+            ),
+            in_flight.to_string().into(),
+        ]);
+    }
+    table.render(0, width())
 }
 
 /// The instances of services as a table.

@@ -1,6 +1,6 @@
 //! `[consul]`: how the agent is reached and asked. Consul's own variables are `environment`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use http::Uri;
 use ipnet::IpNet;
@@ -12,7 +12,10 @@ use super::{
     listen,
     register::{self, Register},
 };
-use crate::model::units::{Secret, Time};
+use crate::model::{
+    name::Datacenter,
+    units::{Secret, Time},
+};
 
 /// How Consul's agent is reached and asked.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -217,6 +220,25 @@ impl Consul {
         (written != Some("")).then_some(checked)
     }
 
+    /// Says where so few blocking queries may be held that each of these datacenters, one for each service that names it,
+    /// cannot have those that it does not go without.
+    pub fn judge_watches<'d>(&self, named: impl Iterator<Item = &'d Datacenter>, at: &At<'_>) {
+        let mut services = BTreeMap::<_, usize>::new();
+        named.for_each(|datacenter| *services.entry(datacenter).or_default() += 1);
+        let document = usize::from(self.config.is_some());
+        let least = SHARED_QUERIES + document + services.values().map(|n| SHARED_QUERIES.min(*n)).sum::<usize>();
+        if services.is_empty() || self.max_watches >= least {
+            return;
+        }
+        let list = services.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let document = if document == 1 { ", 1 for `consul.config`" } else { "" };
+        at.say(format!(
+            "expected at least `{least}`: {SHARED_QUERIES} for services{document}, and up to {SHARED_QUERIES} for each datacenter that \
+             services name ({list}); got `{}`",
+            self.max_watches
+        ));
+    }
+
     /// As it would be written.
     #[must_use]
     pub fn shown(&self) -> Table {
@@ -340,4 +362,6 @@ fn path(written: Option<&PathBuf>) -> Option<PathBuf> {
     written.filter(|path| !path.as_os_str().is_empty()).cloned()
 }
 
+/// Without them no change is heard of.
+const SHARED_QUERIES: usize = 2;
 const WAIT: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);

@@ -253,6 +253,10 @@ impl Config {
             let listens = !http.listen.is_empty() || https.as_ref().is_some_and(|https| !https.listen.is_empty());
             register.judge(listens, expose.as_ref(), services.iter(), &at.key("consul").key("register"));
         }
+        if let Some(consul) = &consul {
+            let datacenters = services.values().flat_map(Service::datacenters);
+            consul.judge_watches(datacenters, &at.key("consul").key("max_watches"));
+        }
         let (files, stored) = (Vec::new(), None);
         Self { files, stored, http, https, admin, metrics, consul, dns, expose, defaults, services, routes, telemetry }
     }

@@ -2,6 +2,8 @@
 //! a word, as its specification wants it: they may be meant for other programs. What concerns the transport alone, such as
 //! `OTEL_EXPORTER_OTLP_HEADERS`, its exporter reads itself.
 
+use std::time::Duration;
+
 use http::Uri;
 use percent_encoding::percent_decode_str;
 
@@ -90,8 +92,33 @@ pub fn read(key: Option<&str>, variables: &Variables) -> Read {
         format!("{}/v1/traces", bare.trim_end_matches('/'))
     };
     let ca = either(CA_OF_TRACES, CA).map(|(_, file)| file.into());
+    let identity = match (either(CERT_OF_TRACES, CERT), either(KEY_OF_TRACES, KEY)) {
+        (Some((_, cert)), Some((_, key))) => Some((cert.into(), key.into())),
+        (None, None) => None,
+        (Some((name, _)), None) => {
+            read.ignored.push(format!("{name} is ignored: it wants {KEY} beside it"));
+            None
+        }
+        (None, Some((name, _))) => {
+            read.ignored.push(format!("{name} is ignored: it wants {CERT} beside it"));
+            None
+        }
+    };
+    let timeout = either(TIMEOUT_OF_TRACES, TIMEOUT).and_then(|(name, text)| {
+        let millis = text.parse().ok().filter(|millis| *millis > 0);
+        if millis.is_none() {
+            read.ignored.push(format!("{name} is ignored: expected milliseconds such as `10000`; got `{text}`"));
+        }
+        millis.map(Duration::from_millis)
+    });
+    let timeout = timeout.unwrap_or(PATIENCE);
+    if let Some((name, text)) = either(COMPRESSION_OF_TRACES, COMPRESSION)
+        && !["gzip", "none"].iter().any(|known| known.eq_ignore_ascii_case(text))
+    {
+        read.ignored.push(format!("{name} is ignored: expected `gzip` or `none`; got `{text}`"));
+    }
     let sampler = sampler.unwrap_or(Sampler::DEFAULT);
-    read.settings = Some(Settings { endpoint, login, is_grpc, sampler, resource, ca });
+    read.settings = Some(Settings { endpoint, login, is_grpc, sampler, resource, ca, identity, timeout });
     read
 }
 
@@ -123,6 +150,16 @@ const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
 const PROTOCOL_OF_TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL";
 const CA: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
 const CA_OF_TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE";
+const CERT: &str = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE";
+const CERT_OF_TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE";
+const KEY: &str = "OTEL_EXPORTER_OTLP_CLIENT_KEY";
+const KEY_OF_TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY";
+const TIMEOUT: &str = "OTEL_EXPORTER_OTLP_TIMEOUT";
+const TIMEOUT_OF_TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT";
+/// What is left out of them, by their specification.
+const PATIENCE: Duration = Duration::from_secs(10);
+const COMPRESSION: &str = "OTEL_EXPORTER_OTLP_COMPRESSION";
+const COMPRESSION_OF_TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION";
 const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
 const DISABLED: &str = "OTEL_SDK_DISABLED";
 const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
@@ -181,10 +218,31 @@ mod tests {
             let by_variable = of(None, &[(ENDPOINT, bad)]);
             assert_eq!((by_variable.problem, by_variable.ignored.len()), (None, 1), "{bad}");
         }
-        let odd = [(PROTOCOL, "http/json"), (SAMPLER, "x"), (ATTRIBUTES, "a,b=1")];
+        let odd = [
+            (PROTOCOL, "http/json"),
+            (SAMPLER, "x"),
+            (ATTRIBUTES, "a,b=1"),
+            (TIMEOUT, "10s"),
+            (COMPRESSION_OF_TRACES, "br"),
+            (CERT, "cert.pem"),
+        ];
         let read = of(Some("http://c:4317"), &odd);
-        assert_eq!(read.ignored.len(), 3, "{:?}", read.ignored);
-        assert_eq!(read.settings.unwrap().sampler, Sampler::DEFAULT);
+        assert_eq!(read.ignored.len(), odd.len(), "{:?}", read.ignored);
+        let settings = read.settings.unwrap();
+        assert_eq!((settings.sampler, settings.timeout, settings.identity), (Sampler::DEFAULT, PATIENCE, None));
+        let read = of(Some("http://c:4317"), &[(KEY_OF_TRACES, "key.pem")]);
+        assert_eq!(read.ignored.len(), 1, "{:?}", read.ignored);
+    }
+
+    #[test]
+    fn what_concerns_the_transport_is_taken_as_it_is() {
+        let fine = [(TIMEOUT, "10"), (TIMEOUT_OF_TRACES, "2500"), (COMPRESSION, "GZIP"), (CA, "ca.pem")];
+        let own = [(CERT, "cert.pem"), (KEY, "all.pem"), (KEY_OF_TRACES, "key.pem")];
+        let read = of(Some("https://c:4317"), &[&fine[..], &own].concat());
+        assert_eq!(read.ignored, [""; 0]);
+        let settings = read.settings.unwrap();
+        assert_eq!((settings.timeout, settings.ca), (Duration::from_millis(2500), Some("ca.pem".into())));
+        assert_eq!(settings.identity, Some(("cert.pem".into(), "key.pem".into())));
     }
 
     #[test]

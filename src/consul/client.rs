@@ -85,8 +85,8 @@ impl Client {
         })
     }
 
-    /// The same for another datacenter: with the agent's connections, and with a gate of its own, since that one may be
-    /// away while the agent is well.
+    /// The same for another datacenter: with the agent's connections and a part of its budget, and with a gate of its own, since
+    /// that one may be away while the agent is well.
     #[must_use]
     pub fn at(&self, datacenter: &str) -> Self {
         Self {
@@ -99,10 +99,15 @@ impl Client {
             max_stale: self.max_stale,
             wait: self.wait,
             token: self.token.clone(),
-            observe: self.observe.clone(),
-            gate: Gate::default(),
+            observe: self.observe.beside(),
+            gate: self.gate.beside(),
             room: self.room.clone(),
         }
+    }
+
+    /// Says whether anything is asked about services from now on.
+    pub fn follows(&self, something: bool) {
+        self.observe.follows(something);
     }
 
     /// Waits until the agent's trouble is another than `known`.

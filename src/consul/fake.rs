@@ -215,11 +215,17 @@ fn body(target: &str, instances: u64) -> String {
     if target.starts_with("/v1/catalog/nodes") {
         return r#"[{"Node": "n"}]"#.to_owned();
     }
-    if target.starts_with("/v1/catalog/node-services/") {
+    if target.starts_with("/v1/catalog/node-services/") || target.starts_with("/v1/internal/ui/nodes") {
         let instances = services.iter().flat_map(|name| {
             (0..instances).map(move |i| format!(r#"{{"ID": "{name}-{i}", "Service": "{name}", "ModifyIndex": {i}}}"#))
         });
-        return format!(r#"{{"Node": {{}}, "Services": [{}]}}"#, instances.collect::<Vec<_>>().join(","));
+        let instances = instances.collect::<Vec<_>>().join(",");
+        let is_whole = target.starts_with("/v1/internal");
+        return if is_whole {
+            format!(r#"[{{"Node": "n", "Services": [{instances}]}}]"#)
+        } else {
+            format!(r#"{{"Node": {{}}, "Services": [{instances}]}}"#)
+        };
     }
     if target.starts_with("/v1/health/state/any") {
         let check = r#"{"Node": "n", "CheckID": "serfHealth", "Status": "passing", "ModifyIndex": 1}"#;

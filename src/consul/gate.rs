@@ -65,6 +65,12 @@ struct Probes {
 }
 
 impl Gate {
+    /// One for another datacenter, which is asked by way of the same agent.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self { budget: self.budget.beside(), ..Self::default() }
+    }
+
     /// How often the agent has returned.
     pub fn returns(&self) -> u64 {
         self.state.borrow().returns

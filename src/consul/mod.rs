@@ -3,7 +3,7 @@
 //! - `client` asks one question and reads one answer;
 //! - `watch` asks the same question again and again, by the rules of blocking queries (`cursor`);
 //! - `wire` reads the answers: whole lists of one service, and marks that tell whose lists have changed;
-//! - `rights` asks what the token may not read;
+//! - `rights` asks what the token may not do;
 //! - `registration` puts a service of ours into the agent;
 //! - `pace` and `gate` keep all watches together from hurting an agent that is in trouble, and `room` from asking for
 //!   more connections than it allows.
@@ -29,6 +29,8 @@ mod transport;
 mod watch;
 pub mod wire;
 
+use std::sync::Arc;
+
 pub use client::{Client, Question, Turn};
 pub use cursor::Cursor;
 pub use error::{Error, Kind as ErrorKind};
@@ -44,6 +46,10 @@ pub trait Observe: Send + Sync {
     fn request(&self, endpoint: &'static str, ok: bool);
     /// So many more blocking queries are held.
     fn watches(&self, delta: i64);
-    /// Consul has answered a question about services.
+    /// Whether anything is asked about services from now on, of this datacenter.
+    fn follows(&self, something: bool);
+    /// It has answered a question about services.
     fn answered(&self);
+    /// Who is told of another datacenter.
+    fn beside(&self) -> Arc<dyn Observe>;
 }

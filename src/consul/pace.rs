@@ -1,7 +1,7 @@
 //! How often something may be done: so many times at once, then once an interval.
 
 use std::{
-    sync::{Mutex as Lock, PoisonError},
+    sync::{Arc, Mutex as Lock, PoisonError},
     time::Duration,
 };
 
@@ -40,31 +40,48 @@ impl Pace {
     }
 }
 
-/// What all watches share for asking without having heard news.
+/// What all watches of a datacenter share for asking without having heard news, with a part of what all datacenters do.
 #[derive(Debug)]
 pub struct Budget {
     pace: Lock<Pace>,
+    /// That of all datacenters.
+    whole: Arc<Lock<Pace>>,
     /// One waits for the next turn, the others behind it: so what is charged meanwhile delays them all.
     queue: Mutex<()>,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { pace: Lock::new(Pace::new(1, INTERVAL)), queue: Mutex::default() }
+        Self::part_of(Arc::new(Lock::new(Pace::new(1, WHOLE_INTERVAL))))
     }
 }
 
 impl Budget {
-    /// Takes a turn now, whether it is due or not.
-    pub fn charge(&self) {
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner).turn(Instant::now());
+    fn part_of(whole: Arc<Lock<Pace>>) -> Self {
+        Self { pace: Lock::new(Pace::new(1, INTERVAL)), whole, queue: Mutex::default() }
     }
 
-    /// Waits for a turn, and takes it. So many may come at once.
+    /// One for another datacenter that is asked by way of the same agent.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self::part_of(self.whole.clone())
+    }
+
+    /// Takes a turn now, whether it is due or not.
+    pub fn charge(&self) {
+        let now = Instant::now();
+        for pace in [&self.pace, &self.whole] {
+            pace.lock().unwrap_or_else(PoisonError::into_inner).turn(now);
+        }
+    }
+
+    /// Waits for a turn, and takes it. So many may come at once, of all datacenters together too.
     pub async fn wait(&self, at_once: u32) {
         let _first = self.queue.lock().await;
         loop {
-            let due = self.pace.lock().unwrap_or_else(PoisonError::into_inner).due(Instant::now(), at_once);
+            let now = Instant::now();
+            let due = |pace: &Lock<Pace>| pace.lock().unwrap_or_else(PoisonError::into_inner).due(now, at_once);
+            let due = due(&self.pace).max(due(&self.whole));
             if due.is_zero() {
                 return self.charge();
             }
@@ -76,6 +93,8 @@ impl Budget {
 
 /// With two at once, or with the probes that are charged as they come: never more than 5 in a second, with some room for clocks.
 const INTERVAL: Duration = Duration::from_millis(300);
+/// Of all datacenters together: never more than 20 in a second, with the same room, and two at once.
+const WHOLE_INTERVAL: Duration = Duration::from_millis(60);
 const JITTER: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
@@ -117,5 +136,41 @@ mod tests {
             assert!(busiest <= Some(5), "{busiest:?}");
             assert!(turns.len() > 30, "{} turns", turns.len());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_second_has_more_than_twenty_turns_however_many_datacenters_there_are() {
+        let first = Arc::new(Budget::default());
+        let budgets: Vec<_> = (0..12).map(|_| Arc::new(first.beside())).chain([first.clone()]).collect();
+        let turns: Arc<Lock<Vec<Instant>>> = Arc::default();
+        let began = Instant::now();
+        let mut asking = tokio::task::JoinSet::new();
+        for (n, budget) in budgets.iter().enumerate() {
+            // Some are away and are probed as well.
+            if n < 4 {
+                let (budget, turns) = (budget.clone(), turns.clone());
+                asking.spawn(async move {
+                    while began.elapsed() < Duration::from_secs(10) {
+                        budget.charge();
+                        turns.lock().unwrap().push(Instant::now());
+                        sleep(jitter::about(Duration::from_secs(1))).await;
+                    }
+                });
+            }
+            let (budget, turns) = (budget.clone(), turns.clone());
+            asking.spawn(async move {
+                while began.elapsed() < Duration::from_secs(10) {
+                    budget.wait(2).await;
+                    turns.lock().unwrap().push(Instant::now());
+                }
+            });
+        }
+        asking.join_all().await;
+        let turns = turns.lock().unwrap();
+        let in_second =
+            |from: &Instant| turns.iter().filter(|at| (*from..*from + Duration::from_secs(1)).contains(at)).count();
+        let busiest = turns.iter().map(in_second).max();
+        assert!(busiest <= Some(20), "{busiest:?}");
+        assert!(turns.len() > 130, "{} turns", turns.len());
     }
 }

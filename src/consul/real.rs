@@ -142,7 +142,11 @@ pub fn client(settings: Settings) -> Arc<Client> {
     impl Observe for Nobody {
         fn request(&self, _: &'static str, _: bool) {}
         fn watches(&self, _: i64) {}
+        fn follows(&self, _: bool) {}
         fn answered(&self) {}
+        fn beside(&self) -> Arc<dyn Observe> {
+            Arc::new(Self)
+        }
     }
     install();
     Arc::new(Client::new(settings, Arc::new(Nobody)).unwrap())

@@ -1,5 +1,5 @@
-//! What the token may not read. Consul leaves what may not be read out of its answers, as if it were not there: it has to
-//! be asked to tell the two apart.
+//! What the token may not do. Consul leaves what may not be read out of its answers, as if it were not there: it has to be
+//! asked to tell the two apart.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use super::{
     error::{Error, Kind},
 };
 
-/// Something that is to be read. A service or node without a name stands for all.
+/// Something that is to be read, or written where it says so. A service or node without a name stands for all.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Right {
     /// A service, by its name in Consul.
@@ -20,6 +20,8 @@ pub enum Right {
     Node(String),
     /// A key in the KV.
     Key(String),
+    /// A service that is to be registered, by its name.
+    Register(String),
 }
 
 #[derive(Serialize)]
@@ -49,11 +51,15 @@ impl Client {
                 .send(Method::POST, "/v1/internal/acl/authorize", Some(&asked))
                 .await
                 .and_then(|body| serde_json::from_slice::<Vec<Told>>(&body).map_err(|error| Error::Body(error.into())));
-            // Without ACLs there is nothing to say, and that is an answer.
+            // Without ACLs there is nothing to say, and that is an answer, to all that is asked.
+            let is_off = told.as_ref().is_err_and(|error| error.kind() == Kind::Status(401));
             let answered = told.as_ref().map_or_else(|error| matches!(error.kind(), Kind::Status(..500)), |_| true);
             self.observed("acl_authorize", answered);
             let told = told.unwrap_or_default();
             denied.extend(some.iter().zip(told).filter(|(_, told)| !told.allow).map(|(right, _)| right.clone()));
+            if is_off {
+                break;
+            }
         }
         denied
     }
@@ -63,18 +69,19 @@ impl Right {
     /// The rule that grants it, as it stands in a policy.
     #[must_use]
     pub fn rule(&self) -> String {
-        let Asked { resource, segment, .. } = self.asked();
+        let Asked { resource, segment, access } = self.asked();
         let all = if segment.is_empty() { "_prefix" } else { "" };
-        format!("{resource}{all} \"{segment}\" {{ policy = \"read\" }}")
+        format!("{resource}{all} \"{segment}\" {{ policy = \"{access}\" }}")
     }
 
     fn asked(&self) -> Asked<'_> {
         let (resource, segment) = match self {
-            Self::Service(name) => ("service", name),
+            Self::Service(name) | Self::Register(name) => ("service", name),
             Self::Node(name) => ("node", name),
             Self::Key(name) => ("key", name),
         };
-        Asked { resource, segment, access: "read" }
+        let access = if matches!(self, Self::Register(_)) { "write" } else { "read" };
+        Asked { resource, segment, access }
     }
 }
 
@@ -85,6 +92,7 @@ impl fmt::Display for Right {
             Self::Service(name) => write!(f, "`service:read` on `{name}`"),
             Self::Node(name) if name.is_empty() => f.write_str("`node:read`"),
             Self::Node(name) => write!(f, "`node:read` on `{name}`"),
+            Self::Register(name) => write!(f, "`service:write` on `{name}`"),
             Self::Key(name) => write!(f, "`key:read` on `{name}`"),
         }
     }

@@ -81,8 +81,12 @@ async fn what_is_done_is_observed() {
         fn watches(&self, delta: i64) {
             self.1.fetch_add(delta, SeqCst);
         }
+        fn follows(&self, _: bool) {}
         fn answered(&self) {
             self.0[2].fetch_add(1, SeqCst);
+        }
+        fn beside(&self) -> Arc<dyn Observe> {
+            Arc::new(Self::default())
         }
     }
     install();
@@ -210,7 +214,11 @@ struct Nobody;
 impl Observe for Nobody {
     fn request(&self, _: &'static str, _: bool) {}
     fn watches(&self, _: i64) {}
+    fn follows(&self, _: bool) {}
     fn answered(&self) {}
+    fn beside(&self) -> Arc<dyn Observe> {
+        Arc::new(Self)
+    }
 }
 
 /// An authority with one certificate, and another authority.

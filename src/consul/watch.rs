@@ -35,6 +35,8 @@ pub struct Watch<R: Read> {
     asked: u64,
     /// Whether many rely on it, and another index is worth telling with the same answer.
     wakes: Arc<AtomicBool>,
+    /// Whether many rely on it all the time.
+    is_for_many: bool,
     reason: Reason,
     /// What its last answer was, if it was none.
     failed: Option<Kind>,
@@ -44,6 +46,7 @@ pub struct Watch<R: Read> {
     returns: u64,
     news: Pace,
     waking: Pace,
+    vain: Pace,
     idle: Pace,
 }
 
@@ -67,6 +70,8 @@ enum Reason {
     Moved,
     /// The last answer came early and brought none. Asked with this index.
     Nothing(u64),
+    /// The last answer brought another index alone, which was worth nothing. Asked with this index.
+    Vain(u64),
     /// After a failure of its own.
     Failed {
         /// How long to leave it alone.
@@ -90,11 +95,13 @@ impl<R: Read> Watch<R> {
             index: 0,
             asked: 0,
             wakes: Arc::default(),
+            is_for_many: false,
             reason: Reason::Free,
             failed: None,
             told: None,
             news: Pace::new(NEWS_AT_ONCE, NEWS_INTERVAL),
             waking: Pace::new(1, MANY_INTERVAL),
+            vain: Pace::new(1, VAIN_INTERVAL),
             idle: Pace::new(IDLE_AT_ONCE, IDLE_INTERVAL),
         }
     }
@@ -103,6 +110,7 @@ impl<R: Read> Watch<R> {
     #[must_use]
     pub fn for_many(mut self) -> Self {
         self.news = Pace::new(1, MANY_INTERVAL);
+        self.is_for_many = true;
         self
     }
 
@@ -115,7 +123,7 @@ impl<R: Read> Watch<R> {
 
     /// Says that the last answer, of which only the index was another, was told for nothing.
     pub fn vain(&mut self) {
-        self.reason = Reason::Nothing(self.asked);
+        self.reason = Reason::Vain(self.asked);
     }
 
     /// The next answer that says something new. An answer with an error in it leaves the last one in force.
@@ -199,14 +207,16 @@ impl<R: Read> Watch<R> {
         let now = Instant::now();
         // The catalog wakes whenever an instance comes or leaves anywhere: for nothing, but for a good reason where
         // another watch has news of it.
-        let since = if let Reason::Nothing(since) = self.reason { since } else { u64::MAX };
+        let since = if let Reason::Nothing(since) | Reason::Vain(since) = self.reason { since } else { u64::MAX };
         let (pause, at_once, recovery) = match self.reason {
             Reason::Free => (Duration::ZERO, None, None),
-            Reason::Nothing(since) if gate.has_heard(since) => (self.news.turn(now), None, None),
+            Reason::Nothing(since) | Reason::Vain(since) if gate.has_heard(since) => (self.news.turn(now), None, None),
             Reason::News | Reason::Moved => {
                 let pace = if self.wakes.load(Relaxed) { &mut self.waking } else { &mut self.news };
                 (pace.turn(now), None, None)
             }
+            // It may have its reason after all, and then those that share are not to hear of it late.
+            Reason::Vain(_) => (self.vain.turn(now), Some(IDLE_AT_ONCE), None),
             Reason::Nothing(_) => (self.idle.turn(now), Some(IDLE_AT_ONCE), None),
             Reason::Failed { backoff, recovery } => (self.idle.turn(now).max(backoff), Some(1), Some(recovery)),
         };
@@ -242,8 +252,10 @@ impl<R: Read> Watch<R> {
             self.returns = returns;
             self.cursor.reset();
             self.reason = Reason::Free;
-            // Not all at once, for the agent has just come back.
-            sleep(jitter::up_to(SPREAD)).await;
+            // Not all at once, for the agent has just come back. What many rely on comes first.
+            if !self.is_for_many && !self.wakes.load(Relaxed) {
+                sleep(jitter::up_to(SPREAD)).await;
+            }
         }
     }
 }
@@ -258,6 +270,7 @@ impl<R: Read> Drop for Watch<R> {
 const NEWS_AT_ONCE: u32 = 10;
 const NEWS_INTERVAL: Duration = Duration::from_millis(25);
 const MANY_INTERVAL: Duration = Duration::from_millis(250);
+const VAIN_INTERVAL: Duration = Duration::from_millis(500);
 const IDLE_AT_ONCE: u32 = 2;
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 const SPREAD: Duration = Duration::from_millis(500);

@@ -26,6 +26,10 @@ struct State {
     claim: Option<Claim>,
     /// What was last said to be wrong with it.
     refusal: Option<String>,
+    /// What was last said of members that ask for something else.
+    dissent: Option<String>,
+    /// What it was last said to serve.
+    told: Option<Exposure>,
 }
 
 /// Which exposed services are new, and which are no more.
@@ -106,12 +110,29 @@ impl Exposures {
         {
             events.publish(Event::new("exposure_refused", cause.clone()).service(service));
         }
-        let changed = claim != state.claim || exposure != state.exposure;
-        if changed && let Some(exposure) = &exposure {
-            events.publish(Event::new("route_exposed", format!("serves `{}`", exposure.path)).service(service));
+        let in_force = exposure.as_ref();
+        let dissent = in_force.and_then(|known| tags::dissent(service.as_str(), known, &tagged, &settings(expose)));
+        if dissent != state.dissent
+            && let Some(cause) = &dissent
+        {
+            events.publish(Event::new("exposure_disagreed", cause.clone()).service(service));
         }
-        *state = State { exposure, claim, refusal };
+        let changed = claim != state.claim || exposure != state.exposure;
+        *state = State { exposure, claim, refusal, dissent, told: state.told.take() };
         changed
+    }
+
+    /// Tells what is served from now on. Who claims what another has serves nothing.
+    pub fn tell(&mut self, losers: &BTreeSet<&ServiceName>, events: &Events) {
+        for (service, state) in &mut self.services {
+            let serves = state.exposure.as_ref().filter(|_| state.claim.is_some() && !losers.contains(service));
+            if serves != state.told.as_ref() {
+                if let Some(exposure) = serves {
+                    events.publish(Event::new("route_exposed", format!("serves `{}`", exposure.path)).service(service));
+                }
+                state.told = serves.cloned();
+            }
+        }
     }
 }
 

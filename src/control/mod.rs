@@ -19,8 +19,9 @@ use std::{
 };
 
 use tokio::{
+    select,
     sync::{mpsc, watch},
-    time::Instant,
+    time::{Instant, sleep},
 };
 
 pub use switch::{Switch, Turn};
@@ -32,7 +33,7 @@ use crate::{
     model::{
         instance::Instance,
         name::ServiceName,
-        topology::{ListName, Members, Rejected, Topology, Update},
+        topology::{Members, Rejected, Topology, Update},
     },
     route::RouteTable,
     state::{Snapshot, Source, Writer},
@@ -44,6 +45,7 @@ use crate::{
 };
 use compile::{Conflict, Rosters};
 use exposure::Exposures;
+use known::Answers;
 use restore::Restored;
 
 /// What the writer takes in.
@@ -68,16 +70,14 @@ pub struct Control {
     clusters: Arc<Clusters>,
     routes: Arc<RouteTable>,
     conflicts: Vec<Conflict>,
-    /// Lists of which a source has said something, if only that it cannot be had.
-    answered: BTreeSet<ListName>,
-    catalog_answered: bool,
-    document_answered: bool,
+    answers: Answers,
     /// Names in Consul that carry the tag.
     carriers: Option<Arc<BTreeSet<String>>>,
     restored: Option<Restored>,
     /// Operators whose switches are not in force yet.
     waiting: Vec<switch::Waiting>,
     ready: bool,
+    keeps: bool,
     source: Source,
     version: u64,
     index: u64,
@@ -129,13 +129,12 @@ impl Control {
             clusters: Arc::default(),
             routes: Arc::new(RouteTable::build(Vec::new())),
             conflicts: Vec::new(),
-            answered: BTreeSet::new(),
-            catalog_answered: false,
-            document_answered: false,
+            answers: Answers::default(),
             carriers: None,
             restored: None,
             waiting: Vec::new(),
             ready: false,
+            keeps: false,
             source: Source::Fixed,
             version: 0,
             index: 0,
@@ -154,8 +153,16 @@ impl Control {
             self.restore(saved, &mut dirty);
         }
         self.publish(&mut dirty);
-        while let Some(first) = news.recv().await {
-            self.absorb(first, &mut dirty);
+        let patience = sleep(known::PATIENCE);
+        tokio::pin!(patience);
+        loop {
+            select! {
+                first = news.recv() => match first {
+                    Some(first) => self.absorb(first, &mut dirty),
+                    None => return,
+                },
+                () = &mut patience, if !self.ready && !self.answers.is_late => self.answers.is_late = true,
+            }
             while let Ok(more) = news.try_recv() {
                 self.absorb(more, &mut dirty);
             }
@@ -170,13 +177,13 @@ impl Control {
                 self.index = self.index.max(index);
                 let list = (update.service.clone(), update.datacenter.clone());
                 self.told_anew(Some(&list));
-                self.answered.insert(list);
+                self.answers.lists.insert(list);
                 self.told(update, dirty);
             }
             News::Told(Change::Exposed { services, clashes, index }) => {
                 self.index = self.index.max(index);
                 self.told_anew(None);
-                self.catalog_answered = true;
+                self.answers.catalog = true;
                 self.exposed(services, clashes, dirty);
             }
             News::Told(Change::Unreadable { service, entries }) => {
@@ -193,7 +200,7 @@ impl Control {
             }
             News::Told(Change::Unresolved { service, why }) => {
                 self.events.publish(Event::new("dns_failed", why).service(&service));
-                self.answered.insert((service, None));
+                self.answers.lists.insert((service, None));
             }
             News::Told(Change::Resolved { service }) => {
                 self.events.publish(Event::new("dns_returned", "DNS answers again").service(&service));
@@ -203,7 +210,7 @@ impl Control {
                 dirty.services.extend(more.services);
                 dirty.routes = true;
             }
-            News::Consulted => self.document_answered = true,
+            News::Consulted => self.answers.document = true,
             News::Switch(switch) => self.switch(switch, dirty),
         }
     }
@@ -292,7 +299,7 @@ impl Control {
         let deny = config.consul.as_ref().map(|consul| consul.deny.clone()).unwrap_or_default();
         for (service, table) in &config.services {
             if let Origin::Fixed(addresses) = &table.origin {
-                self.answered.insert((service.clone(), None));
+                self.answers.lists.insert((service.clone(), None));
                 self.told(fixed::update(service, addresses, &deny), &mut dirty);
             }
         }
@@ -309,28 +316,29 @@ impl Control {
         dirty
     }
 
-    fn forget(&mut self, service: &ServiceName) {
-        self.topology.forget(service);
-        self.answered.retain(|(known, _)| known != service);
-        self.metrics.forget_service(service);
-    }
-
     /// Builds what changed and swaps the world, once for all that was absorbed.
     fn publish(&mut self, dirty: &mut Dirty) {
-        let source = self.origin();
-        let ready = self.ready || source.is_restored() || self.is_first_topology_known();
-        if dirty.services.is_empty() && !dirty.routes && (ready, source) == (self.ready, self.source) {
+        let before = (self.ready, self.source, self.keeps);
+        self.source = self.origin();
+        self.ready |= self.source.is_restored() || self.is_first_topology_known();
+        self.keeps = self.is_worth_keeping();
+        if dirty.services.is_empty() && !dirty.routes && before == (self.ready, self.source, self.keeps) {
             return;
         }
-        if ready && !self.ready {
-            self.events.publish(Event::new("ready", "the first topology is known"));
+        let begins = self.ready && !before.0;
+        if begins {
+            self.events.publish(Event::new("ready", self.readiness()));
         }
-        (self.ready, self.source) = (ready, source);
         if !dirty.services.is_empty() {
             self.build_clusters(&dirty.services);
         }
         if dirty.routes {
             self.build_routes();
+        }
+        if self.ready && (dirty.routes || begins) {
+            // Not before, when who claims the same path may not be known yet.
+            let losers = self.conflicts.iter().map(|conflict| &conflict.service).collect();
+            self.exposures.tell(&losers, &self.events);
         }
         *dirty = Dirty::default();
         self.version += 1;
@@ -340,7 +348,7 @@ impl Control {
             ready: self.ready,
             source: self.source,
             carriers: self.carriers.clone(),
-            keeps: self.keeps(),
+            keeps: self.keeps,
             untold: self.untold(),
             config: self.config.clone(),
             routes: self.routes.clone(),

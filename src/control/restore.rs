@@ -87,7 +87,7 @@ impl Control {
 impl Control {
     /// Whether what is in force is worth keeping. A datacenter that is away, and is only where the others have nothing to
     /// pick, does not hold the news of the others back: what it had said is kept with theirs.
-    pub(super) fn keeps(&self) -> bool {
+    pub(super) fn is_worth_keeping(&self) -> bool {
         let beside = |(service, datacenter): &ListName| lists(&self.config, service).first() != Some(datacenter);
         let restored = self.restored.as_ref();
         self.ready && restored.is_none_or(|restored| !restored.catalog && restored.lists.iter().all(beside))
@@ -97,5 +97,74 @@ impl Control {
 impl Restored {
     fn is_over(&self) -> bool {
         !self.catalog && self.lists.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use tokio::{
+        sync::{mpsc, watch},
+        task::JoinSet,
+        time::{Duration, timeout},
+    };
+
+    use super::*;
+    use crate::{
+        config::{Sources, load_from},
+        control::{News, nothing},
+        discovery::{
+            Query,
+            saved::{List, Lists},
+        },
+        model::topology::Update,
+        state::world,
+        telemetry::{events::Events, metrics::Metrics},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_told_anew_is_worth_keeping_in_whatever_order_it_comes() {
+        let sets = vec!["services.web.datacenters=[\"dc1\", \"dc2\"]".to_owned()];
+        let config = Arc::new(load_from(&Sources { files: Vec::new(), sets }, &BTreeMap::new()).unwrap());
+        let list = |datacenter: &str| {
+            let query = Query { consul: "web".into(), tag: None };
+            List { query, datacenter: Some(datacenter.into()), instances: Vec::new() }
+        };
+        let lists = Lists { tag: Some("lictor".into()), services: vec![list("dc1"), list("dc2")], ..Lists::default() };
+        let first = || {
+            let (service, datacenter) = ("web".into(), Some("dc1".into()));
+            let update = Update { service, datacenter, instances: Vec::new(), rejected: Vec::new() };
+            News::Told(Change::Instances { update, index: 1 })
+        };
+        let catalog = || {
+            let (services, clashes) = (BTreeMap::new(), BTreeSet::new());
+            News::Told(Change::Exposed { services, clashes, index: 1 })
+        };
+        for order in [[first(), catalog()], [catalog(), first()]] {
+            let (writer, mut reader) = world(nothing(config.clone()));
+            let (wanted, _wanting) = watch::channel(wanted(&config));
+            let (news, absorbed) = mpsc::channel(2);
+            let control = Control::new(&config, writer, wanted, Metrics::new(1), Events::new());
+            let saved = Saved { at: SystemTime::now(), lists: lists.clone() };
+            let mut tasks = JoinSet::new();
+            tasks.spawn(control.run(Some(saved), absorbed));
+            while !reader.load().ready {
+                assert!(reader.changed().await);
+            }
+            for told in order {
+                assert!(!reader.load().keeps);
+                news.send(told).await.unwrap();
+                // Each is taken in for itself.
+                tokio::task::yield_now().await;
+            }
+            // The second datacenter is away, and the lists of the first are to be kept all the same.
+            let keeps = async {
+                while !reader.load().keeps {
+                    assert!(reader.changed().await);
+                }
+            };
+            timeout(Duration::from_mins(1), keeps).await.unwrap();
+        }
     }
 }

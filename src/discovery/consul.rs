@@ -240,6 +240,7 @@ impl Watching {
                 self.services.insert(name, Service { live, query, cause });
             }
         }
+        self.client.follows(self.catalog.is_some() || self.sharing.is_some() || !self.services.is_empty());
         match &self.carriers {
             Some(fresh) => {
                 let change = Change::Exposed { services: plan.exposed, clashes: plan.clashes, index: fresh.index };

@@ -1,5 +1,6 @@
-//! Finds whose instances have changed when Consul says only that some have: by what is on each node, or where there are
-//! many nodes, by asking for every service. Pure: what to ask, and what the answers mean.
+//! Finds whose instances have changed when Consul says only that some have: by what is on all nodes, which is one question.
+//! Where that is not answered, by each node, or if there are many, by asking for every service. Pure: what to ask, and what
+//! the answers mean.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -26,16 +27,23 @@ pub struct Hunt {
     found: bool,
     /// One has come to its end.
     ended: bool,
-    /// When one last found nothing. For some time the next ones wait their turn, for an index may rise for nothing.
-    vain: Option<Instant>,
+    /// How many in a row found nothing, and when the last of them did. After two the next ones wait their turn for some time,
+    /// for an index may rise for nothing. One alone may be of what came and left again meanwhile.
+    vain: (u32, Option<Instant>),
+    /// When it was last refused to tell of all nodes at once.
+    refused: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
 enum Stage {
     #[default]
     Idle,
+    /// It is to begin.
+    Due,
+    /// What is on all nodes? Asked at this time.
+    Whole(Instant),
     /// Which nodes are there?
-    Listing { asked: bool },
+    Listing,
     /// What is on each?
     Reading { left: VecDeque<String>, under_way: usize },
 }
@@ -43,7 +51,9 @@ enum Stage {
 /// What is to be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
-    /// All nodes.
+    /// What is on all nodes.
+    Whole,
+    /// Which nodes there are.
     Nodes,
     /// What is on this one.
     Node(String),
@@ -59,17 +69,24 @@ impl Hunt {
             not_before: None,
             found: false,
             ended: false,
-            vain: None,
+            vain: (0, None),
+            refused: None,
         }
     }
 
     /// Something has changed.
     pub fn begin(&mut self) {
         match self.stage {
-            Stage::Idle => self.stage = Stage::Listing { asked: false },
-            Stage::Listing { asked: false } => {}
-            Stage::Listing { asked: true } | Stage::Reading { .. } => self.again = true,
+            Stage::Idle => self.stage = Stage::Due,
+            Stage::Due => {}
+            Stage::Whole(_) | Stage::Listing | Stage::Reading { .. } => self.again = true,
         }
+    }
+
+    /// Something has changed, and perhaps Consul itself has: what it refused before it may answer now.
+    pub fn begin_anew(&mut self) {
+        self.refused = None;
+        self.begin();
     }
 
     /// Whether one has come to its end, so that what changes from now on is found.
@@ -79,22 +96,25 @@ impl Hunt {
 
     /// Whether a sign that names nobody may be believed at once: none was in vain of late.
     pub fn is_trusted(&self, now: Instant) -> bool {
-        self.vain.is_none_or(|vain| now >= vain + DISTRUST)
+        let (times, last) = self.vain;
+        times < IN_VAIN || last.is_none_or(|last| now >= last + DISTRUST)
     }
 
     /// What to ask next, or when; nothing, if an answer is awaited, or no hunt is under way.
     pub fn next(&mut self, now: Instant) -> Result<(Ask, Turn), Option<Instant>> {
         let turn = if self.is_trusted(now) { Turn::Charged } else { Turn::Waits };
         match &mut self.stage {
-            Stage::Idle | Stage::Listing { asked: true } => Err(None),
-            Stage::Listing { asked } => {
+            Stage::Due => {
                 if let Some(at) = self.not_before.filter(|at| now < *at) {
                     return Err(Some(at));
                 }
-                *asked = true;
                 self.found = false;
                 self.not_before = Some(now + INTERVAL);
-                Ok((Ask::Nodes, turn))
+                let is_refused = self.refused.is_some_and(|refused| now < refused + REFUSAL_LASTS);
+                let (stage, ask) =
+                    if is_refused { (Stage::Listing, Ask::Nodes) } else { (Stage::Whole(now), Ask::Whole) };
+                self.stage = stage;
+                Ok((ask, turn))
             }
             Stage::Reading { left, under_way } if turn == Turn::Charged || *under_way == 0 => match left.pop_front() {
                 Some(node) => {
@@ -103,8 +123,35 @@ impl Hunt {
                 }
                 None => Err(None),
             },
-            Stage::Reading { .. } => Err(None),
+            Stage::Idle | Stage::Whole(_) | Stage::Listing | Stage::Reading { .. } => Err(None),
         }
+    }
+
+    /// Takes in what is on all nodes; gives back the services whose instances have changed, by their names in Consul.
+    pub fn take_whole(&mut self, nodes: BTreeMap<String, BTreeMap<String, Mark>>, now: Instant) -> BTreeSet<String> {
+        let nothing = BTreeMap::new();
+        let mut names = BTreeSet::new();
+        for (node, services) in &nodes {
+            names.extend(changed(self.nodes.get(node).unwrap_or(&nothing), services).cloned());
+        }
+        for (_, services) in self.nodes.iter().filter(|(node, _)| !nodes.contains_key(*node)) {
+            names.extend(services.keys().cloned());
+        }
+        if let Stage::Whole(asked) = self.stage {
+            // The larger it is, the less often: it is work for Consul too.
+            let pause = (now - asked).saturating_mul(PAUSE).clamp(INTERVAL, LONGEST_INTERVAL);
+            self.not_before = Some(asked + pause);
+        }
+        self.nodes = nodes;
+        self.judge(!names.is_empty(), now);
+        self.end();
+        names
+    }
+
+    /// It is not told what is on all nodes. For some time they are asked one by one.
+    pub fn refuse_whole(&mut self, now: Instant) {
+        self.refused = Some(now);
+        (self.stage, self.not_before) = (Stage::Due, None);
     }
 
     /// Takes all nodes in. True: they are too many, so every service has to be asked for.
@@ -136,6 +183,11 @@ impl Hunt {
         names
     }
 
+    /// All services have been asked for, and whether any had something new to say.
+    pub fn swept(&mut self, has_found: bool, now: Instant) {
+        self.judge(has_found, now);
+    }
+
     /// Ends it without a result.
     pub fn give_up(&mut self) {
         self.end();
@@ -145,7 +197,7 @@ impl Hunt {
     pub fn retry(&mut self, now: Instant) {
         self.again = true;
         self.end();
-        (self.vain, self.not_before) = (Some(now), Some(now + RETRY));
+        (self.vain, self.not_before) = ((IN_VAIN, Some(now)), Some(now + RETRY));
     }
 
     /// Ends it when all is read.
@@ -153,113 +205,32 @@ impl Hunt {
         if let Stage::Reading { left, under_way: 0 } = &self.stage
             && left.is_empty()
         {
-            self.vain = if self.found { None } else { Some(now) };
+            self.judge(self.found, now);
             self.end();
         }
     }
 
+    fn judge(&mut self, has_found: bool, now: Instant) {
+        self.vain = if has_found { (0, None) } else { (self.vain.0 + 1, Some(now)) };
+    }
+
     fn end(&mut self) {
         self.ended = true;
-        self.stage = if std::mem::take(&mut self.again) { Stage::Listing { asked: false } } else { Stage::Idle };
+        self.stage = if std::mem::take(&mut self.again) { Stage::Due } else { Stage::Idle };
     }
 }
 
 /// Beyond so many, reading them all costs more than a sweep of the services.
 pub const MAX_NODES: usize = 50;
 const INTERVAL: Duration = Duration::from_millis(250);
+/// What is on all nodes is asked for at most a fifth of the time.
+const PAUSE: u32 = 5;
+/// News by it is to be in force within ten seconds.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(8);
+const REFUSAL_LASTS: Duration = Duration::from_mins(1);
 const RETRY: Duration = Duration::from_secs(1);
+const IN_VAIN: u32 = 2;
 const DISTRUST: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn marks(services: &[(&str, u64)]) -> BTreeMap<String, Mark> {
-        services.iter().map(|&(name, sum)| (name.to_owned(), Mark { sum, newest: 0 })).collect()
-    }
-
-    fn names<const N: usize>(nodes: [&str; N]) -> BTreeSet<String> {
-        nodes.map(str::to_owned).into()
-    }
-
-    fn later(now: Instant) -> Instant {
-        now + INTERVAL
-    }
-
-    fn node(name: &str) -> Ask {
-        Ask::Node(name.into())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_differs_on_a_node_is_found() {
-        let (mut hunt, now) = (Hunt::new(), Instant::now());
-        assert_eq!(hunt.next(now), Err(None));
-        hunt.begin();
-        assert_eq!(hunt.next(now), Ok((Ask::Nodes, Turn::Charged)));
-        assert_eq!(hunt.next(now), Err(None), "the answer is awaited");
-        assert!(!hunt.take_nodes(names(["a", "b"]), now));
-        assert_eq!(hunt.next(now), Ok((node("a"), Turn::Charged)));
-        assert_eq!(hunt.next(now), Ok((node("b"), Turn::Charged)));
-        assert_eq!(hunt.take_node("b".into(), marks(&[("web", 1)]), now), ["web"]);
-        assert!(!hunt.has_ended());
-        hunt.take_node("a".into(), marks(&[("web", 2), ("shop", 3)]), now);
-        assert!(hunt.has_ended());
-        assert_eq!(hunt.next(later(now)), Err(None));
-
-        hunt.begin();
-        let later = later(now);
-        assert_eq!(hunt.next(now), Err(Some(later)), "four times a second at most");
-        assert!(hunt.next(later).is_ok());
-        // `b` is gone, and so is what was on it: a check of its services or their own lists say so.
-        hunt.take_nodes(names(["a"]), later);
-        hunt.next(later).unwrap();
-        hunt.begin();
-        assert_eq!(hunt.take_node("a".into(), marks(&[("web", 9)]), later), ["web", "shop"]);
-        let after = later + INTERVAL;
-        assert_eq!(hunt.next(after), Ok((Ask::Nodes, Turn::Charged)), "what changed meanwhile is looked for again");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn after_one_in_vain_the_next_ones_wait_their_turn() {
-        let (mut hunt, mut now) = (Hunt::new(), Instant::now());
-        let round = |hunt: &mut Hunt, now: Instant, sum| {
-            hunt.begin();
-            let (_, turn) = hunt.next(now).unwrap();
-            hunt.take_nodes(names(["a"]), now);
-            hunt.next(now).unwrap();
-            hunt.take_node("a".into(), marks(&[("web", sum)]), now);
-            turn
-        };
-        for (sum, want) in
-            [(1, Turn::Charged), (1, Turn::Charged), (1, Turn::Waits), (2, Turn::Waits), (2, Turn::Charged)]
-        {
-            assert_eq!(round(&mut hunt, now, sum), want);
-            now += INTERVAL;
-        }
-        assert!(!hunt.is_trusted(now));
-        assert!(hunt.is_trusted(now + DISTRUST));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn many_nodes_are_not_read_one_by_one() {
-        let (mut hunt, now) = (Hunt::new(), Instant::now());
-        hunt.begin();
-        hunt.next(now).unwrap();
-        assert!(hunt.take_nodes((0..=MAX_NODES).map(|n| n.to_string()).collect(), now));
-        assert_eq!(hunt.next(later(now)), Err(None));
-        hunt.begin();
-        hunt.next(later(now)).unwrap();
-        hunt.give_up();
-        assert_eq!(hunt.next(later(later(now))), Err(None));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_could_not_be_read_is_looked_for_again_but_not_at_once() {
-        let (mut hunt, now) = (Hunt::new(), Instant::now());
-        hunt.begin();
-        hunt.next(now).unwrap();
-        hunt.retry(now);
-        assert_eq!(hunt.next(now), Err(Some(now + RETRY)));
-        assert_eq!(hunt.next(now + RETRY), Ok((Ask::Nodes, Turn::Waits)));
-    }
-}
+mod tests;

@@ -24,6 +24,10 @@ pub struct Shared {
     /// All others, so that nothing that was missed stays so.
     rest: BTreeSet<(Instant, ServiceName)>,
     swept_until: Option<Instant>,
+    /// Of the sweep under way, or of several, those that are still to answer, and whether any had something new to say.
+    sweeping: BTreeSet<ServiceName>,
+    is_sweeping: bool,
+    has_found: bool,
     /// Questions under way, and how many of them wait their turn.
     under_way: usize,
     waiting: usize,
@@ -91,6 +95,7 @@ impl Shared {
         let gone = |(name, sharer): (&ServiceName, &Sharer)| (!stays(name, sharer)).then(|| name.clone());
         for name in self.services.iter().filter_map(gone).collect::<Vec<_>>() {
             self.unlist(&name);
+            self.sweeping.remove(&name);
             let asked = self.services.remove(&name).and_then(|sharer| sharer.asked);
             self.ends(asked);
         }
@@ -140,8 +145,13 @@ impl Shared {
         }
     }
 
-    /// Something happened, and nobody knows to whom: all are asked for, not more than 100 a second.
-    pub fn sweep(&mut self, now: Instant) {
+    /// Something may have happened, and nobody knows to whom: all are asked for, not more than 100 a second, or not more
+    /// than 12 where it is not likely that anything has.
+    pub fn sweep(&mut self, now: Instant, is_likely: bool) {
+        let interval = if is_likely { SWEEP_INTERVAL } else { VAIN_INTERVAL };
+        if !std::mem::replace(&mut self.is_sweeping, true) {
+            self.has_found = false;
+        }
         let mut at = self.swept_until.map_or(now, |until| until.max(now));
         for name in self.services.keys().cloned().collect::<Vec<_>>() {
             let Some(sharer) = self.services.get(&name) else { continue };
@@ -149,9 +159,19 @@ impl Shared {
                 continue; // what it will say is later than what happened
             }
             self.name(&name, at);
-            at += SWEEP_INTERVAL;
+            self.sweeping.insert(name);
+            at += interval;
         }
         self.swept_until = Some(at);
+    }
+
+    /// Whether a sweep has come to its end, and if so whether it was of any use.
+    pub fn swept(&mut self) -> Option<bool> {
+        let ended = self.is_sweeping && self.sweeping.is_empty();
+        ended.then(|| {
+            self.is_sweeping = false;
+            self.has_found
+        })
     }
 
     /// What to ask for next, or when there will be something; nothing, if answers are awaited.
@@ -200,6 +220,8 @@ impl Shared {
         sharer.nodes = list.entries.iter().map(|entry| entry.node.name.clone()).collect();
         (sharer.cursor, sharer.failed) = (Cursor::default(), false);
         self.failures = 0;
+        self.sweeping.remove(service);
+        self.has_found |= news;
         // What is over for one may be over for all. One that goes on failing for itself is not to profit from it.
         if was_down && self.recovered.is_none_or(|last| now >= last + RECOVERY_INTERVAL) {
             self.recovered = Some(now);
@@ -221,6 +243,9 @@ impl Shared {
         let sharer = self.end(service, number)?;
         let backoff = sharer.cursor.back_off();
         let known = std::mem::replace(&mut sharer.failed, true);
+        self.sweeping.remove(service);
+        // What could not be read may have been what it was about.
+        self.has_found = true;
         self.failures += 1;
         let is_down = self.is_down();
         // What fails for all may end for all: then one has to notice soon.
@@ -297,6 +322,8 @@ const AT_ONCE: usize = 8;
 /// Of one service.
 const INTERVAL: Duration = Duration::from_millis(250);
 const SWEEP_INTERVAL: Duration = Duration::from_millis(10);
+/// With all else that may be asked meanwhile, never more than 20 questions in a second.
+const VAIN_INTERVAL: Duration = Duration::from_millis(80);
 /// All of them in turns, about two a second, as long as nothing is known to have happened.
 const BACKGROUND: Duration = Duration::from_millis(500);
 const MIN_LAP: Duration = Duration::from_mins(1);
@@ -304,3 +331,49 @@ const MIN_LAP: Duration = Duration::from_mins(1);
 const DOWN: usize = 3;
 const DOWN_INTERVAL: Duration = Duration::from_secs(1);
 const RECOVERY_INTERVAL: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shared(names: &[&str], now: Instant) -> Shared {
+        let query = |name: &&str| Query { consul: (*name).to_owned(), tag: None };
+        let mut shared = Shared::default();
+        shared.set(names.iter().map(|name| ((*name).into(), (query(name), Cause::Table))).collect(), now);
+        shared
+    }
+
+    /// Asks all that is due by then and answers it with nobody; how many that were.
+    fn answer(shared: &mut Shared, now: Instant) -> usize {
+        let mut count = 0;
+        while let Ok(job) = shared.next(now) {
+            shared.answered(&job.service, job.number, &Instances::default(), now);
+            count += 1;
+        }
+        count
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sweep_that_finds_nothing_is_told_and_one_that_is_not_likely_to_takes_its_time() {
+        let mut now = Instant::now();
+        let names: Vec<_> = (0..40).map(|n| format!("s{n}")).collect();
+        let mut shared = shared(&names.iter().map(String::as_str).collect::<Vec<_>>(), now);
+        assert_eq!((answer(&mut shared, now), shared.swept()), (40, None));
+        for (is_likely, in_a_second) in [(true, 40), (false, 13)] {
+            now += Duration::from_secs(10);
+            shared.sweep(now, is_likely);
+            let swept: usize = (0..100).map(|step| answer(&mut shared, now + 10 * step * MS)).sum();
+            assert_eq!(swept, in_a_second, "{is_likely}");
+            answer(&mut shared, now + Duration::from_secs(4));
+            assert_eq!((shared.swept(), shared.swept()), (Some(false), None), "{is_likely}");
+        }
+        now += Duration::from_secs(10);
+        shared.sweep(now, true);
+        let Ok(job) = shared.next(now) else { panic!("nothing is due") };
+        shared.failed(&job.service, job.number, now);
+        answer(&mut shared, now + Duration::from_secs(1));
+        assert_eq!(shared.swept(), Some(true), "what failed may have had news");
+    }
+
+    const MS: Duration = Duration::from_millis(1);
+}

@@ -22,10 +22,10 @@ use super::{
 };
 use crate::{
     consul::{
-        Client, Error, Fresh, Watch,
+        Client, Error, ErrorKind as Kind, Fresh, Watch,
         wire::{
             Health, Instances,
-            marks::{Mark, Nodes, OnNode, States, Whose, changed},
+            marks::{Mark, Nodes, OnNode, OnNodes, States, Whose, changed},
         },
     },
     model::name::ServiceName,
@@ -113,6 +113,7 @@ enum Step {
 }
 
 enum Found {
+    Whole(BTreeMap<String, BTreeMap<String, Mark>>),
     Nodes(BTreeSet<String>),
     OnNode(BTreeMap<String, Mark>),
 }
@@ -152,9 +153,11 @@ impl Sharing {
 
     /// What was known may be of another world.
     fn begin_anew(&mut self) {
-        self.listens.catalog = true;
-        self.shared.touch_all(Instant::now());
-        self.hunt.begin();
+        let now = Instant::now();
+        // It may have come back with nothing: what the catalog lists no more need not be asked for one by one.
+        (self.listens.catalog, self.listens.patience) = (false, now + RETURN_PATIENCE);
+        self.shared.touch_all(now);
+        self.hunt.begin_anew();
     }
 
     /// Asks what is due, and tells when more will be.
@@ -168,6 +171,7 @@ impl Sharing {
                         let client = self.client.clone();
                         self.steps.spawn(async move {
                             let found = match &ask {
+                                Ask::Whole => client.read(&OnNodes::question(), &OnNodes, turn).await.map(Found::whole),
                                 Ask::Nodes => client.read(&Nodes::question(), &Nodes, turn).await.map(Found::nodes),
                                 Ask::Node(node) => {
                                     client.read(&OnNode::question(node), &OnNode, turn).await.map(Found::on_node)
@@ -228,9 +232,17 @@ impl Sharing {
 
     async fn found(&mut self, ask: Ask, found: Result<Found, Error>, now: Instant) -> Result<(), Deaf> {
         match (ask, found) {
+            // There is one at least: the agent's own.
+            (_, Ok(Found::Whole(nodes))) if !nodes.is_empty() => {
+                for name in self.hunt.take_whole(nodes, now) {
+                    self.shared.touch(&name, now);
+                }
+            }
+            (Ask::Whole, Ok(_)) => self.hunt.refuse_whole(now),
+            (Ask::Whole, Err(error)) if refuses(&error) => self.hunt.refuse_whole(now),
             (_, Ok(Found::Nodes(nodes))) => {
                 if self.hunt.take_nodes(nodes, now) {
-                    self.shared.sweep(now);
+                    self.shared.sweep(now, self.hunt.is_trusted(now));
                 }
             }
             (Ask::Node(node), Ok(Found::OnNode(services))) => {
@@ -241,11 +253,16 @@ impl Sharing {
             // Consul had no such question before 1.7.
             (_, Err(Error::Status { code: 404, .. })) => {
                 self.hunt.give_up();
-                self.shared.sweep(now);
+                self.shared.sweep(now, self.hunt.is_trusted(now));
             }
             (_, Err(_) | Ok(_)) => self.hunt.retry(now),
         }
         self.listens.nodes = self.hunt.has_ended();
+        self.judge(now).await
+    }
+
+    /// Tells whether signs that name nobody are believed, where that has changed.
+    async fn judge(&mut self, now: Instant) -> Result<(), Deaf> {
         let trusted = self.hunt.is_trusted(now);
         if std::mem::replace(&mut self.trusted, trusted) == trusted {
             return Ok(());
@@ -255,16 +272,22 @@ impl Sharing {
 
     async fn read(&mut self, job: Job, list: Result<Fresh<Instances>, Error>, now: Instant) -> Result<(), Deaf> {
         match list {
-            Ok(fresh) => match self.shared.answered(&job.service, job.number, &fresh.answer, now) {
-                Some(true) => self.tell(Heard::List(job.service, fresh)).await,
-                Some(false) | None => Ok(()),
-            },
+            Ok(fresh) => {
+                if self.shared.answered(&job.service, job.number, &fresh.answer, now) == Some(true) {
+                    self.tell(Heard::List(job.service, fresh)).await?;
+                }
+            }
             Err(error) => match self.shared.failed(&job.service, job.number, now) {
-                Some(Trouble::All) => self.tell(Heard::Failed(Part::Shared, error)).await,
-                Some(Trouble::Own) => self.tell(Heard::Failed(Part::Service(job.service), error)).await,
-                Some(Trouble::Known) | None => Ok(()),
+                Some(Trouble::All) => self.tell(Heard::Failed(Part::Shared, error)).await?,
+                Some(Trouble::Own) => self.tell(Heard::Failed(Part::Service(job.service), error)).await?,
+                Some(Trouble::Known) | None => {}
             },
         }
+        if let Some(has_found) = self.shared.swept() {
+            self.hunt.swept(has_found, now);
+            return self.judge(now).await;
+        }
+        Ok(())
     }
 
     fn watch(&mut self, mut watch: Watch<States>) {
@@ -279,7 +302,20 @@ impl Sharing {
     }
 }
 
+/// Whether an error says that this question is not answered here: it is no part of the documented API, may be blocked
+/// (`http_config.block_endpoints`), and there may be more than can be told at once.
+fn refuses(error: &Error) -> bool {
+    match error.kind() {
+        Kind::Status(code) => code < 500 && code != 429,
+        kind => matches!(kind, Kind::Body | Kind::TooLarge | Kind::Timeout),
+    }
+}
+
 impl Found {
+    fn whole(fresh: Fresh<BTreeMap<String, BTreeMap<String, Mark>>>) -> Self {
+        Self::Whole(fresh.answer)
+    }
+
     fn nodes(fresh: Fresh<BTreeSet<String>>) -> Self {
         Self::Nodes(fresh.answer)
     }
@@ -291,4 +327,6 @@ impl Found {
 
 /// How long changes are waited to be heard of before the lists are read.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the catalog is waited for when the agent has returned.
+const RETURN_PATIENCE: Duration = Duration::from_millis(500);
 const IDLE: Duration = Duration::from_hours(1);

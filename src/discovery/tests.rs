@@ -226,8 +226,13 @@ async fn suffers(fault: Fault, leader: bool, max_watches: usize) {
     assert!(busiest.unwrap_or_default() <= most, "{name}: {busiest:?} requests in a second: {asked:?}");
     let all = if looks { 18 } else { 15 };
     assert!(asked.len() <= all, "{name}: {asked:?}");
+    let silent = matches!(fault, Fault::Rising | Fault::Jumping | Fault::Hasty | Fault::Hang);
+    let mut told = stage.told();
+    if !silent && told.is_empty() {
+        told.push(stage.next().await); // a busy machine takes longer
+    }
     let mut failed = Vec::new();
-    for change in stage.told() {
+    for change in told {
         match change {
             Change::Failed { part, .. } => failed.push(format!("{part:?}")),
             other => panic!("{name}: {other:?}"),
@@ -237,7 +242,6 @@ async fn suffers(fault: Fault, leader: bool, max_watches: usize) {
     failed.sort_unstable();
     failed.dedup();
     assert_eq!(failed.len(), many, "{name}: a condition is told once: {failed:?}");
-    let silent = matches!(fault, Fault::Rising | Fault::Jumping | Fault::Hasty | Fault::Hang);
     assert_eq!(failed.is_empty(), silent, "{name}: {failed:?}");
 
     if matches!(fault, Fault::Status(..500, _) | Fault::Hang) {

@@ -159,7 +159,7 @@ impl Downstream {
     }
 
     fn collect(&self) {
-        for (status, mut headers) in self.aside.interim() {
+        for (status, mut fields) in self.aside.interim() {
             let ahead = &mut *self.ahead.borrow_mut();
             if status == StatusCode::CONTINUE {
                 // The one that the client waits for; who waits for none might take it for something else.
@@ -167,8 +167,8 @@ impl Downstream {
                     ahead.extend_from_slice(CONTINUE);
                 }
             } else if ahead.len() < HINTS {
-                strip_connection(&mut headers);
-                write_response_head(ahead, status, &headers, Framing::None, Connection::Implied);
+                strip_connection(&mut fields);
+                write_response_head(ahead, status, &fields, Framing::None, Connection::Implied);
             }
         }
     }

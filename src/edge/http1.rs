@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{Method, StatusCode, Version, header, uri::PathAndQuery};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -21,10 +21,14 @@ use super::{
 use crate::{
     body::Body,
     http1::{
-        encode::{Connection, Framing, write_response_head},
+        encode::{Connection, Framing, response_room, write_response_head},
         framing::Length,
         head::Limits,
         request::{RequestHead, RequestReader},
+    },
+    model::{
+        fields::Fields,
+        message::{Request, Response},
     },
     proxy::{Answer, Client, Glimpse, Proxy, Refusal, entry},
     upstream::aside::Switched,
@@ -44,8 +48,6 @@ const STALL: Duration = Duration::from_secs(30);
 /// How long and how much is read, after the last answer, of what a client still sends.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 * 1024;
-/// Room for the usual head of an answer.
-const HEAD: usize = 512;
 /// Room for a head and a small body.
 const ROOM: usize = 16 * 1024;
 
@@ -60,10 +62,10 @@ impl Server {
             idle.set(false);
             (fresh, open) = (false, false);
             let ended = match next {
-                Next::Head(head) => Box::pin(self.exchange(&connection, *head, &client)).await,
+                Next::Head(head) => Box::pin(self.exchange(&connection, head, &client)).await,
                 Next::Refused(refusal) => {
                     let glimpse =
-                        Glimpse { method: &unknown_method(), target: None, version: None, fields: &HeaderMap::new() };
+                        Glimpse { method: &unknown_method(), target: None, version: None, fields: &Fields::new() };
                     let answer = self.proxy.refuse(&refusal, &client, &glimpse);
                     let asked = Asked { head_only: false, http10: false, keep_alive: false };
                     Ended { written: self.answer(&connection, answer, &asked).await.is_some(), ..Ended::default() }
@@ -93,7 +95,7 @@ impl Server {
         let head = timeout(LINGER, self.head(&connection, true, false, None, &Cell::new(false))).await;
         let Ok(Next::Head(head)) = head else { return };
         let (target, version) = (Some(head.target.path_and_query()), Some(head.version));
-        let glimpse = Glimpse { method: &head.method, target, version, fields: &head.headers };
+        let glimpse = Glimpse { method: &head.method, target, version, fields: &head.fields };
         let answer = self.proxy.refuse(&Refusal::Crowded, client, &glimpse);
         let http10 = head.version == Version::HTTP_10;
         let asked = Asked { head_only: head.method == Method::HEAD, http10, keep_alive: false };
@@ -127,7 +129,7 @@ impl Server {
                 }
                 if !input.is_empty() && preface == Some(false) {
                     match reader.read(input) {
-                        Ok(Some(head)) => return Poll::Ready(Next::Head(Box::new(head))),
+                        Ok(Some(head)) => return Poll::Ready(Next::Head(head)),
                         Ok(None) => {}
                         Err(e) => return Poll::Ready(Next::Refused(Refusal::Head(e))),
                     }
@@ -164,8 +166,8 @@ impl Server {
             keep_alive: head.keep_alive,
         };
         let answer = match entry::admit(&head, limit) {
-            Ok(uri) => {
-                let request = request(head, uri, connection);
+            Ok(target) => {
+                let request = request(head, target, connection);
                 let mut handling = pin!(self.proxy.handle(request, client, &connection.aside));
                 let answer = poll_fn(|cx| {
                     if let Poll::Ready(answer) = handling.as_mut().poll(cx) {
@@ -184,7 +186,7 @@ impl Server {
             Err(refusal) => {
                 asked.keep_alive = false;
                 let (target, version) = (Some(head.target.path_and_query()), Some(head.version));
-                let glimpse = Glimpse { method: &head.method, target, version, fields: &head.headers };
+                let glimpse = Glimpse { method: &head.method, target, version, fields: &head.fields };
                 self.proxy.refuse(&refusal, client, &glimpse)
             }
         };
@@ -193,7 +195,7 @@ impl Server {
             return Ended::default();
         }
         // What is left of the body has no taker when the answer is ours or has ended already.
-        let abandoned = !connection.is_body_done() && answer.response.body().length().is_some();
+        let abandoned = !connection.is_body_done() && answer.response.body.length().is_some();
         asked.keep_alive &= !abandoned && !self.phase.is_leaving();
         let written = self.answer(connection, answer, &asked).await;
         let keep = written.is_some_and(|(mode, _)| mode != Mode::UntilClose);
@@ -231,7 +233,7 @@ fn unknown_method() -> Method {
 }
 
 enum Next {
-    Head(Box<RequestHead>),
+    Head(RequestHead),
     Refused(Refusal),
     /// The client speaks HTTP/2, without having asked.
     Http2,
@@ -260,25 +262,20 @@ struct Asked {
 }
 
 /// Makes the request that the rest of the gateway sees.
-fn request(head: RequestHead, uri: Uri, connection: &Rc<Downstream>) -> Request<Body> {
+fn request(head: RequestHead, target: PathAndQuery, connection: &Rc<Downstream>) -> Request<Body> {
     let body = match head.length {
         Length::Empty | Length::Exact(0) => Body::empty(),
         length => Body::stream(Incoming::new(connection.clone(), length)),
     };
-    let mut request = Request::new(body);
-    *request.method_mut() = head.method;
-    *request.uri_mut() = uri;
-    *request.version_mut() = head.version;
-    *request.headers_mut() = head.headers;
-    request
+    Request { method: head.method, target, version: head.version, fields: head.fields, body }
 }
 
 /// Writes the head of a 101, and passes on what comes until one side ends. It is a request under way for all that time.
 async fn switch(connection: &Downstream, answer: Answer, switched: Switched) {
     let Answer { mut response, account } = answer;
     let mut out = connection.answer();
-    response.headers_mut().insert(header::UPGRADE, switched.protocol.clone());
-    write_response_head(&mut out, response.status(), response.headers(), Framing::None, Connection::Upgrade);
+    response.fields.insert(header::UPGRADE, switched.protocol.clone());
+    write_response_head(&mut out, response.status, &response.fields, Framing::None, Connection::Upgrade);
     let mut downward = BytesMut::from(&out[..]);
     let head = downward.len();
     downward.extend_from_slice(&switched.input);
@@ -292,25 +289,30 @@ async fn switch(connection: &Downstream, answer: Answer, switched: Switched) {
 
 /// The answer as it goes on the wire, behind what `out` holds.
 fn sender(mut out: Vec<u8>, response: Response<Body>, asked: &Asked) -> (Sender, Mode) {
-    let (head, body) = response.into_parts();
-    out.reserve(HEAD + Sender::room(&body));
-    let (framing, mode) = framing(&head, &body, asked);
+    let Response { status, fields, body, .. } = response;
+    let room = response_room(&fields) + Sender::room(&body);
+    if out.is_empty() {
+        out = Vec::with_capacity(room);
+    } else {
+        out.reserve(room);
+    }
+    let (framing, mode) = framing(status, &fields, &body, asked);
     let connection = match (asked.keep_alive && mode != Mode::UntilClose, asked.http10) {
         (true, false) => Connection::Implied,
         (true, true) => Connection::KeepAlive,
         (false, _) => Connection::Close,
     };
-    write_response_head(&mut out, head.status, &head.headers, framing, connection);
+    write_response_head(&mut out, status, &fields, framing, connection);
     (Sender::new(out, body, mode), mode)
 }
 
 /// What the head says of the body, and how that is sent. An answer to HEAD and 304 tell a length and send nothing.
-fn framing(head: &http::response::Parts, body: &Body, asked: &Asked) -> (Framing, Mode) {
-    if head.status == StatusCode::NO_CONTENT || head.status.is_informational() {
+fn framing(status: StatusCode, fields: &Fields, body: &Body, asked: &Asked) -> (Framing, Mode) {
+    if status == StatusCode::NO_CONTENT || status.is_informational() {
         return (Framing::None, Mode::Nothing);
     }
-    if asked.head_only || head.status == StatusCode::NOT_MODIFIED {
-        let told = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if asked.head_only || status == StatusCode::NOT_MODIFIED {
+        let told = fields.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let length = told.or_else(|| body.length().filter(|&n| n > 0));
         return (length.map_or(Framing::None, Framing::Length), Mode::Nothing);
     }

@@ -58,7 +58,8 @@ pub async fn serve(server: &Server, io: Io, read: Bytes, client: Client, idle: &
     let world = server.proxy.world();
     let rules = &world.config.http;
     let (header_timeout, keep_alive) = (rules.header_timeout, rules.keep_alive);
-    let max_head = u32::try_from(rules.max_header_size).unwrap_or(u32::MAX);
+    // One that is not far over it is refused by an answer of ours.
+    let max_head = u32::try_from(rules.max_header_size.saturating_mul(2)).unwrap_or(u32::MAX);
     drop(world); // an idle connection holds no snapshot
 
     let peer = client.peer;

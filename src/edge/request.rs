@@ -2,13 +2,17 @@
 
 use std::rc::Rc;
 
-use http::{HeaderMap, HeaderValue, Method, header, request::Parts};
+use http::{
+    HeaderMap, HeaderValue, Method, header,
+    request::Parts,
+    uri::{Authority, PathAndQuery},
+};
 
 use super::received::{Incoming, Owed, Received};
 use crate::{
     body::Body,
     http1::{
-        head::HeadError,
+        head::{HeadError, Limits},
         host,
         request::RequestError::{self, Host, NoHost, RepeatedHost},
     },
@@ -23,16 +27,16 @@ pub fn awaits_leave(headers: &HeaderMap) -> Option<Owed> {
 }
 
 /// Brings the head to the form that the rest of the gateway sees: its path in its one form, its host and cookies in one
-/// place. Gives the body.
+/// place. Gives the body. The head has at most `max_head` bytes, as [`size`] counts them, the body `limit` (0: any number).
 ///
 /// # Errors
 /// Why it may not enter.
 pub fn read(
     head: &mut Parts,
     incoming: Option<&Incoming>,
-    limit: u64,
+    (max_head, limit): (usize, u64),
     (aside, owed): (&Rc<Aside>, Option<&Owed>),
-) -> Result<Body, Refusal> {
+) -> Result<(PathAndQuery, Body), Refusal> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method);
     }
@@ -41,6 +45,10 @@ pub fn read(
     }
     if head.uri.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
         return Err(Refusal::Target);
+    }
+    // The library refuses larger ones alone, with a status and nothing to it.
+    if size(head) > max_head {
+        return Err(Refusal::Head(RequestError::Head(HeadError::TooLarge)));
     }
     // Source: RFC 9113 §8.2.1, which the library leaves to us.
     let blank = |value: &HeaderValue| value.as_bytes().trim_ascii().len() != value.len();
@@ -53,19 +61,38 @@ pub fn read(
     let host = authority(head)?;
     head.headers.insert(header::HOST, host);
     join_cookies(&mut head.headers);
-    head.uri = target(head.uri.path(), head.uri.query(), || head.uri.path_and_query().cloned())?;
+    if head.headers.len() > Limits::default().max_fields {
+        return Err(Refusal::Head(RequestError::Head(HeadError::TooManyFields)));
+    }
+    let target = target(head.uri.path(), head.uri.query(), || head.uri.path_and_query().cloned())?;
     // The library has compared it with what comes.
     let announced = head.headers.get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
-    let Some(incoming) = incoming.filter(|_| announced != Some(0)) else { return Ok(Body::empty()) };
+    let Some(incoming) = incoming.filter(|_| announced != Some(0)) else { return Ok((target, Body::empty())) };
     let is_grpc = is_grpc(&head.headers);
     if !is_grpc && limit != 0 && announced.is_some_and(|length| length > limit) {
         return Err(Refusal::TooLarge { limit });
     }
     let body = Received::new(incoming.clone(), announced, aside.clone(), owed.cloned());
     // A call may be a conversation.
-    Ok(Body::stream(if is_grpc { body } else { body.limited(limit) }))
+    Ok((target, Body::stream(if is_grpc { body } else { body.limited(limit) })))
 }
+
+/// How large a head is. Source: RFC 9113 §6.5.2.
+fn size(head: &Parts) -> usize {
+    let text = |text: Option<&str>| text.map_or(0, |text| text.len() + FIELD);
+    let pseudo = text(Some(head.method.as_str()))
+        + text(head.uri.scheme_str())
+        + text(head.uri.authority().map(Authority::as_str))
+        + text(head.uri.path_and_query().map(PathAndQuery::as_str));
+    let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD);
+    pseudo + PSEUDO + fields.sum::<usize>()
+}
+
+/// What a field counts for beside its name and value.
+const FIELD: usize = 32;
+/// The names of the pseudo-fields.
+const PSEUDO: usize = ":method:scheme:authority:path".len();
 
 /// What the request is for: `:authority`, else its one Host. Source: RFC 9113 §8.3.1.
 fn authority(head: &Parts) -> Result<HeaderValue, Refusal> {

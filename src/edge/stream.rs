@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     body::{Body, BodyError},
+    model::message,
     proxy::{Account, Answer, Client, Glimpse, Proxy, strip_connection},
     upstream::aside::Aside,
     wire::{Outflow, Timer},
@@ -46,7 +47,9 @@ pub struct Shared {
 /// Answers one request. It ends early when the client resets the stream.
 pub async fn answer(shared: Rc<Shared>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let Shared { proxy, client, credit } = &*shared;
-    let limit = proxy.world().config.http.max_body_size.unwrap_or(0);
+    let world = proxy.world();
+    let limits = (world.config.http.max_header_size, world.config.http.max_body_size.unwrap_or(0));
+    drop(world);
     let (mut head, body) = request.into_parts();
     let only_head = head.method == Method::HEAD;
     let incoming = (!body.is_end_stream()).then(|| Rc::new(RefCell::new(body)));
@@ -54,11 +57,14 @@ pub async fn answer(shared: Rc<Shared>, request: Request<RecvStream>, mut respon
     aside.begin(None, true);
     let answer = {
         let mut handling = pin!(async {
-            match read(&mut head, incoming.as_ref(), limit, (&aside, owed.as_ref())) {
-                Ok(body) => proxy.handle(Request::from_parts(head, body), client, &aside).await,
+            match read(&mut head, incoming.as_ref(), limits, (&aside, owed.as_ref())) {
+                Ok((target, body)) => {
+                    let (method, version, fields) = (head.method, head.version, head.headers.into());
+                    proxy.handle(message::Request { method, target, version, fields, body }, client, &aside).await
+                }
                 Err(refusal) => {
                     let target = head.uri.path_and_query().map(PathAndQuery::as_str);
-                    let (method, version, fields) = (&head.method, Some(head.version), &head.headers);
+                    let (method, version, fields) = (&head.method, Some(head.version), &head.headers.clone().into());
                     proxy.refuse(&refusal, client, &Glimpse { method, target, version, fields })
                 }
             }
@@ -91,7 +97,7 @@ pub async fn answer(shared: Rc<Shared>, request: Request<RecvStream>, mut respon
 /// Gives the client its answer, or says that it broke off.
 async fn give(
     respond: &mut SendResponse<Bytes>,
-    response: Response<Body>,
+    response: message::Response<Body>,
     only_head: bool,
     (mut account, credit, aside): (Account, &Credit, &Aside),
 ) {
@@ -144,20 +150,22 @@ enum Broken {
 /// Sends an answer as fast as the client takes it.
 async fn send(
     respond: &mut SendResponse<Bytes>,
-    response: Response<Body>,
+    response: message::Response<Body>,
     only_head: bool,
     watch: &Watch<'_>,
 ) -> Result<(), Broken> {
-    let (mut head, mut body) = response.into_parts();
-    if only_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        let length = body.length().filter(|&length| length > 0 && head.status != StatusCode::NO_CONTENT);
-        tell_length(&mut head.headers, length);
+    let message::Response { status, fields, mut body, .. } = response;
+    let mut head = Response::new(());
+    (*head.status_mut(), *head.headers_mut()) = (status, fields.into_map());
+    if only_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        let length = body.length().filter(|&length| length > 0 && status != StatusCode::NO_CONTENT);
+        tell_length(head.headers_mut(), length);
         body = Body::empty();
     }
     if body.is_empty() {
         return start(respond, head, true).map(|_| ());
     }
-    tell_length(&mut head.headers, body.length());
+    tell_length(head.headers_mut(), body.length());
     let first = poll_fn(|cx| Poll::Ready(body.poll_piece(cx))).await;
     let mut out = match first {
         Poll::Pending => Outflow::new(start(respond, head, false)?, body, false),
@@ -179,12 +187,8 @@ async fn send(
     })
 }
 
-fn start(
-    respond: &mut SendResponse<Bytes>,
-    head: http::response::Parts,
-    is_all: bool,
-) -> Result<SendStream<Bytes>, Broken> {
-    respond.send_response(Response::from_parts(head, ()), is_all).map_err(|error| {
+fn start(respond: &mut SendResponse<Bytes>, head: Response<()>, is_all: bool) -> Result<SendStream<Bytes>, Broken> {
+    respond.send_response(head, is_all).map_err(|error| {
         tracing::debug!(%error, "an answer cannot be sent");
         Broken::Within
     })
@@ -227,11 +231,11 @@ fn tell_length(headers: &mut HeaderMap, length: Option<u64>) {
 
 /// Passes on what the service tells beside its answer.
 fn tell(respond: &mut SendResponse<Bytes>, aside: &Aside, owed: Option<&Owed>) {
-    for (status, mut headers) in aside.interim() {
+    for (status, mut fields) in aside.interim() {
         // To who waits for none, a 100 would say nothing.
         if status != StatusCode::CONTINUE || owed.is_some_and(Owed::settle) {
-            strip_connection(&mut headers);
-            inform(respond, status, headers);
+            strip_connection(&mut fields);
+            inform(respond, status, fields.into_map());
         }
     }
     if owed.is_some_and(Owed::is_due) {
@@ -290,7 +294,7 @@ mod tests {
             let cells = Metrics::new(1).route("s", "r");
             let account = Account::open(cells.into(), 0, Method::GET, Instant::now(), None);
             let watch = Watch { credit: &Credit::default(), account: &account, aside: &Aside::default() };
-            let sending = send(&mut respond, Response::new(body), false, &watch);
+            let sending = send(&mut respond, message::Response::new(StatusCode::OK, body), false, &watch);
             tokio::select! {
                 sent = timeout(Duration::from_hours(1), sending) => sent.ok(),
                 _ = connection.accept() => panic!("the connection ended"),

@@ -28,7 +28,7 @@ pub fn wish(head: &RequestHead) -> Option<HeaderValue> {
     if head.version != Version::HTTP_11 || !matches!(head.length, Length::Empty | Length::Exact(0)) {
         return None;
     }
-    let members = |name| head.headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|&b| b == b','));
+    let members = |name| head.fields.get_all(name).flat_map(|value| value.as_bytes().split(|&b| b == b','));
     members(header::CONNECTION).find(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))?;
     let wanted: Vec<&[u8]> = members(header::UPGRADE)
         .map(<[u8]>::trim_ascii)

@@ -124,17 +124,16 @@ impl Decoder {
                 },
                 State::Trailers(section) => {
                     let Some(end) = section.end(buf, &TRAILER_LIMITS)? else { return Ok(Piece::More) };
-                    let fields = section.fields();
-                    if fields == 0 {
+                    if section.is_bare() {
                         buf.advance(end);
                         self.state = State::Done;
                         return Ok(Piece::End);
                     }
-                    let section = buf.split_to(end).freeze();
-                    let trailers = read_fields::<HeadError>(&section, 0, fields, 0, |field| Ok(may_trail(field.name)))?;
+                    let lines = buf.split_to(end).freeze();
+                    let trailers = read_fields::<HeadError>(&lines, 0, section, 0, |field| Ok(may_trail(field.name)))?;
                     // Not before: a body whose trailers are malformed has no end behind which a message could begin.
                     self.state = State::Done;
-                    return Ok(if trailers.is_empty() { Piece::End } else { Piece::Trailers(trailers) });
+                    return Ok(if trailers.is_empty() { Piece::End } else { Piece::Trailers(trailers.into_map()) });
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Writes heads and chunks. Framing and Connection are the codec's alone: such fields in the given headers are left out.
+//! Writes heads and chunks. Framing and Connection are the codec's alone: such fields among those given are left out.
 //!
 //! Names and values come as types that hold no control byte, and what comes as text is escaped, so no line can be split here.
 
@@ -10,6 +10,7 @@ use http::{
 };
 
 use super::trailer::may_trail;
+use crate::model::fields::Fields;
 
 /// How the end of a body is told to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,9 +32,9 @@ pub enum Connection {
     KeepAlive,
     /// This message is the last.
     Close,
-    /// It changes to the protocol of the Upgrade field among the headers.
+    /// It changes to the protocol of the Upgrade field among those given.
     Upgrade,
-    /// The TE field among the headers is for it alone.
+    /// The TE field among those given is for it alone.
     Te,
 }
 
@@ -62,43 +63,53 @@ impl Block {
     }
 }
 
-/// Writes the head of a request, with `ours` behind `headers`. `target` is in origin or asterisk form; `host` takes the place of any Host in `headers`.
+/// The bytes that the head of a request takes, as far as can be said at once.
+#[must_use]
+pub fn request_room(target: &str, host: &HeaderValue, (fields, ours): (&Fields, &Block)) -> usize {
+    ROOM + target.len() + host.len() + fields.len() * FIELD_ROOM + ours.text.len()
+}
+
+/// Writes the head of a request, with `ours` behind `fields`. `target` is in origin or asterisk form; `host` takes the place of any Host in `fields`.
 pub fn write_request_head(
     out: &mut Vec<u8>,
     method: &Method,
     target: &str,
     host: &HeaderValue,
-    (headers, ours): (&HeaderMap, &Block),
+    (fields, ours): (&Fields, &Block),
     framing: Framing,
     connection: Connection,
 ) {
-    out.reserve(ROOM + target.len() + host.len() + headers.len() * FIELD_ROOM + ours.text.len());
     out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
     write_target(out, target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
     out.extend_from_slice(host.as_bytes());
     out.extend_from_slice(b"\r\n");
-    write_fields(out, headers, |name| *name != HOST && !is_ours(name));
+    write_fields(out, fields.iter(), |name| *name != HOST && !is_ours(name));
     out.extend_from_slice(&ours.text);
     write_end(out, framing, connection);
+}
+
+/// The bytes that the head of an answer takes, as far as can be said at once.
+#[must_use]
+pub fn response_room(fields: &Fields) -> usize {
+    ROOM + fields.len() * FIELD_ROOM
 }
 
 /// Writes the head of an answer. 1xx and 204 get no framing, whatever is asked.
 pub fn write_response_head(
     out: &mut Vec<u8>,
     status: StatusCode,
-    headers: &HeaderMap,
+    fields: &Fields,
     framing: Framing,
     connection: Connection,
 ) {
-    out.reserve(ROOM + headers.len() * FIELD_ROOM);
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
-    write_fields(out, headers, |name| !is_ours(name));
+    write_fields(out, fields.iter(), |name| !is_ours(name));
     let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT;
     write_end(out, if bodiless { Framing::None } else { framing }, connection);
 }
@@ -121,7 +132,7 @@ pub fn write_chunk_head(out: &mut Vec<u8>, bytes: NonZero<usize>) {
 pub fn write_last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
-        write_fields(out, trailers, may_trail);
+        write_fields(out, trailers.iter(), may_trail);
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -134,8 +145,12 @@ fn is_ours(name: &HeaderName) -> bool {
 }
 
 #[inline]
-fn write_fields(out: &mut Vec<u8>, headers: &HeaderMap, wanted: impl Fn(&HeaderName) -> bool) {
-    for (name, value) in headers {
+fn write_fields<'f>(
+    out: &mut Vec<u8>,
+    fields: impl Iterator<Item = (&'f HeaderName, &'f HeaderValue)>,
+    wanted: impl Fn(&HeaderName) -> bool,
+) {
+    for (name, value) in fields {
         if wanted(name) {
             write_field(out, name, value);
         }

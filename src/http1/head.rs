@@ -1,13 +1,17 @@
-//! The field section that requests, responses and trailers share: where it ends, and its lines as a `HeaderMap`.
+//! The field section that requests, responses and trailers share: where it ends, and its lines as fields.
 //! Values are slices of the head's own bytes, not copies. What single fields mean is for the callers.
 
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use thiserror::Error;
 
-use super::lines::{LineError, Lines, find_line_feed};
+use super::{
+    among,
+    lines::{LineError, Lines, find_line_feed},
+};
+use crate::model::fields::Fields;
 
 /// How large a head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +68,12 @@ impl From<LineError> for HeadError {
 pub(super) struct Section {
     pub(super) lines: Lines,
     fields: usize,
+    /// Where the first lines end, so that they need not be looked for again; 0: not known.
+    ends: [u16; ENDS],
 }
+
+/// As many lines as most heads have.
+const ENDS: usize = 24;
 
 impl Section {
     /// The offset behind the empty line, or `None` when more bytes are needed.
@@ -72,6 +81,9 @@ impl Section {
         while let Some(line) = self.lines.next(bytes, limits.max_head)? {
             if line.is_empty() {
                 return Ok(Some(self.lines.position()));
+            }
+            if let Some(end) = self.ends.get_mut(self.fields) {
+                *end = u16::try_from(line.end).unwrap_or(0);
             }
             self.fields += 1;
             if self.fields > limits.max_fields {
@@ -81,9 +93,18 @@ impl Section {
         Ok(None)
     }
 
-    /// How many field lines have come.
-    pub(super) fn fields(&self) -> usize {
-        self.fields
+    /// Whether it has no field line.
+    pub(super) fn is_bare(&self) -> bool {
+        self.fields == 0
+    }
+
+    /// Where that field line of a whole section ends which begins at `start` in `head`.
+    #[inline]
+    fn line_end(&self, line: usize, head: &[u8], start: usize) -> Option<usize> {
+        match self.ends.get(line) {
+            Some(&end) if end > 0 => Some(usize::from(end)),
+            _ => find_line_feed(&head[start..]).map(|length| start + length - 1),
+        }
     }
 }
 
@@ -95,28 +116,27 @@ pub(super) struct Field<'a> {
     pub(super) range: Range<usize>,
 }
 
-/// Reads the complete field section that begins at `from` and ends `head`, keeping those fields for which `visit` says so.
-/// There is room for `room` more in what it gives: growing it would hash every name again.
+/// Reads the complete field section, which begins at `from` and ends `head`, keeping those fields for which `visit` says so.
+/// There is room for `room` more in what it gives.
 pub(super) fn read_fields<E: From<HeadError>>(
     head: &Bytes,
     from: usize,
-    fields: usize,
+    section: &Section,
     room: usize,
     mut visit: impl FnMut(Field<'_>) -> Result<bool, E>,
-) -> Result<HeaderMap, E> {
-    let mut headers = HeaderMap::try_with_capacity(fields + room).map_err(|_| HeadError::TooManyFields)?;
+) -> Result<Fields, E> {
+    let mut read = Fields::with_capacity(section.fields + room);
     let mut start = from;
-    for _ in 0..fields {
-        let Some(length) = find_line_feed(&head[start..]) else { break };
-        let end = start + length - 1;
+    for line in 0..section.fields {
+        let Some(end) = section.line_end(line, head, start) else { break };
         let (name, range) = split_field(&head[..end], start)?;
         let value = HeaderValue::from_maybe_shared(head.slice(range.clone())).map_err(|_| HeadError::Value)?;
         start = end + 2;
         if visit(Field { name: &name, value: &value, range })? {
-            headers.try_append(name, value).map_err(|_| HeadError::TooManyFields)?;
+            read.append(name, value);
         }
     }
-    Ok(headers)
+    Ok(read)
 }
 
 /// The name of the field line that begins at `start` and ends `head`, and where its value lies without blanks around it.
@@ -160,19 +180,21 @@ pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
 
 /// RFC 9110 §5.6.2.
 pub(super) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    IS_TOKEN[usize::from(byte)]
 }
+
+const IS_TOKEN: [bool; 256] = among(b"!#$%&'*+-.^_`|~");
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(section: &[u8]) -> Result<HeaderMap, HeadError> {
+    fn read(section: &[u8]) -> Result<Fields, HeadError> {
         let head = Bytes::copy_from_slice(section);
         let mut section = Section::default();
         let end = section.end(&head, &Limits::default())?.expect("a whole section");
         assert_eq!(end, head.len());
-        read_fields(&head, 0, section.fields(), 0, |_| Ok(true))
+        read_fields(&head, 0, &section, 0, |_| Ok(true))
     }
 
     #[test]
@@ -180,7 +202,7 @@ mod tests {
         let headers = read(b"A: 1\r\nb:2\r\nC:\t 3 \t\r\nd:\r\ne: \t \r\na:x y\r\n\r\n").unwrap();
         let all: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
         let expected: [(&str, &[u8]); 6] =
-            [("a", b"1"), ("a", b"x y"), ("b", b"2"), ("c", b"3"), ("d", b""), ("e", b"")];
+            [("a", b"1"), ("b", b"2"), ("c", b"3"), ("d", b""), ("e", b""), ("a", b"x y")];
         assert_eq!(all, expected);
     }
 

@@ -3,21 +3,11 @@
 //! RFC 3986's `host [":" port]`, less what no client sends and what others read differently: percent-encoding, commas, future
 //! address forms. An empty host is an error too, for every URI that a gateway serves has one (RFC 9110 §4.2.1).
 
-use std::{fmt, net::Ipv6Addr};
+use std::net::Ipv6Addr;
 
-use bytes::Bytes;
 use thiserror::Error;
 
-use super::ascii;
-
-/// A checked host and port; empty only where an HTTP/1.0 request named none.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Host {
-    text: Bytes,
-    name_end: usize,
-    // Only where `text` has capitals, so that the usual request allocates nothing.
-    lower: Option<Box<str>>,
-}
+use super::among;
 
 /// What is wrong with a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -36,42 +26,6 @@ pub enum HostError {
     Port,
 }
 
-impl Host {
-    /// Checks `text` and keeps it.
-    pub(super) fn read(text: Bytes) -> Result<Self, HostError> {
-        let name_end = check(&text)?.name_end;
-        let lower = text[..name_end]
-            .iter()
-            .any(u8::is_ascii_uppercase)
-            .then(|| ascii(&text[..name_end]).to_ascii_lowercase().into_boxed_str());
-        Ok(Self { text, name_end, lower })
-    }
-
-    /// Host and port as they came.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        ascii(&self.text)
-    }
-
-    /// The host alone, in lower case, an IPv6 address in its brackets.
-    #[must_use]
-    #[cfg_attr(not(test), expect(dead_code, reason = "routes are found by the Host field, which they read themselves"))]
-    pub fn name(&self) -> &str {
-        self.lower.as_deref().unwrap_or_else(|| ascii(&self.text[..self.name_end]))
-    }
-
-    /// Host and port as shared bytes, for a field value that needs no copy.
-    pub(super) fn bytes(&self) -> &Bytes {
-        &self.text
-    }
-}
-
-impl fmt::Debug for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self.as_str(), f)
-    }
-}
-
 /// Checks a host with or without a port that came otherwise than in a head of this version.
 ///
 /// # Errors
@@ -80,21 +34,15 @@ pub fn validate(text: &[u8]) -> Result<(), HostError> {
     check(text).map(|_| ())
 }
 
-/// What a check has found.
-pub(super) struct Checked {
-    name_end: usize,
-    pub(super) has_port: bool,
-}
-
-/// Checks a host with or without a port. Source: RFC 3986 §3.2, RFC 9110 §7.2.
-pub(super) fn check(text: &[u8]) -> Result<Checked, HostError> {
+/// Checks a host with or without a port, and says whether there is one. Source: RFC 3986 §3.2, RFC 9110 §7.2.
+pub(super) fn check(text: &[u8]) -> Result<bool, HostError> {
     let name_end = if text.first() == Some(&b'[') {
         let end = text.iter().position(|&b| b == b']').ok_or(HostError::Name)? + 1;
         let address = std::str::from_utf8(&text[1..end - 1]).map_err(|_| HostError::Name)?;
         address.parse::<Ipv6Addr>().map_err(|_| HostError::Name)?;
         end
     } else {
-        text.iter().position(|&b| !is_name(b)).unwrap_or(text.len())
+        text.iter().position(|&b| !IS_NAME[usize::from(b)]).unwrap_or(text.len())
     };
     let port = match &text[name_end..] {
         [] => None,
@@ -107,16 +55,15 @@ pub(super) fn check(text: &[u8]) -> Result<Checked, HostError> {
     }
     match port {
         // RFC 3986 lets the digits be missing.
-        None | Some([]) => Ok(Checked { name_end, has_port: false }),
+        None | Some([]) => Ok(false),
         Some(port) if text.contains(&b'@') && !port.iter().all(u8::is_ascii_digit) => Err(HostError::UserInfo),
-        Some(port) if is_port(port) => Ok(Checked { name_end, has_port: true }),
+        Some(port) if is_port(port) => Ok(true),
         Some(_) => Err(HostError::Port),
     }
 }
 
-fn is_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(&byte)
-}
+/// The bytes of a name.
+const IS_NAME: [bool; 256] = among(b"-._~!$&'()*+;=");
 
 fn is_port(digits: &[u8]) -> bool {
     let mut port = 0u32;
@@ -134,19 +81,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_split_from_their_ports() {
-        for (text, name) in [
-            ("api.example.com", "api.example.com"),
-            ("API.Example.com:8000", "api.example.com"),
-            ("localhost:", "localhost"),
-            ("10.0.0.7:65535", "10.0.0.7"),
-            ("[::1]", "[::1]"),
-            ("[2001:DB8::1]:443", "[2001:db8::1]"),
-            ("a_b", "a_b"),
-            ("a:0080", "a"),
+    fn hosts_may_have_a_port() {
+        for (text, has_port) in [
+            ("api.example.com", false),
+            ("API.Example.com:8000", true),
+            ("localhost:", false),
+            ("10.0.0.7:65535", true),
+            ("[::1]", false),
+            ("[2001:DB8::1]:443", true),
+            ("a_b", false),
+            ("a:0080", true),
         ] {
-            let host = Host::read(Bytes::from(text)).unwrap();
-            assert_eq!((host.as_str(), host.name()), (text, name));
+            assert_eq!(check(text.as_bytes()), Ok(has_port), "{text}");
         }
     }
 
@@ -182,7 +128,7 @@ mod tests {
             ("a:65536", HostError::Port),
             ("a:99999999999999999999", HostError::Port),
         ] {
-            assert_eq!(Host::read(Bytes::from(text)).unwrap_err(), error, "{text:?}");
+            assert_eq!(check(text.as_bytes()).unwrap_err(), error, "{text:?}");
         }
     }
 }

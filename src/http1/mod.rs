@@ -17,6 +17,22 @@ pub mod target;
 mod tests;
 pub mod trailer;
 
+/// Which bytes are letters, digits, or among `others`.
+const fn among(others: &[u8]) -> [bool; 256] {
+    let mut among = [false; 256];
+    let mut byte = 0_u8;
+    while byte.is_ascii() {
+        among[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut other = 0;
+    while other < others.len() {
+        among[others[other] as usize] = true;
+        other += 1;
+    }
+    among
+}
+
 /// The text of bytes that were found to be ASCII when they were read.
 fn ascii(bytes: &[u8]) -> &str {
     #[expect(clippy::expect_used, reason = "callers pass bytes that a reader has checked")]

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use http::{
-    HeaderMap, HeaderValue, Method, StatusCode, Version,
+    HeaderValue, Method, StatusCode, Version,
     header::{EXPECT, HOST},
 };
 use thiserror::Error;
@@ -10,10 +10,11 @@ use thiserror::Error;
 use super::{
     framing::{Facts, FramingError, Length},
     head::{HeadError, Limits, Section, is_token, read_fields, trim},
-    host::{Host, HostError},
+    host::{HostError, validate},
     lines::LineError,
     target::{Parts, Target, TargetError},
 };
+use crate::model::fields::Fields;
 
 /// A request without its body. CONNECT and TRACE are read like all others; refusing them is the server's.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub struct RequestHead {
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
     /// All fields. Host is the effective one: an absolute target has replaced what the field said.
-    pub headers: HeaderMap,
+    pub fields: Fields,
     /// The body that follows; never until close.
     pub length: Length,
     /// Whether version and Connection ask for another request on this connection.
@@ -34,9 +35,6 @@ pub struct RequestHead {
     pub expect_continue: bool,
     /// Something else than `100-continue` is expected.
     pub expects_more: bool,
-    /// The effective authority.
-    #[cfg_attr(not(test), expect(dead_code, reason = "routes are found by the Host field, which says the same"))]
-    pub host: Host,
 }
 
 /// Why bytes are no request that may be served.
@@ -141,11 +139,11 @@ impl RequestReader {
             self.line = Some(line);
         }
         let Some(end) = self.section.end(buf, &self.limits)? else { return Ok(None) };
-        let fields = self.section.fields();
         let Some(line) = self.line.take() else { return Ok(None) };
+        let head = read_head(line, &buf.split_to(end).freeze(), &self.section);
         self.section = Section::default();
         self.blank_line = false;
-        read_head(line, &buf.split_to(end).freeze(), fields).map(Some)
+        head.map(Some)
     }
 
     fn request_line(&mut self, buf: &[u8]) -> Result<Option<RequestLine>, RequestError> {
@@ -205,11 +203,11 @@ impl RequestLine {
     }
 }
 
-fn read_head(line: RequestLine, head: &Bytes, fields: usize) -> Result<RequestHead, RequestError> {
+fn read_head(line: RequestLine, head: &Bytes, section: &Section) -> Result<RequestHead, RequestError> {
     let mut facts = Facts::default();
     let mut host = None;
     let (mut expect_continue, mut expects_more) = (false, false);
-    let mut headers = read_fields(head, line.end, fields, ROOM, |field| {
+    let mut fields = read_fields(head, line.end, section, ROOM, |field| {
         facts.note(&field)?;
         if *field.name == HOST {
             if host.replace(field.range).is_some() {
@@ -226,32 +224,30 @@ fn read_head(line: RequestLine, head: &Bytes, fields: usize) -> Result<RequestHe
     })?;
     let length = facts.length(line.version)?.unwrap_or(Length::Empty);
     let has_body = !matches!(length, Length::Empty | Length::Exact(0));
-    let host = match (host, &line.target.authority) {
+    match (host, &line.target.authority) {
         (None, _) if line.version != Version::HTTP_10 => return Err(RequestError::NoHost),
-        (None, None) => Host::default(),
-        (Some(field), None) => Host::read(head.slice(field))?,
+        (None, None) => {}
+        (Some(field), None) => validate(&head[field])?,
         (field, Some(authority)) => {
             // An empty Host is what a URI without authority would have; beside an absolute target it says nothing.
             if let Some(field) = field.filter(|field| !field.is_empty()) {
-                Host::read(head.slice(field))?;
+                validate(&head[field])?;
             }
-            let host = Host::read(head.slice(authority.clone()))?;
-            let value = HeaderValue::from_maybe_shared(host.bytes().clone()).map_err(|_| HostError::Name)?;
-            headers.try_insert(HOST, value).map_err(|_| HeadError::TooManyFields)?;
-            host
+            validate(&head[authority.clone()])?;
+            let host = HeaderValue::from_maybe_shared(head.slice(authority.clone())).map_err(|_| HostError::Name)?;
+            fields.insert(HOST, host);
         }
-    };
+    }
     Ok(RequestHead {
         target: line.target.target(head),
         method: line.method,
         version: line.version,
-        headers,
+        fields,
         length,
         keep_alive: facts.keep_alive(line.version),
         // HTTP/1.0 knows no interim answers, and who has no body waits for none.
         expect_continue: expect_continue && has_body && line.version != Version::HTTP_10,
         expects_more: expects_more && line.version != Version::HTTP_10,
-        host,
     })
 }
 

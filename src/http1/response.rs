@@ -1,13 +1,14 @@
 //! Response heads: the status line, the fields, and what they say about body and connection.
 
 use bytes::BytesMut;
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use thiserror::Error;
 
 use super::{
     framing::{Facts, FramingError, Length},
     head::{HeadError, Limits, Section, read_fields},
 };
+use crate::model::fields::Fields;
 
 /// An answer without its body, interim ones (1xx) included.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub struct ResponseHead {
     #[cfg_attr(not(test), expect(dead_code, reason = "what it means for the connection is in `keep_alive`"))]
     pub version: Version,
     /// All fields.
-    pub headers: HeaderMap,
+    pub fields: Fields,
     /// The body that follows. Empty for 1xx, 204, 304 and answers to HEAD, whatever the fields say.
     pub length: Length,
     /// What Content-Length said, also where no body follows.
@@ -89,12 +90,11 @@ impl ResponseReader {
             self.line = Some(StatusLine::read(&buf[line])?);
         }
         let Some(end) = self.section.end(buf, &self.limits)? else { return Ok(None) };
-        let fields = self.section.fields();
         let Some(line) = self.line.take() else { return Ok(None) };
-        self.section = Section::default();
+        let section = std::mem::take(&mut self.section);
         let head = buf.split_to(end).freeze();
         let mut facts = Facts::default();
-        let headers = read_fields(&head, line.end, fields, ROOM, |field| {
+        let fields = read_fields(&head, line.end, &section, ROOM, |field| {
             facts.note(&field)?;
             Ok::<_, ResponseError>(true)
         })?;
@@ -103,7 +103,7 @@ impl ResponseReader {
         Ok(Some(ResponseHead {
             status: line.status,
             version: line.version,
-            headers,
+            fields,
             length,
             content_length: facts.content_length(),
             keep_alive: length != Length::UntilClose && facts.keep_alive(line.version),

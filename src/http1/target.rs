@@ -104,18 +104,19 @@ impl Parts {
     /// Checks the target that lies at `range` of `line`.
     pub(super) fn read(method: &Method, line: &[u8], range: Range<usize>) -> Result<Self, TargetError> {
         let target = &line[range.clone()];
-        let mut unseen = false;
+        let (mut unseen, mut fragment) = (false, false);
         for &byte in target {
             unseen |= !byte.is_ascii_graphic();
+            fragment |= byte == b'#';
         }
         if unseen {
             return Err(TargetError::Byte);
         }
-        if target.contains(&b'#') {
+        if fragment {
             return Err(TargetError::Fragment);
         }
         if *method == Method::CONNECT {
-            return if host::check(target)?.has_port {
+            return if host::check(target)? {
                 Ok(Self { form: Form::Authority, text: 0..0, path_end: 0, authority: Some(range) })
             } else {
                 Err(TargetError::Connect)

@@ -2,9 +2,11 @@
 //! No I/O, no clocks, no locks, no tasks.
 
 pub mod barred;
+pub mod fields;
 pub mod host;
 pub mod instance;
 pub mod lookup;
+pub mod message;
 pub mod name;
 pub mod path;
 pub mod pattern;

@@ -53,6 +53,22 @@ impl Protocol {
     }
 }
 
+/// What a status of HTTP is in gRPC.
+///
+/// Source: gRPC's "HTTP to gRPC Status Code Mapping", but for what a proxy knows better: a timeout, a body too large.
+#[must_use]
+pub fn grpc_status(status: u16) -> u16 {
+    match status {
+        401 => 16,             // UNAUTHENTICATED
+        403 => 7,              // PERMISSION_DENIED
+        404 | 405 => 12,       // UNIMPLEMENTED
+        408 | 504 => 4,        // DEADLINE_EXCEEDED
+        413 => 8,              // RESOURCE_EXHAUSTED
+        429 | 502 | 503 => 14, // UNAVAILABLE
+        _ => 13,               // INTERNAL
+    }
+}
+
 /// A word that is no protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected `http`, `h2c`, `https`, `grpc` or `grpcs`")]

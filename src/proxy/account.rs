@@ -2,17 +2,16 @@
 
 use std::rc::Rc;
 
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use tokio::time::Instant;
 
 use super::{
-    Answer, date,
-    grpc::StandsFor,
-    reply,
+    Answer, date, reply,
     trail::{Trail, X_REQUEST_ID},
 };
 use crate::{
     body::Body,
+    model::message::Response,
     telemetry::{cells::RouteCells, journey::Journey, scribe::Scribe},
     upstream::{Held, aside::Aside},
 };
@@ -61,11 +60,12 @@ impl Account {
     /// The answer is decided; what remains is to write it.
     #[must_use]
     pub fn close(mut self, mut response: Response<Body>) -> Answer {
-        let stands_for = response.extensions().get().map(|StandsFor(status)| *status);
-        self.status = Some(stands_for.unwrap_or(response.status()));
-        self.request_id = response.headers().get(X_REQUEST_ID).cloned();
+        self.status = Some(response.stands_for.unwrap_or(response.status));
+        self.request_id = response.fields.get(X_REQUEST_ID).cloned();
         // Source: RFC 9110 §6.6.1, also for answers of others that have none.
-        response.headers_mut().entry(header::DATE).or_insert_with(date::now);
+        if !response.fields.contains_key(header::DATE) {
+            response.fields.append(header::DATE, date::now());
+        }
         Answer { response, account: self }
     }
 
@@ -86,7 +86,7 @@ impl Account {
     pub fn instead(&mut self) -> Response<Body> {
         let request_id = self.request_id.take().unwrap_or(HeaderValue::from_static("-"));
         let response = reply::broken(&Trail::of(request_id));
-        self.status = Some(response.status());
+        self.status = Some(response.status);
         response
     }
 }

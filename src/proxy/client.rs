@@ -8,11 +8,11 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use ipnet::IpNet;
 
 use super::Client;
-use crate::http1::host;
+use crate::{http1::host, model::fields::Fields};
 
 /// The field that most proxies add the peer's address to.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -59,7 +59,7 @@ pub fn is_trusted(networks: &[IpNet], address: IpAddr) -> bool {
 /// Finds out who asks. To be done before anything is removed on behalf of `Connection`: a client must not be able to
 /// have removed what a trusted proxy says of it.
 #[must_use]
-pub fn resolve(client: &Client, headers: &HeaderMap, trusted: &[IpNet]) -> Caller {
+pub fn resolve(client: &Client, fields: &Fields, trusted: &[IpNet]) -> Caller {
     let peer = client.peer.ip().to_canonical();
     let mut caller =
         Caller { address: peer, scheme: client.scheme, host: None, via: Vec::new(), came_by: client.scheme };
@@ -67,13 +67,13 @@ pub fn resolve(client: &Client, headers: &HeaderMap, trusted: &[IpNet]) -> Calle
         return caller;
     }
     // One family of fields alone: a proxy that writes one lets what a client wrote in the other pass.
-    let (hops, proto, host) = if headers.contains_key(X_FORWARDED_FOR) || !headers.contains_key(FORWARDED) {
-        let told = headers.get_all(X_FORWARDED_FOR).iter().rev().flat_map(|line| entries(line).map(address));
+    let (hops, proto, host) = if fields.contains_key(X_FORWARDED_FOR) || !fields.contains_key(FORWARDED) {
+        let told = fields.get_all(X_FORWARDED_FOR).rev().flat_map(|line| entries(line).map(address));
         let hops = believed(peer, trusted, told);
-        let [proto, host] = [X_FORWARDED_PROTO, X_FORWARDED_HOST].map(|name| beside(headers, &name, hops.len()));
+        let [proto, host] = [X_FORWARDED_PROTO, X_FORWARDED_HOST].map(|name| beside(fields, &name, hops.len()));
         (hops, proto.map(Cow::Borrowed), host.map(Cow::Borrowed))
     } else {
-        let told: Vec<_> = headers.get_all(FORWARDED).iter().rev().flat_map(elements).take(MAX_HOPS).collect();
+        let told: Vec<_> = fields.get_all(FORWARDED).rev().flat_map(elements).take(MAX_HOPS).collect();
         let hops = believed(peer, trusted, told.iter().map(|element| element.address));
         let element = told.into_iter().nth(hops.len().saturating_sub(1)).unwrap_or_default();
         (hops, element.proto, element.host)
@@ -103,8 +103,8 @@ fn entries(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
 }
 
 /// The entry that was written together with the last of `hops`: proxies add theirs on the right, or write but one.
-fn beside<'h>(headers: &'h HeaderMap, name: &HeaderName, hops: usize) -> Option<&'h [u8]> {
-    let told: Vec<_> = headers.get_all(name).iter().rev().flat_map(entries).take(MAX_HOPS).collect();
+fn beside<'h>(fields: &'h Fields, name: &HeaderName, hops: usize) -> Option<&'h [u8]> {
+    let told: Vec<_> = fields.get_all(name).rev().flat_map(entries).take(MAX_HOPS).collect();
     match told.as_slice() {
         [only] => Some(only),
         several => several.get(hops.saturating_sub(1)).copied(),

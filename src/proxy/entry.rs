@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{Method, Uri, uri::PathAndQuery};
+use http::{Method, uri::PathAndQuery};
 
 use super::Refusal;
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 ///
 /// # Errors
 /// Why it may not.
-pub fn admit(head: &RequestHead, limit: u64) -> Result<Uri, Refusal> {
+pub fn admit(head: &RequestHead, limit: u64) -> Result<PathAndQuery, Refusal> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method);
     }
@@ -46,7 +46,7 @@ pub fn target(
     path: &str,
     query: Option<&str>,
     as_it_came: impl FnOnce() -> Option<PathAndQuery>,
-) -> Result<Uri, Refusal> {
+) -> Result<PathAndQuery, Refusal> {
     let path = if path == "*" { Cow::Borrowed(path) } else { path::normalize(path).map_err(Refusal::Path)? };
     let whole = match path {
         Cow::Borrowed(_) => as_it_came(),
@@ -58,5 +58,5 @@ pub fn target(
             PathAndQuery::from_maybe_shared(Bytes::from(text)).ok()
         }
     };
-    whole.map(Uri::from).ok_or(Refusal::Target)
+    whole.ok_or(Refusal::Target)
 }

@@ -3,13 +3,17 @@
 use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
-use http::{HeaderMap, Method, Request, Response, header};
+use http::{Method, header};
 use tokio::time::Instant;
 
 use super::{Refusal, entry, forward, headers, health, reply, trail::Trail};
 use crate::{
     body::Body,
     http1::{head::Limits, request::RequestReader},
+    model::{
+        fields::Fields,
+        message::{Request, Response},
+    },
     route::{Considered, Found, Target},
     state::Snapshot,
     upstream::{cluster::Cluster, policy::Policy},
@@ -61,28 +65,28 @@ pub fn explain<'w>(world: &'w Snapshot, head: &str) -> Explanation<'w> {
         Explanation { host: String::new(), path: None, considered: Vec::new(), answer: None, upstream: None };
     let http = &world.config.http;
     // Without the request's fields: a client that speaks gRPC is told the same, but in other words.
-    let trail = Trail::begin(&mut HeaderMap::new(), None);
+    let trail = Trail::begin(&mut Fields::new(), None);
     let mut reader = RequestReader::new(Limits { max_head: http.max_header_size, ..Limits::default() });
     let read = reader.read(&mut BytesMut::from(head)).map_err(Refusal::Head);
     let entered = read.and_then(|read| {
         let Some(head) = read else { return Err(Refusal::TimedOut) };
-        headers::host(&head.headers).clone_into(&mut explanation.host);
-        let uri = entry::admit(&head, http.max_body_size.unwrap_or(0))?;
-        Ok((head, uri))
+        headers::host(&head.fields).clone_into(&mut explanation.host);
+        let target = entry::admit(&head, http.max_body_size.unwrap_or(0))?;
+        Ok((head, target))
     });
-    let (head, uri) = match entered {
+    let (head, target) = match entered {
         Ok(entered) => entered,
         Err(refusal) => {
             explanation.answer = Some(given(reply::refused(&refusal, &trail)));
             return explanation;
         }
     };
-    let mut request = Request::new(Body::empty());
-    (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (head.method, uri, head.headers);
-    headers::strip_connection(request.headers_mut());
-    let path = request.uri().path().to_owned();
+    let (method, version, fields) = (head.method, head.version, head.fields);
+    let mut request = Request { method, target, version, fields, body: Body::empty() };
+    headers::strip_connection(&mut request.fields);
+    let path = request.target.path().to_owned();
     explanation.path = Some(path.clone());
-    if *request.method() == Method::OPTIONS && (headers::is_last_hop(request.headers_mut()) || path == "*") {
+    if request.method == Method::OPTIONS && (headers::is_last_hop(&mut request.fields) || path == "*") {
         explanation.answer = Some(given(reply::last_hop(&trail)));
         return explanation;
     }
@@ -90,7 +94,7 @@ pub fn explain<'w>(world: &'w Snapshot, head: &str) -> Explanation<'w> {
         explanation.answer = Some(Given { detail: "the report on all services".into(), ..given(answer) });
         return explanation;
     }
-    let (method, fields) = (request.method(), request.headers());
+    let (method, fields) = (&request.method, &request.fields);
     explanation.considered = world.routes.explain(method, &explanation.host, &path, fields);
     let (route, captures) = match world.routes.find(method, &explanation.host, &path, fields) {
         Found::Route(route, captures) => (route, captures),
@@ -118,7 +122,7 @@ pub fn explain<'w>(world: &'w Snapshot, head: &str) -> Explanation<'w> {
                 cluster,
                 policy: route.policy.as_ref().unwrap_or(&cluster.policy),
                 host: host.unwrap_or(&explanation.host).to_owned(),
-                target: forward::target(request.uri().clone(), rewritten).as_str().to_owned(),
+                target: forward::target(request.target.clone(), rewritten).as_str().to_owned(),
             });
         }
     }
@@ -128,14 +132,14 @@ pub fn explain<'w>(world: &'w Snapshot, head: &str) -> Explanation<'w> {
 /// The answer in short. Ours come in one piece.
 fn given(mut response: Response<Body>) -> Given {
     let mut nobody = Context::from_waker(Waker::noop());
-    let piece = match response.body_mut().poll_piece(&mut nobody) {
+    let piece = match response.body.poll_piece(&mut nobody) {
         Poll::Ready(Some(Ok(piece))) => piece.into_data().unwrap_or_default(),
         _ => bytes::Bytes::new(),
     };
     let document: serde_json::Value = serde_json::from_slice(&piece).unwrap_or_default();
-    let allow = response.headers().get(header::ALLOW).and_then(|value| value.to_str().ok());
+    let allow = response.fields.get(header::ALLOW).and_then(|value| value.to_str().ok());
     Given {
-        status: response.status().as_u16(),
+        status: response.status.as_u16(),
         detail: document["detail"].as_str().unwrap_or("the gateway's own answer").to_owned(),
         allow: allow.map(ToOwned::to_owned),
     }

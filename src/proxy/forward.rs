@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use http::{Request, Response};
+use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
 use super::{
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     body::Body,
+    model::message::{Request, Response},
     upstream::{
         Held, Local,
         aside::Aside,
@@ -32,35 +33,35 @@ pub struct To {
     pub policy: Held<Policy>,
 }
 
-/// Sends the request to the service; `rewritten` is its path there, where the route changes it.
+/// Sends the request to the service; `rewritten` is its path there, where the route changes it, and `came` when it came.
 pub async fn forward(
     To { cluster, policy }: &To,
     local: &Rc<Local>,
     request: Request<Body>,
     rewritten: Option<String>,
     (caller, told): (&Caller, &Told),
-    trail: &Trail,
+    (trail, came): (&Trail, Instant),
     aside: &Rc<Aside>,
 ) -> Response<Body> {
-    let (mut head, body) = request.into_parts();
-    let key = cluster.key(caller.address, head.uri.path(), &head.headers);
-    let told_until = cluster.transport.protocol.is_grpc().then(|| head.headers.get(GRPC_TIMEOUT)).flatten();
+    let Request { method, target: came_for, mut fields, body, .. } = request;
+    let key = cluster.key(caller.address, came_for.path(), &fields);
+    let told_until = cluster.transport.protocol.is_grpc().then(|| fields.get(GRPC_TIMEOUT)).flatten();
     let deadline = told_until.and_then(|until| Deadline::read(until, Instant::now()));
-    let (came_as, ours) = outbound(&mut head.headers, caller, told);
+    let (came_as, ours) = outbound(&mut fields, caller, told);
     let out = Outbound {
-        method: head.method,
-        target: target(head.uri, rewritten),
+        method,
+        target: target(came_for, rewritten),
         host: cluster.host.clone().unwrap_or(came_as),
-        headers: head.headers,
+        fields,
         ours,
         body,
         aside: aside.clone(),
         deadline,
         key,
     };
-    match call(cluster, policy, local, out).await {
+    match call(cluster, policy, local, out, came).await {
         Ok(mut response) => {
-            strip_connection(response.headers_mut());
+            strip_connection(&mut response.fields);
             trail.mark(response)
         }
         Err(error) => {
@@ -76,9 +77,9 @@ pub async fn forward(
 }
 
 /// The path, rewritten or not, with the query as it came.
-pub(super) fn target(uri: http::Uri, rewritten: Option<String>) -> Path {
-    match (rewritten, uri.query()) {
-        (None, _) => Path::AsItCame(uri),
+pub(super) fn target(came_for: PathAndQuery, rewritten: Option<String>) -> Path {
+    match (rewritten, came_for.query()) {
+        (None, _) => Path::AsItCame(came_for),
         (Some(path), None) => Path::Rewritten(path),
         (Some(mut path), Some(query)) => {
             path.push(if path.contains('?') { '&' } else { '?' });

@@ -3,37 +3,33 @@
 
 use std::{fmt::Write, net::IpAddr, rc::Rc};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 
 use super::{
     client::{Caller, FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO},
     told::{Told, apart},
 };
-use crate::http1::encode::Block;
+use crate::{http1::encode::Block, model::fields::Fields};
 
 const VIA: HeaderValue = HeaderValue::from_static("1.1 lictor");
 
 /// The host that a request is for, as its client wrote it; empty where HTTP/1.0 left it out.
-pub fn host(headers: &HeaderMap) -> &str {
-    headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default()
+pub fn host(fields: &Fields) -> &str {
+    fields.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default()
 }
 
 /// Removes what belongs to the connection it came on, and what `Connection` says does, except the host: a request
 /// without one is for nobody. To be done before any field of ours is set, which nobody may have removed.
-pub fn strip_connection(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let nominated: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|&b| b == b','))
-            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-            .filter(|name| *name != header::HOST)
-            .collect();
-        for name in nominated {
-            headers.remove(name);
-        }
+pub fn strip_connection(fields: &mut Fields) {
+    if !fields.iter().any(|(name, _)| is_of_connection(name.as_str())) {
+        return;
     }
-    remove_where(headers, is_of_connection);
+    let options = fields.get_all(header::CONNECTION).flat_map(|value| value.as_bytes().split(|&b| b == b','));
+    let nominated: Vec<HeaderName> = options
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| *name != header::HOST)
+        .collect();
+    fields.retain(|name, _| !is_of_connection(name.as_str()) && !nominated.contains(name));
 }
 
 fn is_of_connection(name: &str) -> bool {
@@ -55,35 +51,32 @@ fn is_of_connection(name: &str) -> bool {
 /// A claim about who a client is or how it came, or a spelling that an upstream might take for one. What of it is to
 /// be believed is known by now.
 fn is_claim(name: &str) -> bool {
-    name.contains('_')
+    name.bytes().any(|b| b == b'_')
         || name.starts_with("x-forwarded-")
         || matches!(name, "expect" | "forwarded" | "host" | "x-forwarded" | "x-real-ip")
 }
 
-fn remove_where(headers: &mut HeaderMap, matches: impl Fn(&str) -> bool) {
-    // Most requests have one or two to remove: no list is made for them.
-    while let Some(name) = headers.keys().find(|name| matches(name.as_str())).cloned() {
-        headers.remove(name);
-    }
-}
-
 /// Takes one hop off `Max-Forwards`, where it is a number; true if there was none left, so that the request ends here.
 /// For OPTIONS alone: TRACE is refused. Source: RFC 9110 §7.6.2.
-pub fn is_last_hop(headers: &mut HeaderMap) -> bool {
-    let mut told = headers.get_all(header::MAX_FORWARDS).iter();
-    let (Some(value), None) = (told.next(), told.next()) else { return false };
-    let Some(hops) = value.to_str().ok().and_then(|text| text.parse::<u32>().ok()) else { return false };
+pub fn is_last_hop(fields: &mut Fields) -> bool {
+    let told = fields.only(header::MAX_FORWARDS).and_then(|value| value.to_str().ok());
+    let Some(hops) = told.and_then(|text| text.parse::<u32>().ok()) else { return false };
     if let Some(left) = hops.checked_sub(1) {
-        headers.insert(header::MAX_FORWARDS, left.into());
+        fields.insert(header::MAX_FORWARDS, left.into());
     }
     hops == 0
 }
 
 /// Makes a request's fields those that upstream shall see, except for ours, which it gives, with the `Host` that its
 /// client wrote. The fields of the connection are gone already.
-pub fn outbound(headers: &mut HeaderMap, caller: &Caller, told: &Told) -> (HeaderValue, Rc<Block>) {
-    let host = headers.remove(header::HOST).unwrap_or(HeaderValue::from_static(""));
-    remove_where(headers, is_claim);
+pub fn outbound(fields: &mut Fields, caller: &Caller, told: &Told) -> (HeaderValue, Rc<Block>) {
+    let mut host = HeaderValue::from_static("");
+    fields.retain(|name, value| {
+        if *name == header::HOST {
+            host = std::mem::replace(value, HeaderValue::from_static(""));
+        }
+        !is_claim(name.as_str()) // the host is one
+    });
     let write = || ours(caller, &host);
     let ours = if caller.is_peer() { told.fields(&host, write) } else { Rc::new(write()) };
     (host, ours)
@@ -140,26 +133,26 @@ mod tests {
         *,
     };
 
-    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+    fn map(fields: &[(&str, &str)]) -> Fields {
         let field = |(n, v): &(&str, &str)| (HeaderName::try_from(*n).unwrap(), HeaderValue::try_from(*v).unwrap());
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         for (name, value) in fields.iter().map(field) {
             headers.append(name, value);
         }
         headers
     }
 
-    fn names(headers: &HeaderMap) -> Vec<&str> {
-        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+    fn names(fields: &Fields) -> Vec<&str> {
+        let mut names: Vec<_> = fields.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();
         names
     }
 
     /// What upstream sees of a request by `client`, nobody being trusted.
-    fn sent(headers: &mut HeaderMap, client: &Client) -> HeaderValue {
-        let caller = resolve(client, headers, &[]);
-        let (host, ours) = outbound(headers, &caller, &client.told);
-        headers.extend(ours.fields().iter().cloned());
+    fn sent(fields: &mut Fields, client: &Client) -> HeaderValue {
+        let caller = resolve(client, fields, &[]);
+        let (host, ours) = outbound(fields, &caller, &client.told);
+        fields.extend(ours.fields().iter().cloned());
         host
     }
 
@@ -233,7 +226,9 @@ mod tests {
         strip_connection(&mut headers);
         let trail = Trail::begin(&mut headers, None);
         assert_eq!(sent(&mut headers, &client()), "h");
-        assert!(["x-forwarded-for", "forwarded", "via", "traceparent"].iter().all(|name| headers.contains_key(*name)));
+        assert!(
+            ["x-forwarded-for", "forwarded", "via", "traceparent"].into_iter().all(|name| headers.contains_key(name))
+        );
         assert!(trail.request_id != "theirs" && headers["x-request-id"] == trail.request_id);
     }
 

@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, StatusCode};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{reply, trail::Trail};
-use crate::{body::Body, state::Snapshot, upstream::cluster::Cluster};
+use crate::{
+    body::Body,
+    model::message::{Request, Response},
+    state::Snapshot,
+    upstream::cluster::Cluster,
+};
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -19,11 +24,11 @@ const HEALTHY: &str = "healthy";
 
 /// The report, where the request asks for it.
 pub fn answer(world: &Snapshot, request: &Request<Body>, trail: &Trail) -> Option<Response<Body>> {
-    let asked = world.config.http.health.as_deref() == Some(request.uri().path());
+    let asked = world.config.http.health.as_deref() == Some(request.target.path());
     if !asked {
         return None;
     }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    if !matches!(request.method, Method::GET | Method::HEAD) {
         return Some(reply::method_not_allowed(&[Method::GET, Method::HEAD], trail));
     }
     let now = Instant::now();

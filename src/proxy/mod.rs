@@ -17,7 +17,7 @@ mod world;
 
 use std::{cell::RefCell, net::SocketAddr, rc::Rc};
 
-use http::{HeaderMap, Method, Request, Response, Version, header, uri::PathAndQuery};
+use http::{Method, Version, header, uri::PathAndQuery};
 use tokio::time::Instant;
 
 pub use account::Account;
@@ -33,6 +33,10 @@ pub use world::World;
 
 use crate::{
     body::Body,
+    model::{
+        fields::Fields,
+        message::{Request, Response},
+    },
     route::{Found, Target},
     state::Reader,
     telemetry::{
@@ -74,7 +78,7 @@ pub struct Glimpse<'r> {
     /// Its version, where that was understood.
     pub version: Option<Version>,
     /// Its fields.
-    pub fields: &'r HeaderMap,
+    pub fields: &'r Fields,
 }
 
 /// An answer, and the account that ends with its last byte: whoever writes it keeps the account until then.
@@ -127,23 +131,23 @@ impl Proxy {
     pub async fn handle(&self, mut request: Request<Body>, client: &Client, aside: &Rc<Aside>) -> Answer {
         let started = Instant::now();
         let world = self.world();
-        let caller = client::resolve(client, request.headers(), &world.config.http.trusted_proxies);
-        let takes_trailers = hop::takes_trailers(request.version(), request.headers());
-        headers::strip_connection(request.headers_mut());
+        let caller = client::resolve(client, &request.fields, &world.config.http.trusted_proxies);
+        let takes_trailers = hop::takes_trailers(request.version, &request.fields);
+        headers::strip_connection(&mut request.fields);
         if takes_trailers {
-            request.headers_mut().insert(header::TE, hop::TRAILERS);
+            request.fields.insert(header::TE, hop::TRAILERS);
         }
         let sampler = self.scribe.tracer().map(|tracer| &tracer.sampler);
-        let trail = Trail::begin(request.headers_mut(), sampler);
-        let is_ours = *request.method() == Method::OPTIONS
-            && (headers::is_last_hop(request.headers_mut()) || request.uri().path() == "*");
+        let trail = Trail::begin(&mut request.fields, sampler);
+        let is_ours = request.method == Method::OPTIONS
+            && (headers::is_last_hop(&mut request.fields) || request.target.path() == "*");
         let story = if trail.sampled || self.scribe.is_wanted() {
             Some(self.story(&request, (client, &caller), started, &trail, aside))
         } else {
             None
         };
         let journey = story.as_ref().map(|story| story.journey.clone());
-        let unrouted = |refusal, story| self.account(&self.unrouted, request.method(), started, story).close(refusal);
+        let unrouted = |refusal, story| self.account(&self.unrouted, &request.method, started, story).close(refusal);
 
         if is_ours {
             return unrouted(reply::last_hop(&trail), story);
@@ -151,16 +155,16 @@ impl Proxy {
         if let Some(answer) = health::answer(&world, &request, &trail) {
             return unrouted(answer, story);
         }
-        let host = headers::host(request.headers());
-        let (route, captures) = match world.routes.find(request.method(), host, request.uri().path(), request.headers())
-        {
+        let host = headers::host(&request.fields);
+        let Request { method, target, fields, .. } = &request;
+        let (route, captures) = match world.routes.find(method, host, target.path(), fields) {
             Found::Route(route, captures) => (route, captures),
             Found::MethodNotAllowed(methods) => return unrouted(reply::method_not_allowed(&methods, &trail), story),
             Found::Nothing if !world.ready => return unrouted(reply::not_ready(&trail), story),
             Found::Nothing => return unrouted(reply::no_route(&trail), story),
         };
         let way = world.way(route);
-        let account = self.account(&way.cells, request.method(), started, story);
+        let account = self.account(&way.cells, &request.method, started, story);
         if let Some(journey) = journey {
             let Target::Service(service) = &route.target;
             *journey.found.borrow_mut() = Some(Taker {
@@ -177,14 +181,14 @@ impl Proxy {
         let rewritten = route.rewrite.as_ref().map(|rewrite| rewrite.fill(&captures));
         drop(world); // streams outlive it
         let caller = (&caller, &client.told);
-        account.close(forward(to, &self.local, request, rewritten, caller, &trail, aside).await)
+        account.close(forward(to, &self.local, request, rewritten, caller, (&trail, started), aside).await)
     }
 
     /// Answers what never became a request: its head, or the way it came, was refused.
     #[must_use]
     pub fn refuse(&self, refusal: &Refusal, client: &Client, glimpse: &Glimpse<'_>) -> Answer {
         let started = Instant::now();
-        let mut fields = HeaderMap::new();
+        let mut fields = Fields::new();
         let trail = Trail::begin(&mut fields, self.scribe.tracer().map(|tracer| &tracer.sampler));
         let story = (trail.sampled || self.scribe.is_wanted()).then(|| {
             let asked = Asked::by(client.peer.ip().to_canonical(), glimpse.method.clone(), glimpse.fields);
@@ -204,14 +208,13 @@ impl Proxy {
         trail: &Trail,
         aside: &Rc<Aside>,
     ) -> Story {
-        let asked = Asked::by(caller.address, request.method().clone(), request.headers());
-        let target = request.uri().path_and_query().cloned();
-        let version = Some(request.version());
+        let asked = Asked::by(caller.address, request.method.clone(), &request.fields);
+        let (target, version) = (Some(request.target.clone()), Some(request.version));
         let asked = Asked { scheme: caller.scheme, tls: client.tls, target, version, ..asked };
-        self.tale(asked, started, trail, request.headers(), aside)
+        self.tale(asked, started, trail, &request.fields, aside)
     }
 
-    fn tale(&self, asked: Asked, started: Instant, trail: &Trail, fields: &HeaderMap, aside: &Rc<Aside>) -> Story {
+    fn tale(&self, asked: Asked, started: Instant, trail: &Trail, fields: &Fields, aside: &Rc<Aside>) -> Story {
         let context = fields.get(trail::TRACEPARENT).cloned().unwrap_or(header::HeaderValue::from_static(""));
         let marks = trail.marks(fields);
         let journey = Rc::new(Journey::new(asked, started, trail.request_id.clone(), context, marks));

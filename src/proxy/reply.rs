@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use serde::Serialize;
 
 use super::{grpc, trail::Trail};
 use crate::{
     body::{Body, BodyError},
     http1::request::RequestError,
-    model::{name::ServiceName, path::PathError},
+    model::{message::Response, name::ServiceName, path::PathError},
     upstream::{ExchangeError, call::CallError},
 };
 
@@ -88,22 +88,20 @@ fn problem_with(
 /// An answer with a JSON body.
 pub(super) fn json(status: StatusCode, kind: &'static str, document: &impl Serialize, trail: &Trail) -> Response<Body> {
     let text = serde_json::to_vec(document).unwrap_or_default();
-    let mut response = Response::new(Body::from(Bytes::from(text)));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let mut response = Response::new(status, Body::from(Bytes::from(text)));
+    response.fields.append(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.fields.append(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     trail.mark(response)
 }
 
 fn later(mut response: Response<Body>) -> Response<Body> {
-    response.headers_mut().insert(header::RETRY_AFTER, SOON);
+    response.fields.insert(header::RETRY_AFTER, SOON);
     response
 }
 
 /// 200 without content, to an OPTIONS that was not to go further. Source: RFC 9110 §7.6.2, §9.3.7.
 pub(super) fn last_hop(trail: &Trail) -> Response<Body> {
-    trail.mark(Response::new(Body::empty()))
+    trail.mark(Response::new(StatusCode::OK, Body::empty()))
 }
 
 /// 404.
@@ -123,7 +121,7 @@ pub(super) fn method_not_allowed(methods: &[Method], trail: &Trail) -> Response<
     let detail = format!("this path is served for {allowed}");
     let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, &detail, None, trail);
     if let Ok(allowed) = HeaderValue::from_str(&allowed) {
-        response.headers_mut().insert(header::ALLOW, allowed);
+        response.fields.insert(header::ALLOW, allowed);
     }
     response
 }
@@ -146,7 +144,7 @@ fn unavailable(wait: Duration, service: &ServiceName, trail: &Trail) -> Response
     let mut response = later(problem_with(status, error, detail, Some(service), trail));
     // Whole seconds, and not too early.
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    response.headers_mut().insert(header::RETRY_AFTER, seconds.max(1).into());
+    response.fields.insert(header::RETRY_AFTER, seconds.max(1).into());
     response
 }
 

@@ -1,15 +1,12 @@
 //! How a request is told from others on its way: `x-request-id`, and the W3C trace context in `traceparent`.
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Response,
-    header::{CONTENT_TYPE, Entry},
-};
+use http::{HeaderName, HeaderValue, header::CONTENT_TYPE};
 
 pub use crate::telemetry::journey::TRACEPARENT;
 use crate::{
     body::Body,
-    model::random::drawn,
+    model::{fields::Fields, message::Response, random::drawn},
     telemetry::{journey::Marks, sampling::Sampler},
 };
 
@@ -33,41 +30,37 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 impl Trail {
     /// Reads the marks that came with a request, and sets those that did not, or not well formed. Without a sampler no
     /// trace is recorded.
-    pub fn begin(headers: &mut HeaderMap, sampler: Option<&Sampler>) -> Self {
+    pub fn begin(fields: &mut Fields, sampler: Option<&Sampler>) -> Self {
         let mut fresh = None;
         let mut fresh = || fresh.get_or_insert_with(|| Fresh::new(sampler)).clone();
-        let request_id = match headers.entry(X_REQUEST_ID) {
-            Entry::Occupied(mut came) if came.iter().count() > 1 || !is_request_id(came.get()) => {
-                let id = fresh().id;
-                came.insert(id.clone());
-                id
-            }
-            Entry::Occupied(came) => came.get().clone(),
-            Entry::Vacant(none) => none.insert(fresh().id).clone(),
+        let request_id = if let Some(came) = fields.only(X_REQUEST_ID).filter(|id| is_request_id(id)) {
+            came.clone()
+        } else {
+            let id = fresh().id;
+            fields.insert(X_REQUEST_ID, id.clone());
+            id
         };
-        let mut contexts = headers.get_all(TRACEPARENT).iter();
-        let kept = contexts.next().filter(|context| is_traceparent(context)).filter(|_| contexts.next().is_none());
+        let kept = fields.only(TRACEPARENT).filter(|context| is_traceparent(context));
         let has_parent = kept.is_some();
         let recorded = if let Some(context) = kept {
             sampler.is_some_and(|sampler| sampler.takes(Some(is_sampled(context)), || last_bits(context.as_bytes())))
         } else {
-            headers.remove(TRACESTATE); // it belongs to the context that was not to be read
+            fields.remove(TRACESTATE); // it belongs to the context that was not to be read
             let fresh = fresh();
-            headers.insert(TRACEPARENT, fresh.context);
+            fields.insert(TRACEPARENT, fresh.context);
             fresh.sampled
         };
-        let is_grpc = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        let is_grpc = fields.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
         Self { request_id, is_grpc, sampled: recorded, has_parent }
     }
 
     /// What the spans of a request with these fields need, where its trace is recorded.
-    pub fn marks(&self, headers: &HeaderMap) -> Option<Marks> {
-        let context = headers.get(TRACEPARENT).filter(|_| self.sampled)?;
+    pub fn marks(&self, fields: &Fields) -> Option<Marks> {
+        let context = fields.get(TRACEPARENT).filter(|_| self.sampled)?;
         // A context of ours names the span that we make.
         let named = hexadecimal(context.as_bytes(), 36);
         let (span, parent) = if self.has_parent { (drawn(), Some(named)) } else { (named, None) };
-        let mut states = headers.get_all(TRACESTATE).iter();
-        let state = states.next().filter(|_| states.next().is_none()).cloned();
+        let state = fields.only(TRACESTATE).cloned();
         Some(Marks { span, parent, state, is_grpc: self.is_grpc })
     }
 
@@ -79,7 +72,7 @@ impl Trail {
     /// Puts the request's id on its answer.
     #[must_use]
     pub fn mark(&self, mut response: Response<Body>) -> Response<Body> {
-        response.headers_mut().insert(X_REQUEST_ID, unique(self.request_id.clone()));
+        response.fields.insert(X_REQUEST_ID, unique(self.request_id.clone()));
         response
     }
 }
@@ -192,7 +185,7 @@ fn eight(bits: u64) -> u64 {
 mod tests {
     use super::*;
 
-    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+    fn headers(fields: &[(&'static str, &'static str)]) -> Fields {
         fields.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
     }
 
@@ -211,9 +204,9 @@ mod tests {
             assert_eq!((id.len(), &came["x-request-id"]), (16, &id), "{bad:?}");
         }
         let mut twice = headers(&[("x-request-id", "a")]);
-        twice.append("x-request-id", HeaderValue::from_static("b"));
+        twice.append(X_REQUEST_ID, HeaderValue::from_static("b"));
         let id = Trail::begin(&mut twice, None).request_id;
-        assert_eq!(twice.get_all("x-request-id").iter().collect::<Vec<_>>(), [&id]);
+        assert_eq!(twice.get_all("x-request-id").collect::<Vec<_>>(), [&id]);
     }
 
     #[test]
@@ -271,7 +264,7 @@ mod tests {
             (Some(sampled), None, false),
             (None, None, false),
         ] {
-            let mut fields = came.map_or_else(HeaderMap::new, |came| headers(&[("traceparent", came)]));
+            let mut fields = came.map_or_else(Fields::new, |came| headers(&[("traceparent", came)]));
             let trail = Trail::begin(&mut fields, sampler.as_ref());
             assert_eq!(trail.sampled, recorded, "{came:?} {sampler:?}");
             let context = fields["traceparent"].to_str().unwrap();

@@ -2,9 +2,10 @@
 
 use std::{ops::ControlFlow, sync::Arc};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 
 use super::{Route, RouteTable, matcher::Matcher};
+use crate::model::fields::Fields;
 
 /// One route, and what becomes of it.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ impl RouteTable {
     /// Every route with its verdict: those that cover host and path, the most specific first, then the others as they
     /// were given. The one that serves is the one that `find` finds.
     #[must_use]
-    pub fn explain<'t>(&'t self, method: &Method, host: &str, path: &str, headers: &HeaderMap) -> Vec<Considered<'t>> {
+    pub fn explain<'t>(&'t self, method: &Method, host: &str, path: &str, headers: &Fields) -> Vec<Considered<'t>> {
         let mut covering = Vec::new();
         let _ = self.matcher.visit(host, path, &mut |i| {
             // A route may cover a host by several of its patterns.
@@ -91,7 +92,7 @@ mod tests {
 
     fn verdicts(request: &str) -> Vec<(String, String)> {
         let [method, host, path, headers] = request.split(' ').collect::<Vec<_>>().try_into().unwrap();
-        let mut fields = HeaderMap::new();
+        let mut fields = Fields::new();
         for (name, value) in headers.split(',').filter_map(|pair| pair.split_once('=')) {
             fields.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }

@@ -8,10 +8,11 @@ mod matcher;
 
 use std::{cmp::Reverse, ops::ControlFlow, sync::Arc};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 
 use crate::{
     model::{
+        fields::Fields,
         name::{RouteName, ServiceName},
         pattern::{Captures, HostPattern, PathPattern},
         template::Template,
@@ -55,13 +56,13 @@ pub enum Target {
 }
 
 impl Route {
-    fn takes_headers(&self, headers: &HeaderMap) -> bool {
+    fn takes_headers(&self, headers: &Fields) -> bool {
         self.missing(headers).is_none()
     }
 
     /// The first header that it wants and that is not among these.
-    fn missing(&self, headers: &HeaderMap) -> Option<&(HeaderName, HeaderValue)> {
-        self.headers.iter().find(|(name, value)| !headers.get_all(name).iter().any(|has| has == value))
+    fn missing(&self, headers: &Fields) -> Option<&(HeaderName, HeaderValue)> {
+        self.headers.iter().find(|(name, value)| !headers.get_all(name).any(|has| has == value))
     }
 
     fn takes_method(&self, method: &Method) -> bool {
@@ -115,7 +116,7 @@ impl RouteTable {
 
     /// The route for a request: `host` as it came, `path` in its one form and without its query.
     /// Where conditions fail, the next less specific route that covers the request is tried.
-    pub fn find<'t, 'p>(&'t self, method: &Method, host: &str, path: &'p str, headers: &HeaderMap) -> Found<'t, 'p> {
+    pub fn find<'t, 'p>(&'t self, method: &Method, host: &str, path: &'p str, headers: &Fields) -> Found<'t, 'p> {
         let mut refused = false;
         let found = self.matcher.visit(host, path, &mut |i| {
             let route = &self.routes[i];
@@ -142,7 +143,7 @@ impl RouteTable {
     }
 
     /// The methods for which some route covers the request. A second walk, so that the first one allocates nothing.
-    fn allowed(&self, host: &str, path: &str, headers: &HeaderMap) -> Vec<Method> {
+    fn allowed(&self, host: &str, path: &str, headers: &Fields) -> Vec<Method> {
         let mut methods = Vec::new();
         let _ = self.matcher.visit(host, path, &mut |i| {
             let route = &self.routes[i];
@@ -200,7 +201,7 @@ mod tests {
     pub fn find(table: &RouteTable, request: &str) -> String {
         let [method, host, path, headers] = request.split(' ').collect::<Vec<_>>().try_into().unwrap();
         let pairs = headers.split(',').filter_map(|pair| pair.split_once('='));
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         for (name, value) in pairs {
             headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }
@@ -287,7 +288,7 @@ mod tests {
     fn a_table_tells_its_routes_as_they_were_given_and_what_a_pattern_took() {
         let table = table(&[("x1", "- - /a/{*rest} -"), ("b", "GET - /a/{id}/c -")]);
         assert_eq!(table.routes().iter().map(|route| route.name.as_str()).collect::<Vec<_>>(), ["x1", "b"]);
-        let Found::Route(_, captures) = table.find(&Method::GET, "h", "/a/7/c", &HeaderMap::new()) else { panic!() };
+        let Found::Route(_, captures) = table.find(&Method::GET, "h", "/a/7/c", &Fields::new()) else { panic!() };
         assert_eq!(captures.one(1), "7");
     }
 }

@@ -7,11 +7,12 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use super::cells::Outcome;
 use crate::model::{
+    fields::Fields,
     instance::Address,
     name::{RouteName, ServiceName},
     random::drawn,
@@ -93,8 +94,8 @@ impl Asked {
 
     /// What there is of it in these fields; the rest is not known.
     #[must_use]
-    pub fn by(client: IpAddr, method: Method, fields: &HeaderMap) -> Self {
-        let field = |name| fields.get(name).cloned();
+    pub fn by(client: IpAddr, method: Method, fields: &Fields) -> Self {
+        let field = |name: HeaderName| fields.get(name).cloned();
         Self {
             client,
             scheme: "http",

@@ -1,19 +1,20 @@
 //! Every metric, declared once: name, kind, labels, help. The control plane counts here; what the request path counts
 //! is in `cells` and read by `series` when somebody asks for the text.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use prometheus::{
     IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Desc, proto::MetricType,
 };
 
 use super::{
+    age::Contact,
     cells::{Gauge, RouteCells, ServiceCells},
     circuit::CircuitCells,
     histogram::Bounds,
     instance::InstanceCells,
     series::{Series, Shared},
-    window::WindowCells,
+    window::{Counts, WindowCells},
 };
 use crate::model::name::ServiceName;
 
@@ -76,7 +77,7 @@ metrics! {
     REQUEST_DURATION: HISTOGRAM[service, route] = "lictor_request_duration_seconds";
     /// Tries of requests beyond the first, by what the one before came to.
     RETRY: COUNTER[service, reason] = "lictor_retry_total";
-    /// Seconds since Consul last answered.
+    /// Seconds since Consul last answered, in the datacenter where that is longest.
     TOPOLOGY_AGE: GAUGE[] = "lictor_topology_age_seconds";
     /// Changes of a service's instances.
     TOPOLOGY_UPDATE: COUNTER[service, kind] = "lictor_topology_update_total";
@@ -178,6 +179,12 @@ impl Metrics {
         self.series.route(service, route)
     }
 
+    /// What each service's routes that are in force have answered, and how much of it with a status of 5xx.
+    #[must_use]
+    pub fn answered(&self) -> HashMap<String, Counts> {
+        self.series.answered()
+    }
+
     /// The cells of a service.
     #[must_use]
     pub fn service(&self, service: &str) -> Arc<ServiceCells> {
@@ -236,9 +243,10 @@ impl Metrics {
         self.series.age.configured(configured);
     }
 
-    /// Consul has answered just now.
-    pub fn consul_answered(&self) {
-        self.series.age.answered();
+    /// When one more datacenter of Consul answers, for as long as this is held.
+    #[must_use]
+    pub fn consul_contact(&self) -> Arc<Contact> {
+        self.series.age.contact()
     }
 
     /// What is in force was known so long ago, and Consul has not answered since.

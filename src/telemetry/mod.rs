@@ -1,6 +1,7 @@
 //! What the gateway tells of itself: metrics, events, logs.
 
 pub mod access;
+pub mod age;
 mod atomic;
 pub mod cells;
 pub mod circuit;

@@ -2,6 +2,7 @@
 //! Cells are held weakly: what nobody counts in any more has no series.
 
 use std::{
+    collections::HashMap,
     hash::Hash,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -11,15 +12,15 @@ use prometheus::{
     core::{Collector, Desc},
     proto::{self, LabelPair, Metric, MetricFamily},
 };
-use tokio::time::Instant;
 
 use super::{
+    age::Age,
     cells::{Gauge, RouteCells, ServiceCells},
     circuit::CircuitCells,
     histogram::{Bounds, Sum},
     instance::InstanceCells,
     metrics::{self, Declared},
-    window::WindowCells,
+    window::{Counts, WindowCells},
 };
 use crate::roster::Roster;
 
@@ -47,7 +48,7 @@ impl Series {
             instances: Living::default(),
             circuits: Living::default(),
             listeners: Living::default(),
-            age: Age::new(),
+            age: Age::default(),
             descs: READ_HERE.iter().map(Declared::desc).collect(),
         }
     }
@@ -74,6 +75,18 @@ impl Series {
 
     pub(super) fn listener(&self, name: &str) -> Arc<Gauge> {
         self.listeners.adopt(name.into(), || Gauge::new(self.workers))
+    }
+
+    pub(super) fn answered(&self) -> HashMap<String, Counts> {
+        let mut services = HashMap::<String, Counts>::new();
+        for ((service, _), cells) in self.routes.all() {
+            let sum = services.entry(service).or_default();
+            for (_, status, count) in cells.sums().iter() {
+                sum.requests += count;
+                sum.failures += if status / 100 == 5 { count } else { 0 };
+            }
+        }
+        services
     }
 }
 
@@ -161,34 +174,6 @@ impl<K: Clone + Eq + Hash, V> Living<K, V> {
 impl<K: Eq + Hash, V> Default for Living<K, V> {
     fn default() -> Self {
         Self(Mutex::default())
-    }
-}
-
-/// How long ago Consul last answered.
-#[derive(Debug)]
-pub struct Age(Mutex<(bool, Instant)>);
-
-impl Age {
-    pub(super) fn new() -> Self {
-        Self(Mutex::new((false, Instant::now())))
-    }
-
-    pub(super) fn read(&self) -> Option<Duration> {
-        let (configured, answered) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        configured.then(|| answered.elapsed())
-    }
-
-    pub(super) fn configured(&self, configured: bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = configured;
-    }
-
-    pub(super) fn known(&self, ago: Duration) {
-        let now = Instant::now();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = now.checked_sub(ago).unwrap_or(now);
-    }
-
-    pub(super) fn answered(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = Instant::now();
     }
 }
 

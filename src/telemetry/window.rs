@@ -16,7 +16,7 @@ pub struct WindowCells(Workers<Recent>);
 pub struct Counts {
     /// All that counted.
     pub requests: u64,
-    /// Those that failed, or tries beyond the first.
+    /// Those that failed, or tries beyond the first, or answers with an error.
     pub failures: u64,
 }
 

@@ -8,10 +8,11 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderValue, StatusCode, header::UPGRADE};
+use http::{HeaderValue, StatusCode, header::UPGRADE};
 
 use super::{permit::Permit, pool::Connection};
 use crate::{
+    model::fields::Fields,
     telemetry::{cells::Outcome, journey::Journey},
     wire::Io,
 };
@@ -23,7 +24,7 @@ pub struct Aside {
     upgrade: RefCell<Option<HeaderValue>>,
     /// Whether the client knows interim answers.
     wants_interim: Cell<bool>,
-    interim: RefCell<Vec<(StatusCode, HeaderMap)>>,
+    interim: RefCell<Vec<(StatusCode, Fields)>>,
     switched: RefCell<Option<Switched>>,
     /// What is told of the request, where somebody wants to know.
     journey: RefCell<Option<Rc<Journey>>>,
@@ -95,7 +96,7 @@ impl Aside {
 
     /// The interim answers that came since this was asked last.
     #[must_use]
-    pub fn interim(&self) -> Vec<(StatusCode, HeaderMap)> {
+    pub fn interim(&self) -> Vec<(StatusCode, Fields)> {
         self.interim.take()
     }
 
@@ -106,22 +107,22 @@ impl Aside {
     }
 
     /// Passes an interim answer on. Others than 100 and 103 mean something to this connection alone, or nothing.
-    pub(super) fn tell(&self, status: StatusCode, headers: HeaderMap) {
+    pub(super) fn tell(&self, status: StatusCode, fields: Fields) {
         let passes = matches!(status, StatusCode::CONTINUE | StatusCode::EARLY_HINTS);
         if !self.wants_interim.get() || !passes {
             return;
         }
         let mut waiting = self.interim.borrow_mut();
-        let held: usize = waiting.iter().map(|(_, headers)| size(headers)).sum();
-        if held + size(&headers) <= MOST {
-            waiting.push((status, headers));
+        let held: usize = waiting.iter().map(|(_, fields)| size(fields)).sum();
+        if held + size(&fields) <= MOST {
+            waiting.push((status, fields));
         }
     }
 
     /// What an instance switches to, where that is one thing that was asked for. Source: RFC 9110 §7.8.
-    pub(super) fn granted(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+    pub(super) fn granted(&self, fields: &Fields) -> Option<HeaderValue> {
         let asked = self.upgrade.borrow();
-        let mut told = headers.get_all(UPGRADE).iter();
+        let mut told = fields.get_all(UPGRADE);
         let (Some(protocol), None) = (told.next(), told.next()) else { return None };
         let mut asked = asked.as_ref()?.as_bytes().split(|&b| b == b',');
         let granted = protocol.as_bytes().trim_ascii();
@@ -138,15 +139,15 @@ impl Aside {
     }
 }
 
-fn size(headers: &HeaderMap) -> usize {
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
+fn size(fields: &Fields) -> usize {
+    fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn upgrade(to: &[&'static str]) -> HeaderMap {
+    fn upgrade(to: &[&'static str]) -> Fields {
         to.iter().map(|to| (UPGRADE, HeaderValue::from_static(to))).collect()
     }
 
@@ -175,11 +176,11 @@ mod tests {
     #[test]
     fn hints_pass_to_who_knows_them_and_not_without_end() {
         let aside = Aside::default();
-        aside.tell(StatusCode::EARLY_HINTS, HeaderMap::new());
+        aside.tell(StatusCode::EARLY_HINTS, Fields::new());
         assert!(aside.interim().is_empty());
         aside.begin(None, true);
         for status in [100, 102, 103, 199] {
-            aside.tell(StatusCode::from_u16(status).unwrap(), HeaderMap::new());
+            aside.tell(StatusCode::from_u16(status).unwrap(), Fields::new());
         }
         let told: Vec<_> = aside.interim().into_iter().map(|(status, _)| status.as_u16()).collect();
         assert_eq!(told, [100, 103]);

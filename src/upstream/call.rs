@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method, Response, Uri, header, uri::PathAndQuery};
+use http::{HeaderValue, Method, header, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use super::{
@@ -21,7 +21,8 @@ use super::{
 };
 use crate::{
     body::Body,
-    http1::encode::{Block, Connection as Persistence, Framing, write_request_head},
+    http1::encode::{Block, Connection as Persistence, Framing, request_room, write_request_head},
+    model::{fields::Fields, message::Response},
     telemetry::cells::Outcome,
     wire::{Mode, Sender},
 };
@@ -36,7 +37,7 @@ pub struct Outbound {
     /// The `Host` field.
     pub host: HeaderValue,
     /// All other fields, without those of the framing.
-    pub headers: HeaderMap,
+    pub fields: Fields,
     /// Those that the gateway adds to them.
     pub ours: Rc<Block>,
     /// The body.
@@ -53,7 +54,7 @@ pub struct Outbound {
 #[derive(Debug)]
 pub enum Path {
     /// Those of the request.
-    AsItCame(Uri),
+    AsItCame(PathAndQuery),
     /// Others.
     Rewritten(String),
 }
@@ -63,7 +64,7 @@ impl Path {
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
-            Self::AsItCame(uri) => uri.path_and_query().map_or("/", PathAndQuery::as_str),
+            Self::AsItCame(target) => target.as_str(),
             Self::Rewritten(text) => text,
         }
     }
@@ -72,7 +73,7 @@ impl Path {
     #[must_use]
     pub fn path_and_query(&self) -> Option<PathAndQuery> {
         match self {
-            Self::AsItCame(uri) => uri.path_and_query().cloned(),
+            Self::AsItCame(target) => Some(target.clone()),
             Self::Rewritten(text) => PathAndQuery::try_from(text.as_str()).ok(),
         }
     }
@@ -103,7 +104,8 @@ pub enum CallError {
 const FRESH: Duration = Duration::from_secs(2);
 
 /// Gets the answer of one instance of the service. What fails is tried again, at another instance while there is one,
-/// as far as the rules for that and the total timeout let it. `policy` is the service's, or what a route makes of it.
+/// as far as the rules for that and the total timeout let it. `policy` is the service's, or what a route makes of it; `now`
+/// is when the request came.
 ///
 /// # Errors
 /// [`CallError`] of the last try.
@@ -112,13 +114,13 @@ pub async fn call(
     policy: &Held<Policy>,
     local: &Rc<Local>,
     mut request: Outbound,
+    mut now: Instant,
 ) -> Result<Response<Body>, CallError> {
     let Some(_entry) = cluster.live().enter(local.worker, policy.max_in_flight) else {
         return Err(CallError::Crowded(cluster.service.clone()));
     };
     let total = policy.timeout.total;
-    let mut whole = request.body.is_empty().then(Instant::now);
-    let mut now = whole.unwrap_or_else(Instant::now);
+    let mut whole = request.body.is_empty().then_some(now);
     let mut retry = Tries::new(cluster, policy, local, &mut request, now);
     let mut tried = Vec::new();
     let mut last = Err(None);
@@ -135,13 +137,13 @@ pub async fn call(
         let Some(permit) = link.admit(policy, local.worker, now) else {
             continue; // its circuit has changed since it was picked
         };
-        tried.push(member.endpoint.serial);
         let permit = permit.told(&mut request);
         last = match attempt(cluster, member, local, &mut request, whole, &retry, permit).await {
             Ok(answer) if !retry.is_bad(&answer) => return Ok(answer),
             Ok(answer) => Ok(answer),
             Err(e) => Err(Some(e)),
         };
+        tried.push(member.endpoint.serial);
         now = Instant::now();
         whole = whole.or_else(|| retry.whole());
         let (left, error) = left(whole, total, request.deadline, now);
@@ -247,10 +249,7 @@ async fn attempt(
     match exchange.head(started, whole, &tries.policy().timeout).await {
         Ok(head) => {
             let body = exchange.body(&head, permit).map_err(AttemptError::Exchange)?;
-            let mut response = Response::new(body);
-            *response.status_mut() = head.status;
-            *response.headers_mut() = head.headers;
-            Ok(response)
+            Ok(Response { status: head.status, stands_for: None, fields: head.fields, body })
         }
         // The instance closed an idle connection as the request was on its way: it saw nothing of it.
         Err(e @ ExchangeError::Closed { untouched: true, .. }) if reused && repeatable => {
@@ -308,25 +307,23 @@ fn sender(request: &mut Outbound, member: &Member) -> Sender {
         Some(length) => (Framing::Length(length), Mode::Length(length)),
         None => (Framing::Chunked, Mode::Chunks),
     };
-    let mut head = Vec::with_capacity(HEAD + Sender::room(&body));
-    let Outbound { method, target, host, headers, ours, aside, .. } = request;
+    let Outbound { method, target, host, fields, ours, aside, .. } = request;
     // HTTP/1.0 may leave it out; many refuse an empty one in HTTP/1.1.
     let address = host.is_empty().then(|| HeaderValue::try_from(member.endpoint.key.address.to_string()).ok());
     let host = address.flatten().unwrap_or_else(|| host.clone());
+    let room = request_room(target.as_str(), &host, (fields, ours)) + Sender::room(&body);
+    let mut head = Vec::with_capacity(room);
     let persistence = match aside.upgrade() {
         Some(protocol) => {
-            headers.insert(header::UPGRADE, protocol);
+            fields.insert(header::UPGRADE, protocol);
             Persistence::Upgrade
         }
-        None if headers.contains_key(header::TE) => Persistence::Te,
+        None if fields.contains_key(header::TE) => Persistence::Te,
         None => Persistence::Implied,
     };
-    write_request_head(&mut head, method, target.as_str(), &host, (headers, ours), framing, persistence);
+    write_request_head(&mut head, method, target.as_str(), &host, (fields, ours), framing, persistence);
     Sender::new(head, body, mode)
 }
-
-/// Room for the usual head.
-const HEAD: usize = 512;
 
 /// Methods whose requests need not say that they have no body (RFC 9110 §8.6).
 pub(super) fn bodyless(method: &Method) -> bool {

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::{
@@ -23,6 +22,7 @@ use super::{
 use crate::{
     model::{
         barred::Barred,
+        fields::Fields,
         instance::{Health, Instance},
         name::{Datacenter, ServiceName},
         topology::Rejected,
@@ -249,8 +249,8 @@ impl Cluster {
 
     /// What `consistent_hash` goes by in a request from `address` for `path`; nothing where the policy is another.
     #[must_use]
-    pub fn key(&self, address: IpAddr, path: &str, headers: &HeaderMap) -> Option<u64> {
-        if self.policy.balance == Balance::ConsistentHash { self.policy.hash.of(address, path, headers) } else { None }
+    pub fn key(&self, address: IpAddr, path: &str, fields: &Fields) -> Option<u64> {
+        if self.policy.balance == Balance::ConsistentHash { self.policy.hash.of(address, path, fields) } else { None }
     }
 
     /// The member for a request: one whose circuit waits for a request to decide, else the policy's choice, where there

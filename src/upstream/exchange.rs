@@ -123,7 +123,7 @@ impl Exchange {
                     match reader.read(&mut self.connection.input, &self.method) {
                         Ok(Some(head)) if is_interim(head.status) && interim < INTERIM => {
                             interim += 1;
-                            self.aside.tell(head.status, head.headers);
+                            self.aside.tell(head.status, head.fields);
                             continue;
                         }
                         Ok(Some(head)) if self.is_switch(&head) => return Poll::Ready(Ok(head)),
@@ -159,7 +159,7 @@ impl Exchange {
     fn is_switch(&self, head: &ResponseHead) -> bool {
         head.status == StatusCode::SWITCHING_PROTOCOLS
             && self.sender.is_done()
-            && self.aside.granted(&head.headers).is_some()
+            && self.aside.granted(&head.fields).is_some()
     }
 
     /// The body of the answer with this head. It gives the connection back and reports to the permit when it ends.
@@ -170,13 +170,13 @@ impl Exchange {
         permit.asked(self.uploaded);
         permit.heard(head.status);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            let protocol = self.aside.granted(&head.headers).ok_or(ExchangeError::Switched)?;
+            let protocol = self.aside.granted(&head.fields).ok_or(ExchangeError::Switched)?;
             let idle = permit.policy().timeout.idle;
             self.aside.switch(self.connection, protocol, idle, permit);
             return Ok(Body::empty());
         }
         let policy = permit.policy();
-        let (outcome, wait) = (policy.breaker.judge(head.status), policy.timeout.of_body(&head.headers));
+        let (outcome, wait) = (policy.breaker.judge(head.status), policy.timeout.of_body(&head.fields));
         let mut answer = Answer {
             keep: head.keep_alive && !matches!(head.length, Length::UntilClose),
             decoder: Decoder::new(head.length),

@@ -85,7 +85,7 @@ impl Permit {
         let number = journey.begin_try(&key.address, self.started, version);
         let scheme = if protocol.is_tls() { "https" } else { "http" };
         if let Some(context) = journey.trace_try(number, scheme, request.target.as_str()) {
-            request.headers.insert(TRACEPARENT, context);
+            request.fields.insert(TRACEPARENT, context);
         }
         self.journey = Some((journey, number));
         self

@@ -3,9 +3,12 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use http::{HeaderMap, Method, StatusCode, header::RETRY_AFTER};
+use http::{Method, StatusCode, header::RETRY_AFTER};
 
-use crate::{model::units::Share, telemetry::window::Counts};
+use crate::{
+    model::{fields::Fields, units::Share},
+    telemetry::window::Counts,
+};
 
 /// When a request is tried again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,9 +152,9 @@ impl RetryRules {
     /// Whether an answer is not to be the last word: one that says when to come again is for the client.
     #[inline]
     #[must_use]
-    pub fn is_bad(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+    pub fn is_bad(&self, status: StatusCode, fields: &Fields) -> bool {
         let status = status.as_u16();
-        status >= 400 && self.on.contains(&On::Status(status)) && !headers.contains_key(RETRY_AFTER)
+        status >= 400 && self.on.contains(&On::Status(status)) && !fields.contains_key(RETRY_AFTER)
     }
 
     /// How long to wait before the try after so many, any time up to the longest pause, so that those who failed
@@ -202,7 +205,7 @@ mod tests {
         let few = RetryRules { on: vec!["reset".parse().unwrap(), "500".parse().unwrap()], ..RetryRules::default() };
         let covered = [Reason::Connect, Reason::Reset, Reason::RefusedStream, Reason::Timeout].map(|r| few.covers(r));
         assert_eq!(covered, [false, true, false, false]);
-        let bad = |rules: &RetryRules, status| rules.is_bad(StatusCode::from_u16(status).unwrap(), &HeaderMap::new());
+        let bad = |rules: &RetryRules, status| rules.is_bad(StatusCode::from_u16(status).unwrap(), &Fields::new());
         assert_eq!([200, 404, 500, 502, 503, 504].map(|s| bad(&rules, s)), [false, false, false, true, true, true]);
         assert_eq!([500, 503].map(|s| bad(&few, s)), [true, false]);
         let later = [(RETRY_AFTER, http::HeaderValue::from_static("1"))].into_iter().collect();

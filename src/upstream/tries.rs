@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use http::Response;
 use tokio::time::Instant;
 
 use super::{
@@ -14,7 +13,7 @@ use super::{
     replay::Replay,
     retry::Reason,
 };
-use crate::body::Body;
+use crate::{body::Body, model::message::Response};
 
 /// The tries of one request.
 pub(super) struct Tries<'c> {
@@ -68,7 +67,7 @@ impl<'c> Tries<'c> {
 
     /// Whether the answer is one that another instance may have a better one for.
     pub fn is_bad(&self, answer: &Response<Body>) -> bool {
-        self.repeats && self.policy.retry.is_bad(answer.status(), answer.headers())
+        self.repeats && self.policy.retry.is_bad(answer.status, &answer.fields)
     }
 
     /// The pause before the next try, for which the request is made ready, where it ends before the time that is `left`

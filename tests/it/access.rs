@@ -3,13 +3,14 @@
 use std::fs;
 
 use http::{Method, Request};
+use rustls::version::{TLS12, TLS13};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-use crate::support::{Gateway, Origin, http2::Http2, until};
+use crate::support::{Gateway, Origin, http2::Http2, tls::Authority, until};
 
 fn config(origin: &Origin, telemetry: &str) -> String {
     let address = origin.address;
@@ -160,6 +161,24 @@ async fn http2_and_upgrades_are_told_with_their_bytes() {
 }
 
 #[tokio::test]
+async fn a_request_over_tls_is_told_with_its_version() {
+    let (origin, authority) = (Origin::start("a").await, Authority::new());
+    let https = Authority::section(&[authority.write("a", &["a.test"])], "");
+    let gateway = Gateway::fixed(&format!("{https}{}", config(&origin, "access_log = \"access.log\""))).await;
+    for version in [&TLS12, &TLS13] {
+        authority.client_of(&[version], &["http/1.1"], None).get(gateway.secure(), "a.test").await.unwrap();
+    }
+    gateway.get("/web/plain").await;
+    let mut lines = lines(&gateway, "access.log", 3).await;
+    lines.sort_by_key(|line| line["tls"].as_str().map(ToOwned::to_owned));
+    let told: Vec<_> = lines.iter().map(|line| (&line["scheme"], line.get("tls"), &line["host"])).collect();
+    let (plain, secure, name) = ("http".into(), Value::from("https"), Value::from("a.test"));
+    assert_eq!(told[0], (&plain, None, &gateway.address.to_string().into()));
+    assert_eq!(told[1], (&secure, Some(&"TLSv1.2".into()), &name));
+    assert_eq!(told[2], (&secure, Some(&"TLSv1.3".into()), &name));
+}
+
+#[tokio::test]
 async fn a_file_is_opened_anew_at_sighup_and_a_reload_changes_place_and_form() {
     let origin = Origin::start("a").await;
     let gateway = Gateway::fixed(&config(&origin, "access_log = \"access.log\"")).await;
@@ -210,6 +229,45 @@ async fn a_file_that_takes_nothing_fails_no_request_and_is_told_once() {
     })
     .await;
     assert_eq!(told(), 1);
+}
+
+#[tokio::test]
+async fn a_full_disk_fails_no_request_and_is_told_once() {
+    let origin = Origin::start("a").await;
+    let mut gateway = Gateway::fixed(&config(&origin, "access_log = \"/dev/full\"")).await;
+    for n in 1..=5 {
+        assert_eq!(gateway.get(&format!("/web/{n}")).await.text, "a");
+        gateway.until_metric("lictor_access_log_dropped_total", f64::from(n)).await;
+    }
+    let told: Vec<_> = gateway.log().into_iter().filter(|line| line.to_string().contains("access log")).collect();
+    assert!(told.len() == 1 && told[0]["cause"].as_str().unwrap().contains("No space left"), "{told:?}");
+    gateway.signal("TERM");
+    assert!(gateway.ended().await.success());
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_no_lines_slows_no_request_and_holds_up_no_end() {
+    let (origin, folder) = (Origin::start("a").await, tempfile::tempdir().unwrap());
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let _reader = fs::File::options().read(true).write(true).open(&pipe).unwrap();
+    let telemetry = format!("access_log = '{}'\n[http]\nworkers = 1", pipe.display());
+    let mut gateway = Gateway::fixed(&config(&origin, &telemetry)).await;
+    // More than the pipe and the queue of a worker hold.
+    let path = format!("/web/{}", "a".repeat(7_000));
+    let asking = (0..8).map(|_| async {
+        while gateway.metric("lictor_access_log_dropped_total").await == Some(0.0) {
+            for _ in 0..50 {
+                assert_eq!(gateway.get(&path).await.text, "a");
+            }
+        }
+    });
+    futures_util::future::join_all(asking).await;
+    assert_eq!(gateway.get("/web/").await.text, "a");
+    gateway.signal("TERM");
+    assert!(gateway.ended().await.success());
+    let last = "the access log takes too long";
+    assert!(gateway.log().iter().any(|line| line.to_string().contains(last)), "{:?}", gateway.log());
 }
 
 #[tokio::test]

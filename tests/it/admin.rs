@@ -134,3 +134,28 @@ async fn the_second_listener_has_probes_and_metrics_alone() {
         assert_eq!(get(path).await, status, "{path}");
     }
 }
+
+#[tokio::test]
+async fn histograms_have_the_buckets_that_the_configuration_says() {
+    let origin = Origin::start("a").await;
+    let gateway = Gateway::fixed(&format!(
+        "[metrics]\nbuckets = ['2ms', '1m']\n[services.web]\ninstances = ['{}']\n\
+         [[routes]]\nmatch.path = '/'\nservice = 'web'\n",
+        origin.address
+    ))
+    .await;
+    gateway.get("/").await;
+    for name in ["lictor_request_duration_seconds", "lictor_upstream_duration_seconds"] {
+        until("a request that was counted", || async {
+            (gateway.metric_sum(&format!("{name}_count"), "").await >= 1.0).then_some(())
+        })
+        .await;
+        let text = gateway.admin("/metrics").await.text;
+        let bounds: Vec<_> = text
+            .lines()
+            .filter(|line| line.starts_with(&format!("{name}_bucket")))
+            .map(|line| line.split("le=\"").nth(1).unwrap().split('"').next().unwrap())
+            .collect();
+        assert_eq!(bounds, ["0.002", "60", "+Inf"], "{text}");
+    }
+}

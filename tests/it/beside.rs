@@ -89,10 +89,16 @@ async fn status_is_a_table_of_services_and_instances() {
     let said = gateway.command(&["status", "-c", "lictor.toml", "--admin", &at], &[]).await;
     assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
     assert!(said.out.starts_with(&format!("ready: {at}; topology from consul")), "{said:?}");
-    let line =
-        |part: &str| said.out.lines().find(|line| line.contains(part)).unwrap_or_else(|| panic!("{part}: {said:?}"));
-    let heads: Vec<_> = line("SERVICE").split("  ").map(str::trim).filter(|head| !head.is_empty()).collect();
-    assert_eq!(heads[..4], ["SERVICE", "INSTANCE", "ADDRESS", "HEALTH"], "{said:?}");
+    let line = |part: &str| {
+        let found = said.out.lines().rfind(|line| line.contains(part));
+        found.unwrap_or_else(|| panic!("{part}: {said:?}"))
+    };
+    let cells =
+        |line: &str| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>().join("|");
+    assert!(cells(line("SERVICE")).starts_with("SERVICE|INSTANCE|ADDRESS|HEALTH"), "{said:?}");
+    for service in ["SERVICE|USABLE|REQUESTS/S|ERRORS|IN FLIGHT", "nobody|0 of 0|0.0|-|0", "web|1 of 2|0.0|-|0"] {
+        assert!(said.out.lines().any(|line| cells(line).starts_with(service)), "{service}: {said:?}");
+    }
     assert!(line("web-1").starts_with("web ") && line("web-1").ends_with("yes"), "{said:?}");
     assert!(line("web-2").contains("critical") && line("web-2").contains("no: it is critical"), "{said:?}");
     assert!(line("nobody").ends_with("no instance"), "{said:?}");
@@ -114,6 +120,62 @@ async fn status_is_a_table_of_services_and_instances() {
         let said = gateway.command(args, &[]).await;
         assert!(said.code == Some(1) && said.err.contains(want) && !said.err.contains("wrong"), "{args:?}: {said:?}");
     }
+}
+
+#[tokio::test]
+async fn status_says_what_services_answer_a_second_and_how_much_of_it_are_errors() {
+    let good = Origin::start("a").await;
+    let gateway = Gateway::fixed(&format!(
+        "[services.good]\ninstances = [\"{}\"]\n[services.gone]\ninstances = [\"127.0.0.1:1\"]\n[services.idle]\ninstances = [\"{}\"]\n\
+         [[routes]]\nservice = \"good\"\nmatch = {{ path = \"/good\" }}\n\
+         [[routes]]\nservice = \"good\"\nmatch = {{ path = \"/better\" }}\n\
+         [[routes]]\nservice = \"gone\"\nmatch = {{ path = \"/gone\" }}\n",
+        good.address, good.address
+    ))
+    .await;
+    let at = admin(&gateway);
+    // What was before the command is no traffic of the moment.
+    assert_eq!(gateway.get("/gone").await.status, 502);
+    let gone = gateway.command(&["status", "--json", "--admin", &at, "--over", "1ms"], &[]).await;
+    let gone: serde_json::Value = serde_json::from_str(&gone.out).unwrap();
+    let gone = &gone["services"]["gone"];
+    assert_eq!((&gone["requests"], &gone["errors"]), (&1.into(), &1.into()), "{gone}");
+    assert_eq!((&gone["rate"]["requests_per_second"], &gone["rate"]["error_ratio"]), (&0.0.into(), &().into()));
+
+    // The load goes on until the command has said what it saw.
+    let ask = async {
+        loop {
+            for path in ["/good", "/better", "/gone"] {
+                gateway.get(path).await;
+            }
+        }
+    };
+    let args = ["status", "--admin", &at, "--over", "2s"];
+    let (table, json) = tokio::select! {
+        () = ask => unreachable!(),
+        said = async {
+            let table = gateway.command(&args, &[]).await;
+            (table, gateway.command(&["status", "--json", "--admin", &at], &[]).await)
+        } => said,
+    };
+    let told: serde_json::Value = serde_json::from_str(&json.out).unwrap_or_else(|e| panic!("{e}: {json:?}"));
+    let rate = |service: &str| told["services"][service]["rate"].clone();
+    let number = |service: &str| rate(service)["requests_per_second"].as_f64().unwrap();
+    assert!(rate("good")["over_seconds"].as_f64().unwrap() >= 1.0, "{}", rate("good"));
+    assert!(number("gone") > 0.0 && number("good") > number("gone"), "{}: {}", rate("good"), rate("gone"));
+    assert_eq!((&rate("good")["error_ratio"], &rate("gone")["error_ratio"]), (&0.0.into(), &1.0.into()));
+    assert_eq!((number("idle"), &rate("idle")["error_ratio"]), (0.0, &().into()));
+    let line = |service: &str| table.out.lines().find(|line| line.starts_with(service)).unwrap_or_default();
+    assert!(line("good").contains(" 0.0 %") && line("gone").contains(" 100.0 %"), "{table:?}");
+    assert!(line("idle").contains(" 0.0 ") && !line("idle").contains('%'), "{table:?}");
+
+    let said = gateway.command(&["status", "--json", "--admin", &at, "--over", "0s"], &[]).await;
+    let told: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert!(told["services"]["good"]["requests"].as_u64() > Some(0) && told["services"]["good"].get("rate").is_none());
+    let said = gateway.command(&["status", "--admin", &at, "--over", "0s"], &[]).await;
+    assert!(said.out.contains("USABLE") && !said.out.contains("REQUESTS/S"), "{said:?}");
+    let said = gateway.command(&["status", "--over", "soon"], &[]).await;
+    assert!(said.code == Some(2) && said.err.contains("`soon` is not a duration"), "{said:?}");
 }
 
 #[tokio::test]

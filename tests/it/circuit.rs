@@ -146,3 +146,43 @@ async fn which_answers_are_failures_can_be_said_and_those_of_clients_are_none() 
     }
     assert_eq!(gateway.get("/api/v1/web/418").await.status, 503);
 }
+
+#[tokio::test]
+async fn no_change_of_what_consul_or_the_configuration_says_opens_closes_or_resets_a_circuit() {
+    let consul = Consul::start().await;
+    let (bad, _) = failing("bad", usize::MAX).await;
+    let tagged = async |tags: &[&str]| consul.register_tagged("web", "bad", bad.address, tags).await;
+    tagged(&["lictor"]).await;
+    let rules = |more: &str| format!("[defaults]\nbreaker = {{ open = '1h', max_open = '1h' }}\n{more}\n");
+    let gateway = Gateway::start(&consul, &rules("")).await;
+    gateway.until_usable("web", 1).await;
+    let changes = async |turn: usize| {
+        let tag = format!("turn-{turn}");
+        tagged(&["lictor", &tag]).await;
+        until("the tags", || async { (told(&gateway, "bad").await["tags"][1] == tag.as_str()).then_some(()) }).await;
+        let (balance, health) = (["random", "round_robin"][turn % 2], ["critical", "warning"][turn % 2]);
+        gateway.configure(&rules(&format!(
+            "balance = '{balance}'\naccept = ['passing', '{health}']\nmax_in_flight = 9{turn}"
+        )));
+        let key = |config: &serde_json::Value| config["defaults"]["balance"] == balance;
+        until("the reload", || async { key(&gateway.admin("/api/config").await.json()).then_some(()) }).await;
+        // Another instance comes and goes.
+        consul.register("web", "other", bad.address).await;
+        consul.deregister("other").await;
+        gateway.until_usable("web", usize::from(turn == 0)).await;
+    };
+    for _ in 0..4 {
+        assert_eq!(gateway.get("/api/v1/web/").await.status, 500);
+    }
+    changes(0).await;
+    assert_eq!(told(&gateway, "bad").await["circuit"], "closed");
+    // The fifth in a row, though so much has changed since the first.
+    assert_eq!(gateway.get("/api/v1/web/").await.status, 500);
+    let event = gateway.until_event("circuit_opened").await;
+    assert!(event["cause"].as_str().unwrap().starts_with("5 failures in a row"), "{event}");
+    changes(1).await;
+    assert_eq!(told(&gateway, "bad").await["circuit"], "open");
+    assert_eq!(gateway.get("/api/v1/web/").await.status, 503);
+    assert_eq!((gateway.events("circuit_opened").len(), gateway.events("circuit_closed").len()), (1, 0));
+    assert_eq!(bad.count(), 5);
+}

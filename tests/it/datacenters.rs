@@ -8,7 +8,7 @@ use std::sync::{
 
 use serde_json::Value;
 
-use crate::support::{Consul, Gateway, Origin, until};
+use crate::support::{Consul, FakeConsul, Fault, Gateway, Origin, until};
 
 /// The service `web` in these datacenters.
 fn web(datacenters: &str) -> String {
@@ -145,6 +145,59 @@ async fn a_datacenter_that_is_not_there_delays_neither_readiness_nor_news() {
         gateway.until_status("/empty", 503).await;
     }
     assert_eq!(gateway.events("consul_failed").len(), 1);
+}
+
+#[tokio::test]
+async fn a_start_goes_on_without_a_first_datacenter_that_hangs_and_says_so() {
+    let dc1 = Consul::start_in("dc1").await;
+    let dc2 = dc1.start_beside("dc2").await;
+    let (a, b) = (Origin::start("a").await, Origin::start("b").await);
+    dc1.register("web", "a", a.address).await;
+    dc2.register("web", "b", b.address).await;
+    // The agent of the first one takes what the other passes on to it, and says nothing.
+    dc2.stop();
+    let gateway =
+        Gateway::start_unready(&format!("[consul]\naddress = \"{}\"\n", dc1.address()), &web("[\"dc2\", \"dc1\"]"))
+            .await;
+    gateway.until_ready().await;
+    assert_eq!(gateway.get("/web").await.text, "a");
+    let want = "the first topology is known, but for what datacenter `dc2` has, which has not answered within 5s";
+    assert_eq!(causes(&gateway, "ready"), [want]);
+    dc2.resume();
+    until_by(&gateway, "b").await;
+}
+
+#[tokio::test]
+async fn a_start_goes_on_with_nothing_where_the_agent_itself_hangs() {
+    let consul = FakeConsul::start(7, &[]).await;
+    consul.fault(Fault::Silence);
+    let section = format!("[consul]\naddress = \"{}\"\n", consul.address());
+    let gateway = Gateway::start_unready(&section, &web(BOTH)).await;
+    until("more than it waits for one datacenter", || async {
+        assert_eq!(gateway.admin("/readyz").await.status, 503);
+        let age = gateway.admin("/api/topology").await.json()["age_seconds"].as_f64()?;
+        (age > 7.0).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.get("/web").await.status, 503);
+}
+
+#[tokio::test]
+async fn the_age_is_that_of_the_datacenter_that_has_been_silent_for_longest() {
+    let dc1 = Consul::start_in("dc1").await;
+    let mut dc2 = dc1.start_beside("dc2").await;
+    let a = Origin::start("a").await;
+    dc1.register("web", "a", a.address).await;
+    let section = format!("[consul]\naddress = \"{}\"\nwait = \"1s\"\n", dc1.address());
+    let gateway = Gateway::start_unready(&section, &web(BOTH)).await;
+    gateway.until_ready().await;
+    let age = async || gateway.metric("lictor_topology_age_seconds").await.unwrap();
+    dc2.kill().await;
+    gateway.until_event("consul_failed").await;
+    until("an age that no answer of the first one ends", || async { (age().await > 4.0).then_some(()) }).await;
+    // Nobody wants to know of it any more.
+    gateway.configure(&web("[\"dc1\"]"));
+    until("the age of the first one", || async { (age().await < 2.5).then_some(()) }).await;
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
@@ -33,6 +33,17 @@ impl Listener {
             let Some(missing) = kinds.iter().find(|kind| !told.contains_key(**kind)) else { return told };
             let read = timeout(PATIENCE, self.stream.read(&mut buffer)).await;
             let read = read.unwrap_or_else(|_| panic!("waited for {missing}: {:?}", told.keys())).unwrap();
+            self.text.push_str(&String::from_utf8_lossy(&buffer[..read]));
+        }
+    }
+
+    /// Listens until this kind was told so many times.
+    async fn until_count(&mut self, kind: &str, count: usize) {
+        let mark = format!("\"kind\":\"{kind}\"");
+        let mut buffer = [0; 4096];
+        while self.text.matches(&mark).count() < count {
+            let read = timeout(PATIENCE, self.stream.read(&mut buffer)).await;
+            let read = read.unwrap_or_else(|_| panic!("waited for more of {kind}")).unwrap();
             self.text.push_str(&String::from_utf8_lossy(&buffer[..read]));
         }
     }
@@ -98,4 +109,34 @@ async fn topology_circuits_reloads_conflicts_and_switches_are_told_each_with_its
     for event in told.values().flatten() {
         assert!(event["cause"].as_str().is_some_and(|cause| !cause.is_empty()) && event["at"].is_string(), "{event}");
     }
+}
+
+#[tokio::test]
+async fn a_listener_that_reads_nothing_holds_up_no_change_and_nobody_else() {
+    let origin = Origin::start("a").await;
+    let gateway = Gateway::fixed(&format!(
+        "[services.web]\ninstances = [\"{}\"]\n[[routes]]\nmatch.path = \"/\"\nservice = \"web\"\n",
+        origin.address
+    ))
+    .await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(2048).unwrap();
+    let mut silent = socket.connect(gateway.admin).await.unwrap();
+    silent.write_all(b"GET /api/events HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut listener = Listener::start(&gateway).await;
+    let id = gateway.admin("/api/topology").await.json()["services"]["web"]["instances"][0]["id"].clone();
+    let (client, turns) = (crate::support::client(), 400);
+    let read = listener.until_count("instance_restored", turns);
+    let switch = async {
+        for _ in 0..turns {
+            for turn in ["drain", "restore"] {
+                let at = format!("http://{}/api/services/web/instances/{}/{turn}", gateway.admin, id.as_str().unwrap());
+                assert_eq!(client.post(at).send().await.unwrap().status(), 200);
+            }
+        }
+    };
+    tokio::join!(read, switch);
+    assert_eq!(gateway.get("/").await.text, "a");
+    let ids: Vec<_> = listener.told().into_values().flatten().map(|event| event["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids.len() as u64, ids.into_iter().max().unwrap(), "all of them, once");
 }

@@ -91,12 +91,37 @@ async fn of_two_services_that_claim_one_path_the_older_has_it() {
 
     assert_eq!(gateway.get("/api/shop/").await.text, "first");
     assert_eq!(gateway.until_event("route_conflict").await["service"], "ant");
+    let exposed = || gateway.events("route_exposed").iter().map(|event| event["service"].clone()).collect::<Vec<_>>();
+    assert_eq!(exposed(), ["zebra"]);
 
     consul.deregister("z").await;
     crate::support::until("the other has the path", || async {
         (gateway.get("/api/shop/").await.text == "second").then_some(())
     })
     .await;
+    assert_eq!(exposed(), ["zebra", "ant"]);
+}
+
+#[tokio::test]
+async fn members_that_disagree_are_told_of_and_what_is_in_force_stays_until_none_carries_it() {
+    let consul = Consul::start().await;
+    let origin = Origin::start("a").await;
+    let other = Origin::start("b").await;
+    consul.register_tagged("shop", "old", origin.address, &["lictor", "lictor.path=/api/old"]).await;
+    let gateway = Gateway::start(&consul, "").await;
+    assert_eq!(gateway.get("/api/old").await.status, 200);
+
+    consul.register_tagged("shop", "new", other.address, &["lictor", "lictor.path=/api/new"]).await;
+    let told = gateway.until_event("exposure_disagreed").await;
+    assert_eq!(told["service"], "shop");
+    assert!(told["cause"].as_str().unwrap().contains("instance `new` would have it serve `/api/new`"), "{told}");
+    assert_eq!(
+        (gateway.get("/api/old").await.status.as_u16(), gateway.get("/api/new").await.status.as_u16()),
+        (200, 404)
+    );
+    consul.deregister("old").await;
+    gateway.until_status("/api/new", 200).await;
+    assert_eq!(gateway.events("exposure_disagreed").len(), 1);
 }
 
 #[tokio::test]

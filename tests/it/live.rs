@@ -104,6 +104,16 @@ async fn a_right_that_is_missing_is_named_with_the_rule_that_grants_it() {
         check(&consul.address(), &token, "[services.web]\n").await.expect(code, &[line]);
     }
 
+    consul.replace_policy("ours", ALL).await;
+    let register = format!("{token}\nregister = {{ name = \"gate\" }}");
+    check(&consul.address(), &register, "").await.expect(
+        1,
+        &["error: consul.token: the token lacks `service:write` on `gate`, so the gateway cannot register itself; \
+           add `service \"gate\" { policy = \"write\" }` to its policy"],
+    );
+    consul.replace_policy("ours", &format!("{ALL} service \"gate\" {{ policy = \"write\" }}")).await;
+    check(&consul.address(), &register, "").await.expect(0, &["0 errors, 0 warnings"]);
+
     let nobody = check(&consul.address(), "", "").await;
     nobody.expect(1, &[]);
     assert!(

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::support::{Consul, Gateway, Origin, now, until};
+use crate::support::{Consul, Gateway, Origin, PATIENCE, now, until};
 
 /// Waits until every service has so many usable instances.
 async fn until_all(gateway: &Gateway, services: usize, instances: usize) {
@@ -134,18 +134,85 @@ async fn a_check_of_a_node_takes_out_all_that_is_on_it() {
     until_all(&gateway, 12, 1).await;
 }
 
+/// Of a service that nobody follows, so that each change says only that something is new, until it is dropped.
+async fn others_change(consul: &Consul) {
+    for turn in 0_u16.. {
+        let at = SocketAddr::from(([127, 0, 0, 1], 1 + turn % 1000));
+        consul.register_tagged("other", &format!("other{}", turn % 7), at, &[]).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 #[tokio::test]
-async fn on_many_nodes_changes_are_found_by_a_sweep() {
+async fn on_many_nodes_changes_are_found_by_one_question_whatever_others_do() {
     let consul = Consul::start().await;
     let (a, b) = (Origin::start("a").await, Origin::start("b").await);
     consul.register_services(90, &[a.address, b.address], 60).await;
     let gateway = Gateway::start(&consul, "").await;
     until_all(&gateway, 90, 2).await;
-    for n in [0, 50, 89] {
-        let changed = now();
-        consul.deregister_on(&format!("n{}", n % 60), &format!("s{n}-0")).await;
-        gateway.until_usable(&format!("s{n}"), 1).await;
-        println!("on 60 nodes: after {:?}", changed.elapsed());
+    let (before, began) = (gateway.metric_sum("lictor_consul_request_total", "").await, now());
+    let changes = async {
+        for n in [0, 50, 89] {
+            let changed = now();
+            consul.deregister_on(&format!("n{}", n % 60), &format!("s{n}-0")).await;
+            gateway.until_usable(&format!("s{n}"), 1).await;
+            println!("on 60 nodes, while others change: after {:?}", changed.elapsed());
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! {
+        () = others_change(&consul) => {}
+        () = changes => {}
     }
+    let asked = gateway.metric_sum("lictor_consul_request_total", "").await - before;
+    let rate = asked / began.elapsed().as_secs_f64();
+    println!("on 60 nodes, while others change: {rate:.1} requests a second");
+    assert!(rate <= 20.0, "{rate} requests a second");
     expect_no_errors(&gateway).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_does_not_tell_of_all_nodes_at_once_is_asked_for_each_or_for_each_service() {
+    // Few nodes, and many.
+    for nodes in [3, 60] {
+        let consul = Consul::start_with(&[r#"-hcl=http_config { block_endpoints = ["/v1/internal"] }"#]).await;
+        let (a, b) = (Origin::start("a").await, Origin::start("b").await);
+        consul.register_services(90, &[a.address, b.address], nodes).await;
+        let gateway = Gateway::start(&consul, "").await;
+        until_all(&gateway, 90, 2).await;
+        for n in [0, 50, 89] {
+            let changed = now();
+            consul.deregister_on(&format!("n{}", n % nodes), &format!("s{n}-0")).await;
+            gateway.until_usable(&format!("s{n}"), 1).await;
+            println!("on {nodes} nodes, one by one: after {:?}", changed.elapsed());
+        }
+        assert!(gateway.metric_sum("lictor_consul_request_total", r#"endpoint="catalog_nodes""#).await > 0.0);
+        assert!(gateway.events("consul_failed").is_empty(), "{:?}", gateway.events("consul_failed"));
+    }
+}
+
+#[tokio::test]
+async fn the_news_of_a_consul_that_comes_back_empty_is_soon_in_force_for_all() {
+    let mut consul = Consul::start().await;
+    let (a, b) = (Origin::start("a").await, Origin::start("b").await);
+    consul.register_services(400, &[a.address], 1).await;
+    let gateway = Gateway::start(&consul, "").await;
+    until_all(&gateway, 400, 1).await;
+    let mut times = Vec::new();
+    for (name, origin) in [("b", &b), ("a", &a), ("b", &b)] {
+        let told = gateway.events("consul_failed").len();
+        consul.kill().await;
+        until("that it is away", || async { (gateway.events("consul_failed").len() > told).then_some(()) }).await;
+        consul.restart().await;
+        let back = now();
+        consul.register_services(40, &[origin.address], 1).await;
+        for path in ["/api/v1/s0/", "/api/v1/s39/"] {
+            until("the news", || async { (gateway.get(path).await.text == name).then_some(()) }).await;
+        }
+        gateway.until_status("/api/v1/s40/", 404).await;
+        gateway.until_status("/api/v1/s399/", 404).await;
+        times.push(back.elapsed());
+    }
+    println!("after an empty restart: in force after {times:?}");
+    assert!(times.iter().all(|time| *time < PATIENCE), "{times:?}");
 }

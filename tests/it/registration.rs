@@ -202,3 +202,22 @@ async fn an_agent_that_hangs_does_not_hold_up_the_end() {
     assert_eq!(gateway.ended().await.code(), Some(0));
     consul.resume();
 }
+
+#[tokio::test]
+async fn the_agent_is_asked_to_forget_a_gateway_that_failed_for_ten_minutes() {
+    // A real agent does not tell what it was asked for.
+    let agent = Origin::answering(|_| b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".to_vec()).await;
+    let section =
+        format!("[consul]\naddress = \"http://{}\"\nregister = {{ name = \"edge\", check = \"7s\" }}\n", agent.address);
+    let _gateway = Gateway::start_unready(&section, "").await;
+    let asked = until("a registration", || async {
+        agent.got().into_iter().find(|got| got.line().starts_with("PUT /v1/agent/service/register "))
+    })
+    .await;
+    let asked: Value = serde_json::from_slice(&asked.body).unwrap();
+    assert_eq!(asked["Name"], "edge");
+    assert_eq!(
+        (&asked["Check"]["TTL"], &asked["Check"]["DeregisterCriticalServiceAfter"]),
+        (&"7000ms".into(), &"600000ms".into())
+    );
+}

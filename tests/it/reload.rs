@@ -1,5 +1,7 @@
 //! The configuration is read again: what holds is in force, what does not changes nothing.
 
+use tokio::task::JoinSet;
+
 use crate::support::{Gateway, Origin, until};
 
 fn serving(origin: &Origin, path: &str) -> String {
@@ -81,6 +83,29 @@ async fn sighup_reloads_and_says_what_waits_for_a_restart() {
     gateway.until_status("/two", 200).await;
     let event = until("the event", || async { gateway.events("reloaded").get(1).cloned() }).await;
     assert!(event["cause"].as_str().unwrap().contains("http.workers"), "{event}");
+}
+
+#[tokio::test]
+async fn no_sighup_is_lost_among_changes_of_files() {
+    let origin = Origin::start("a").await;
+    let gateway = Gateway::fixed(&serving(&origin, "/one")).await;
+    let asked = || {
+        let cause = |event: &&serde_json::Value| event["cause"].as_str().unwrap().starts_with("asked for by SIGHUP");
+        gateway.events("reloaded").iter().filter(cause).count()
+    };
+    // One that changes all the time and means nothing, beside the files that do.
+    let (mut noise, file) = (JoinSet::new(), gateway.file("noise"));
+    noise.spawn(async move {
+        for n in 0_u64.. {
+            std::fs::write(&file, n.to_string()).unwrap();
+            tokio::task::yield_now().await;
+        }
+    });
+    for times in 1..=8 {
+        gateway.signal("HUP");
+        until(&format!("reload {times}"), || async { (asked() == times).then_some(()) }).await;
+    }
+    assert!(noise.try_join_next().is_none());
 }
 
 #[tokio::test]

@@ -11,12 +11,7 @@ use crate::support::{Caller, Gateway, Origin, now, until};
 
 /// A service that takes requests and never answers.
 async fn hanging() -> Origin {
-    Origin::serving(|mut connection| async move {
-        while connection.request().await.is_some() {
-            std::future::pending::<()>().await;
-        }
-    })
-    .await
+    Origin::serving(|mut connection| async move { while connection.request().await.is_some() {} }).await
 }
 
 fn config(services: &[(&str, SocketAddr, &str)]) -> String {
@@ -106,36 +101,101 @@ async fn p99(gateway: SocketAddr, lasts: Duration) -> Duration {
     waits[waits.len() * 99 / 100]
 }
 
+/// Callers who ask for this path all the time, and get this status.
+fn crowd(gateway: SocketAddr, path: &'static str, status: u16) -> JoinSet<()> {
+    let mut crowd = JoinSet::new();
+    for _ in 0..4 {
+        crowd.spawn(async move {
+            let mut caller = Caller::connect(gateway).await.unwrap();
+            loop {
+                assert_eq!(caller.ask("GET", path, "").await.unwrap().status, status);
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        });
+    }
+    crowd
+}
+
+fn median(mut waits: Vec<Duration>) -> Duration {
+    waits.sort_unstable();
+    waits[waits.len() / 2]
+}
+
+/// By turns alone and beside it, since the machine has other things to do too, which come and go.
 #[tokio::test]
 async fn a_service_that_hangs_at_full_load_does_not_slow_another_down() {
-    const LASTS: Duration = Duration::from_secs(2);
+    const LASTS: Duration = Duration::from_millis(700);
+    const ROUNDS: usize = 7;
     let (hangs, well) = (hanging().await, Origin::start("well").await);
     let gateway =
         Gateway::fixed(&config(&[("hangs", hangs.address, "max_in_flight = 200"), ("well", well.address, "")])).await;
     gateway.until_ready().await;
     p99(gateway.address, Duration::from_millis(300)).await;
-    let alone = p99(gateway.address, LASTS).await;
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        // As much is asked of the gateway itself as below, so that what differs is the service that hangs.
+        let mut others = crowd(gateway.address, "/nothing", 404);
+        alone.push(p99(gateway.address, LASTS).await);
+        assert!(others.try_join_next().is_none(), "a client of nothing was not told so");
+        drop(others);
 
-    let _full = leave_waiting(&gateway, "/hangs/", 200).await;
-    until("a service that is full", || async { (gateway.get("/hangs/").await.status == 503).then_some(()) }).await;
-    // More come all the time, and are refused.
-    let mut crowd = JoinSet::new();
-    for _ in 0..4 {
-        let address = gateway.address;
-        crowd.spawn(async move {
-            let mut caller = Caller::connect(address).await.unwrap();
-            loop {
-                assert_eq!(caller.ask("GET", "/hangs/", "").await.unwrap().status, 503);
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        });
+        let full = leave_waiting(&gateway, "/hangs/", 200).await;
+        gateway.until_metric(r#"lictor_in_flight{service="hangs"}"#, 200.0).await;
+        let reached = hangs.count();
+        // More come all the time, and are refused.
+        let mut others = crowd(gateway.address, "/hangs/", 503);
+        beside.push(p99(gateway.address, LASTS).await);
+        assert!(others.try_join_next().is_none(), "a client of the full service was not refused");
+        assert_eq!(hangs.count(), reached, "a request over the limit reached the service");
+        drop((full, others));
+        gateway.until_metric(r#"lictor_in_flight{service="hangs"}"#, 0.0).await;
     }
-    let beside = p99(gateway.address, LASTS).await;
-    println!("shedding: p99 {alone:?} alone, {beside:?} beside a service that hangs at full load");
-    assert_eq!(hangs.count(), 200);
-    assert!(crowd.try_join_next().is_none(), "a client of the full service was not refused");
-    // Some milliseconds are the machine's, not the gateway's.
-    assert!(beside <= 2 * alone.max(Duration::from_millis(25)), "{beside:?} beside it, {alone:?} alone");
+    let (alone, beside) = (median(alone), median(beside));
+    let times = beside.as_secs_f64() / alone.as_secs_f64();
+    println!("shedding: p99 {alone:?} alone, {beside:?} beside a service that hangs at full load: {times:.2} times");
+    // Twice is what is wanted; the rest, and some milliseconds, are the machine's.
+    assert!(beside <= 3 * alone.max(Duration::from_millis(5)), "{beside:?} beside it, {alone:?} alone");
+}
+
+#[tokio::test]
+async fn what_is_turned_away_counts_as_answered_by_the_gateway_and_says_nothing_of_an_instance() {
+    let (slow, well) = (hanging().await, Origin::start("well").await);
+    let services = config(&[("slow", slow.address, "max_in_flight = 1"), ("well", well.address, "")]);
+    let limit = "[telemetry]\naccess_log = 'access.log'\n[http]\nmax_connections = 3\nworkers = 1\n";
+    let gateway = Gateway::fixed(&services.replace("[http]\nworkers = 2\n", limit)).await;
+    gateway.until_ready().await;
+    let mut first = leave_waiting(&gateway, "/slow/", 1).await;
+    gateway.until_metric(r#"lictor_in_flight{service="slow"}"#, 1.0).await;
+    let mut caller = Caller::connect(gateway.address).await.unwrap();
+    for _ in 0..4 {
+        assert_eq!(caller.ask("DELETE", "/slow/", "").await.unwrap().status, 503);
+    }
+    let crowded = r#"lictor_request_total{service="slow",route="/slow/{*rest}",method="DELETE",status="503"}"#;
+    gateway.until_metric(crowded, 4.0).await;
+    // Not the connection of this test's own client, which may stay open.
+    first.extend(leave_waiting(&gateway, "/well/", 1).await);
+    let connections = format!("lictor_connections{{listener=\"{}\"}}", gateway.address);
+    gateway.until_metric(&connections, 3.0).await;
+    for _ in 0..5 {
+        let answer = gateway.raw(b"PUT /well/ HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    }
+    // It was not looked at where it would have gone.
+    let turned_away = r#"lictor_request_total{service="none",route="none",method="PUT",status="503"}"#;
+    gateway.until_metric(turned_away, 5.0).await;
+    assert_eq!(gateway.metric(&connections).await, Some(3.0));
+    assert_eq!(gateway.metric(r#"lictor_in_flight{service="slow"}"#).await, Some(1.0));
+    assert_eq!((slow.count(), well.count()), (1, 1));
+    assert!(gateway.metric_sum("lictor_upstream_request_total", r#"service="slow""#).await < 1.0);
+    assert!(gateway.metric_sum("lictor_retry_total", r#"service="slow""#).await < 1.0);
+    let told = |status: &str, path: &str| {
+        let log = std::fs::read_to_string(gateway.file("access.log")).unwrap_or_default();
+        log.lines().filter(|line| line.contains(&format!("\"status\":{status}")) && line.contains(path)).count()
+    };
+    until("each in the access log", || async {
+        ((told("503", "/slow/"), told("503", "/well/")) == (4, 5)).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -4,8 +4,10 @@ use http::Method;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use crate::support::{
-    Collector, Gateway, Origin,
+    Collector, Gateway, GrpcOrigin, Origin,
     collector::{Came, read},
+    grpc::{Reply, call},
+    http2::Http2,
     until,
 };
 
@@ -161,6 +163,51 @@ async fn errors_of_the_server_are_told_as_such_and_those_of_the_client_are_not()
             ("http.route", ""),
         ],
     );
+}
+
+#[tokio::test]
+async fn a_call_of_grpc_says_which_and_how_it_went() {
+    let collector = Collector::start().await;
+    // OK, NOT_FOUND, INTERNAL.
+    let origin = GrpcOrigin::start(|before| Reply::Status([0, 5, 13][before])).await;
+    let gateway = Gateway::fixed(&format!(
+        "[telemetry]\n{}\n[services.calls]\nprotocol = 'grpc'\ninstances = ['{}']\n\
+         [services.gone]\nprotocol = 'grpc'\ninstances = ['127.0.0.1:1']\nretry.attempts = 1\n\
+         [[routes]]\nmatch.path = '/test.Calls/{{*rest}}'\nservice = 'calls'\n\
+         [[routes]]\nmatch.path = '/test.Gone/{{*rest}}'\nservice = 'gone'\n",
+        to(&collector),
+        origin.address
+    ))
+    .await;
+    let client = Http2::connect(gateway.address).await;
+    let mut known = 0;
+    for (path, tries, code, status, error_of_server, error_of_client) in [
+        ("/test.Calls/Get", 1, "0", "200", "", ""),
+        // What is wrong with the call is no fault of the server's.
+        ("/test.Calls/Get", 1, "5", "200", "", "5"),
+        ("/test.Calls/Get", 1, "13", "200", "13", "13"),
+        ("/test.Gone/Get", 1, "14", "502", "502", "connect_error"),
+        ("/test.Nowhere/Get", 0, "12", "404", "", ""),
+    ] {
+        client.ask(call(path, &[]), b"").await.unwrap();
+        let mut spans = collector.until(known + 1 + tries).await;
+        known = spans.len();
+        spans.retain(|span| span.get("url.path") == path || span.kind == SpanKind::Client);
+        let server = spans.iter().rfind(|span| span.kind == SpanKind::Server).unwrap();
+        let (service, method) = path.trim_start_matches('/').split_once('/').unwrap();
+        let is_call = [("rpc.system", "grpc"), ("rpc.service", service), ("rpc.method", method)];
+        assert_says(server, &is_call);
+        let said = [("rpc.grpc.status_code", code), ("error.type", error_of_server)];
+        assert_says(server, &[&said[..], &[("http.response.status_code", status)]].concat());
+        assert_eq!(server.failed, !error_of_server.is_empty(), "{server:?}");
+        for client in spans.iter().filter(|span| span.parent == server.id) {
+            assert_says(client, &is_call);
+            let code = if error_of_client == "connect_error" { "" } else { code };
+            assert_says(client, &[("rpc.grpc.status_code", code), ("error.type", error_of_client)]);
+            assert_eq!(client.failed, !error_of_client.is_empty(), "{client:?}");
+        }
+        assert_eq!(spans.iter().filter(|span| span.parent == server.id).count(), tries);
+    }
 }
 
 #[tokio::test]

@@ -3,11 +3,13 @@
 use std::{
     collections::BTreeMap,
     fmt::Write,
+    io::Read,
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
 
 use bytes::{Bytes, BytesMut};
+use flate2::read::GzDecoder;
 use http::{HeaderMap, Response};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
@@ -119,9 +121,10 @@ async fn serve(stream: TcpStream, told: Arc<Mutex<Told>>) {
                 _ = connection.accept() => return,
             }
         }
-        // Before the message come a byte and its length.
+        // Before the message come a byte, 1 where it is compressed, and its length.
         told.lock().unwrap().fields.push(head.headers);
-        take(&message[5..], &told);
+        let plain = if message[0] == 1 { gunzipped(&message[5..]) } else { message[5..].to_vec() };
+        take(&plain, &told);
         let answer = Response::builder().header("content-type", "application/grpc").body(()).unwrap();
         let mut stream = respond.send_response(answer, false).unwrap();
         stream.send_data(Bytes::from_static(&[0; 5]), false).unwrap();
@@ -134,6 +137,13 @@ async fn serve(stream: TcpStream, told: Arc<Mutex<Told>>) {
 fn take(message: &[u8], told: &Mutex<Told>) {
     let spans = read(message);
     told.lock().unwrap().spans.extend(spans);
+}
+
+/// What was compressed, as it was before.
+pub fn gunzipped(bytes: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    GzDecoder::new(bytes).read_to_end(&mut whole).unwrap();
+    whole
 }
 
 /// The spans of a message of OTLP.

@@ -119,10 +119,9 @@ fn good(path: &str, world: &World) -> Value {
     match path {
         "/v1/status/leader" => json!("127.0.0.1:8300"),
         "/v1/catalog/services" => json!({ "consul": [], "web": ["lictor"] }),
-        "/v1/catalog/nodes" => json!([{ "Node": "n1" }]),
-        "/v1/catalog/node-services/n1" => {
+        "/v1/internal/ui/nodes" => {
             let told = |(id, address): &(String, SocketAddr)| json!({ "ID": id, "Service": "web", "ModifyIndex": address.port() });
-            json!({ "Node": {}, "Services": world.instances.iter().map(told).collect::<Vec<_>>() })
+            json!([{ "Node": "n1", "Services": world.instances.iter().map(told).collect::<Vec<_>>() }])
         }
         "/v1/health/state/any" => json!([{ "Node": "n1", "CheckID": "serfHealth", "Status": "passing" }]),
         _ => world.instances.iter().map(|(id, address)| entry(id, *address)).collect(),

@@ -125,7 +125,8 @@ async fn accept<F: Future<Output = ()> + Send + 'static>(
 impl Stream {
     /// Answers 200 with this text.
     pub fn answer(mut self, text: &str) {
-        let mut body = self.respond.send_response(Response::new(()), false).unwrap();
+        let head = Response::builder().header("content-length", text.len()).body(()).unwrap();
+        let mut body = self.respond.send_response(head, false).unwrap();
         body.send_data(Bytes::copy_from_slice(text.as_bytes()), true).unwrap();
     }
 

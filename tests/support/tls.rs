@@ -4,16 +4,18 @@ use std::{fs, net::SocketAddr, path::Path, sync::Arc};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::{
-    ClientConfig, RootCertStore, SupportedProtocolVersion,
+    ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    server::{NoClientAuth, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream};
 
 /// Issues certificates into a folder of its own. Ends with the test.
 pub struct Authority {
@@ -66,6 +68,35 @@ impl Authority {
         format!("[https]\nlisten = \"127.0.0.1:0\"\ncertificates = [{}]\n{more}\n", entries.join(", "))
     }
 
+    /// What a server of these names is configured with; `alpn` is what it offers.
+    pub fn server(&self, names: &[&str], alpn: &[&str]) -> Arc<ServerConfig> {
+        self.served(names, alpn, Arc::new(NoClientAuth))
+    }
+
+    /// The same, of one that serves those alone who show a certificate of this authority.
+    pub fn strict_server(&self, names: &[&str], alpn: &[&str]) -> Arc<ServerConfig> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()), provider);
+        self.served(names, alpn, verifier.build().unwrap())
+    }
+
+    fn served(&self, names: &[&str], alpn: &[&str], clients: Arc<dyn ClientCertVerifier>) -> Arc<ServerConfig> {
+        let (cert, key) = self.issue(names);
+        let chain = vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
+        let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap().with_client_cert_verifier(clients);
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let mut config = builder.with_single_cert(chain, key).unwrap();
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
+        roots
+    }
+
     /// A client that trusts this authority and offers these protocols.
     pub fn client(&self, protocols: &[&str]) -> Secure {
         self.client_of(rustls::ALL_VERSIONS, protocols, None)
@@ -78,11 +109,9 @@ impl Authority {
         protocols: &[&str],
         identity: Option<(String, String)>,
     ) -> Secure {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
-        let builder = builder.with_root_certificates(roots);
+        let builder = builder.with_root_certificates(self.roots());
         let mut config = match identity {
             None => builder.with_no_client_auth(),
             Some((cert, key)) => {
@@ -92,6 +121,34 @@ impl Authority {
         };
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         Secure(TlsConnector::from(Arc::new(config)))
+    }
+}
+
+/// Ends TLS before somebody who does not speak it. Ends with the test.
+pub struct Front {
+    pub address: SocketAddr,
+    _serving: JoinSet<()>,
+}
+
+impl Front {
+    /// Hands on to `behind` what comes.
+    pub async fn start(config: Arc<ServerConfig>, behind: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = TlsAcceptor::from(config.clone());
+                connections.spawn(async move {
+                    // Who is not trusted, or does not trust, is gone.
+                    let Ok(mut client) = acceptor.accept(stream).await else { return };
+                    let mut server = TcpStream::connect(behind).await.unwrap();
+                    let _ = copy_bidirectional(&mut client, &mut server).await;
+                });
+            }
+        });
+        Self { address, _serving: serving }
     }
 }
 

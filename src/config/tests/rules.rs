@@ -92,6 +92,26 @@ fn buckets_are_as_written_and_ascend() {
 }
 
 #[test]
+fn datacenters_need_blocking_queries_each() {
+    // What is said of `consul.max_watches` beside two datacenters, one of which two services name.
+    let said = |consul: &str| {
+        let services = "[services.a]\ndatacenters = ['dc1', 'dc2']\n[services.b]\ndatacenters = ['dc2']\n";
+        World::file(&format!("{services}[consul]\n{consul}")).problems()
+    };
+    let want = |least: &str, got: usize| {
+        vec![format!(
+            "lictor.toml:6 consul.max_watches: expected at least {least} and up to 2 for each datacenter that services name \
+             (`dc1`, `dc2`); got `{got}`"
+        )]
+    };
+    assert_eq!(said("max_watches = 5"), want("`6`: 2 for services, 1 for `consul.config`,", 5));
+    assert_eq!(said("max_watches = 4\nconfig = ''"), want("`5`: 2 for services,", 4));
+    for fine in ["max_watches = 6", "max_watches = 5\nconfig = ''", ""] {
+        assert_eq!(said(fine), Vec::<String>::new(), "{fine}");
+    }
+}
+
+#[test]
 fn datacenters_are_in_the_order_in_which_they_are_written_and_named_as_consul_names_them() {
     let config = World::file("[services.a]\ndatacenters = ['dc2', 'eu-west_1']\n[services.b]\ndatacenters = []").load();
     let names =

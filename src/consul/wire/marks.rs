@@ -25,6 +25,11 @@ pub struct Nodes;
 #[derive(Clone, Copy, Debug)]
 pub struct OnNode;
 
+/// Reads which services have instances on each node, out of `/v1/internal/ui/nodes`, which Consul's own UI asks. What is
+/// of other clusters (`PeerName`) is left out.
+#[derive(Clone, Copy, Debug)]
+pub struct OnNodes;
+
 /// Whom a check is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Whose {
@@ -153,17 +158,49 @@ impl Read for OnNode {
     type Answer = BTreeMap<String, Mark>;
 
     fn read(&self, body: &[u8]) -> Result<Self::Answer> {
-        let mut all = BTreeMap::new();
-        for instance in serde_json::from_slice::<Services<'_>>(body)?.services {
-            let mark: &mut Mark = match all.get_mut(&*instance.service) {
-                Some(mark) => mark,
-                None => all.entry(instance.service.clone().into_owned()).or_default(),
-            };
-            // The address too: a Consul that began anew may come to the same index with another.
-            let Instance { id, address, port, modify_index, .. } = &instance;
-            mark.add((id, address, port, modify_index), *modify_index);
-        }
-        Ok(all)
+        Ok(marks(&serde_json::from_slice::<Services<'_>>(body)?.services))
+    }
+}
+
+/// A mark for each service that has instances among these.
+fn marks(instances: &[Instance<'_>]) -> BTreeMap<String, Mark> {
+    let mut all = BTreeMap::new();
+    for Instance { id, service, address, port, modify_index } in instances {
+        let mark: &mut Mark = match all.get_mut(&**service) {
+            Some(mark) => mark,
+            None => all.entry(service.clone().into_owned()).or_default(),
+        };
+        // The address too: a Consul that began anew may come to the same index with another.
+        mark.add((id, address, port, modify_index), *modify_index);
+    }
+    all
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Whole<'a> {
+    #[serde(borrow)]
+    node: Cow<'a, str>,
+    #[serde(borrow, default)]
+    peer_name: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "or_default")]
+    services: Vec<Instance<'a>>,
+}
+
+impl OnNodes {
+    /// Asks for what is on all nodes.
+    #[must_use]
+    pub fn question() -> Question {
+        Question { endpoint: "ui_nodes", path: "/v1/internal/ui/nodes".to_owned(), query: Vec::new() }
+    }
+}
+
+impl Read for OnNodes {
+    type Answer = BTreeMap<String, BTreeMap<String, Mark>>;
+
+    fn read(&self, body: &[u8]) -> Result<Self::Answer> {
+        let ours = serde_json::from_slice::<Vec<Whole<'_>>>(body)?.into_iter().filter(|node| node.peer_name.is_empty());
+        Ok(ours.map(|node| (node.node.into_owned(), marks(&node.services))).collect())
     }
 }
 
@@ -231,10 +268,24 @@ mod tests {
     }
 
     #[test]
+    fn all_nodes_at_once_say_what_each_says_of_itself() {
+        let services =
+            r#"[{"ID": "a", "Service": "web", "Port": 80, "ModifyIndex": 5}, {"ID": "b", "Service": "shop"}]"#;
+        let node = OnNode.read(format!(r#"{{"Node": {{}}, "Services": {services}}}"#).as_bytes()).unwrap();
+        let body = format!(
+            r#"[{{"Node": "n1", "Services": {services}, "Checks": []}}, {{"Node": "n2", "Services": null}},
+                {{"Node": "n1", "PeerName": "east", "Services": []}}]"#
+        );
+        let all = OnNodes.read(body.as_bytes()).unwrap();
+        assert_eq!(all, [("n1".to_owned(), node), ("n2".to_owned(), BTreeMap::new())].into());
+    }
+
+    #[test]
     fn what_is_none_of_it_is_an_error() {
         for body in ["", "null", "{}", "[{]", "<html>", "[null]", "[7]"] {
             assert!(States.read(body.as_bytes()).is_err(), "{body}");
             assert!(Nodes.read(body.as_bytes()).is_err(), "{body}");
+            assert!(OnNodes.read(body.as_bytes()).is_err(), "{body}");
         }
         for body in ["", "null", "[]", "{}", "<html>"] {
             assert!(OnNode.read(body.as_bytes()).is_err(), "{body}");

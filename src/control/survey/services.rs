@@ -41,6 +41,8 @@ pub async fn look(config: &Config, catalog: &Services, client: &Client, report: 
         asked.insert(Right::Service(String::new()));
     }
     asked.insert(Right::Node(String::new()));
+    let register = config.consul.as_ref().and_then(|consul| consul.register.as_ref());
+    asked.extend(register.map(|register| Right::Register(register.name.clone())));
     let denied = client.denied(&asked.into_iter().collect::<Vec<_>>()).await;
     let is_hidden = |query: &Query| denied.contains(&Right::Service(query.consul.clone()));
     let mut lists = BTreeMap::new();
@@ -117,6 +119,7 @@ fn rights(
                 (Severity::Warning, "so instances on nodes that it may not read are not seen".to_owned())
             }
             Right::Node(_) => (Severity::Error, "and no instance is seen without its node".to_owned()),
+            Right::Register(_) => (Severity::Error, "so the gateway cannot register itself".to_owned()),
             Right::Key(_) => continue,
         };
         report.add(severity, about_token, lacks(consul, right, &so));

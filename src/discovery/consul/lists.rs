@@ -81,7 +81,7 @@ impl Watching {
     async fn carriers(&mut self, mut carriers: Fresh<BTreeSet<String>>, denied: Vec<Right>) -> Result<(), Deaf> {
         let hidden = denied.iter().filter_map(|right| match right {
             Right::Service(name) => Some(name.clone()),
-            Right::Node(_) | Right::Key(_) => None,
+            Right::Node(_) | Right::Key(_) | Right::Register(_) => None,
         });
         let hidden: BTreeSet<_> = hidden.collect();
         carriers.answer.extend(hidden.iter().cloned());

@@ -48,10 +48,9 @@ async fn written(status: u16, told: Option<&'static str>, body: Body, asked: &As
     let address = listener.local_addr().unwrap();
     let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
     let connection = Downstream::new(Io::new(accepted.unwrap().0).unwrap());
-    let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    let mut response = Response::new(StatusCode::from_u16(status).unwrap(), body);
     if let Some(told) = told {
-        response.headers_mut().insert(header::CONTENT_LENGTH, http::HeaderValue::from_static(told));
+        response.fields.insert(header::CONTENT_LENGTH, http::HeaderValue::from_static(told));
     }
     let (mut sender, _) = sender(Vec::new(), response, asked);
     let sent = send(&connection, &mut sender).await;
@@ -117,14 +116,11 @@ fn what_is_written_instead_counts_in_place_of_what_was_not() {
     let metrics = Metrics::new(1);
     let cells = metrics.route("s", "r");
     let account = Account::open(cells.clone().into(), 0, Method::GET, Instant::now(), None);
-    let mut response = Response::new(Body::empty());
-    response.headers_mut().insert("x-request-id", http::HeaderValue::from_static("abc"));
+    let mut response = Response::new(StatusCode::OK, Body::empty());
+    response.fields.insert(http::HeaderName::from_static("x-request-id"), http::HeaderValue::from_static("abc"));
     let mut account = account.close(response).account;
     let instead = account.instead();
-    assert_eq!(
-        (instead.status(), &instead.headers()["x-request-id"]),
-        (StatusCode::BAD_GATEWAY, &"abc".parse().unwrap())
-    );
+    assert_eq!((instead.status, &instead.fields["x-request-id"]), (StatusCode::BAD_GATEWAY, &"abc".parse().unwrap()));
     drop(account);
     let counted = metrics.render();
     assert!(counted.contains("method=\"GET\",status=\"502\"} 1") && !counted.contains("status=\"200\""), "{counted}");
@@ -158,7 +154,7 @@ async fn a_client_that_reads_nothing_is_cut_and_its_request_goes_on_until_then()
     let (_client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
     let connection = Downstream::new(Io::new(accepted.unwrap().0).unwrap());
     let went_on = Rc::new(Cell::new(0));
-    let response = Response::new(Body::duplex(Endless(went_on.clone())));
+    let response = Response::new(StatusCode::OK, Body::duplex(Endless(went_on.clone())));
     let (mut sender, _) = sender(Vec::new(), response, &ASKED);
     let begun = Instant::now();
     assert_eq!(send(&connection, &mut sender).await, Err(Broken::Client));

@@ -221,7 +221,7 @@ fn digits(out: &mut Vec<u8>, mut value: u64, least: usize) {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, Method, StatusCode, header};
+    use http::{Method, StatusCode, header};
     use tokio::time::Instant;
 
     use super::{
@@ -231,12 +231,12 @@ mod tests {
         },
         *,
     };
-    use crate::model::instance::Address;
+    use crate::model::{fields::Fields, instance::Address};
 
     const EVIL: &[u8] = b"x\" 200 1 \"-\"\\ \t\x80\xff\xe2\x80\xa8 \"z\":1, \xc3\xbc";
 
     fn journey(user_agent: &[u8]) -> Journey {
-        let mut fields = HeaderMap::new();
+        let mut fields = Fields::new();
         fields.insert(header::USER_AGENT, HeaderValue::from_bytes(user_agent).unwrap());
         fields.insert(header::HOST, HeaderValue::from_static("api.example.com"));
         let mut asked = Asked::by("2001:db8::7".parse().unwrap(), Method::GET, &fields);

@@ -2,13 +2,13 @@
 
 use std::fs;
 
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderValue, Method};
 use tokio::time::Instant;
 
 use super::{super::journey::Asked, *};
 
 fn journey(id: &str) -> Journey {
-    let asked = Asked::by("192.0.2.7".parse().unwrap(), Method::GET, &HeaderMap::new());
+    let asked = Asked::by("192.0.2.7".parse().unwrap(), Method::GET, &crate::model::fields::Fields::new());
     Journey::new(asked, Instant::now(), HeaderValue::try_from(id).unwrap(), HeaderValue::from_static("00-"), None)
 }
 

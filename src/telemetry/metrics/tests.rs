@@ -24,7 +24,9 @@ async fn all_metrics_are_written_as_prometheus_reads_them() {
     instance.outcome(1, Outcome::Timeout, Duration::from_secs(1));
     listener.up(0);
     metrics.consul_configured(true);
-    metrics.consul_answered();
+    let contact = metrics.consul_contact();
+    contact.follows(true);
+    contact.answered();
     tokio::time::advance(Duration::from_millis(1500)).await;
     metrics.consul_request("health_service", true);
     metrics.consul_watches().set(3);
@@ -117,9 +119,11 @@ async fn age_counts_from_the_last_answer_of_a_consul_that_there_is() {
     let metrics = Metrics::bare(1, Bounds::default());
     assert_eq!(metrics.topology_age(), None);
     metrics.consul_configured(true);
+    let contact = metrics.consul_contact();
+    contact.follows(true);
     tokio::time::advance(Duration::from_secs(5)).await;
     assert_eq!(metrics.topology_age(), Some(Duration::from_secs(5)));
-    metrics.consul_answered();
+    contact.answered();
     assert_eq!(metrics.topology_age(), Some(Duration::ZERO));
     metrics.consul_configured(false);
     assert_eq!(lines(&metrics.render(), "lictor_topology_age_seconds"), [""; 0]);

@@ -2,19 +2,13 @@
 //! bounded length; one task of the control plane makes spans of it and sends them. A collector that is away costs the
 //! spans, which are counted, and a line in the log.
 
+mod exporter;
 mod span;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use opentelemetry::KeyValue;
-use opentelemetry_otlp::{
-    ExporterBuildError, Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
-    tonic_types::{
-        metadata::MetadataMap,
-        transport::{Certificate, ClientTlsConfig},
-    },
-};
+use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::{
     Resource,
     resource::TelemetryResourceDetector,
@@ -23,7 +17,7 @@ use opentelemetry_sdk::{
 use prometheus::IntCounter;
 use tokio::{sync::mpsc, time::sleep};
 
-pub use self::span::Told;
+pub use self::{exporter::OtlpError, span::Told};
 use super::{metrics::Metrics, sampling::Sampler};
 use crate::model::units::Secret;
 
@@ -40,8 +34,12 @@ pub struct Settings {
     pub sampler: Sampler,
     /// What is known of the program: `service.name` and others.
     pub resource: Vec<(String, String)>,
-    /// Authorities of the collector's certificate, PEM, in place of the system's. For gRPC alone.
+    /// Authorities of the collector's certificate, PEM, in place of the system's.
     pub ca: Option<PathBuf>,
+    /// The certificate that the collector is shown and its key, PEM.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// How long the collector has for one message.
+    pub timeout: Duration,
 }
 
 /// Takes what workers tell of the requests whose traces are recorded.
@@ -61,17 +59,6 @@ pub struct Export {
     failing: bool,
 }
 
-/// Why no traces can be sent.
-#[derive(Debug, thiserror::Error)]
-pub enum OtlpError {
-    /// The authorities cannot be read.
-    #[error("cannot read `{0}`")]
-    Authorities(PathBuf, #[source] std::io::Error),
-    /// The exporter does not take the settings.
-    #[error("no exporter can be made")]
-    Exporter(#[source] ExporterBuildError),
-}
-
 /// Requests that may wait.
 const QUEUE: usize = 8192;
 /// How long requests gather before they are sent together, so that workers wake nobody for each.
@@ -84,7 +71,7 @@ const BATCH: usize = 512;
 /// # Errors
 /// [`OtlpError`]; that the collector is away is none.
 pub fn open(settings: &Settings, metrics: &Metrics) -> Result<(Arc<Tracer>, Export), OtlpError> {
-    let mut exporter = exporter(settings)?;
+    let mut exporter = exporter::exporter(settings)?;
     let pairs = settings.resource.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
     let resource = Resource::builder_empty().with_detector(Box::new(TelemetryResourceDetector)).with_attributes(pairs);
     exporter.set_resource(&resource.build());
@@ -92,42 +79,6 @@ pub fn open(settings: &Settings, metrics: &Metrics) -> Result<(Arc<Tracer>, Expo
     let dropped = metrics.trace_dropped().clone();
     let tracer = Tracer { sampler: settings.sampler, queue: sender, dropped: dropped.clone() };
     Ok((Arc::new(tracer), Export { exporter, queue: receiver, dropped, failing: false }))
-}
-
-fn exporter(settings: &Settings) -> Result<SpanExporter, OtlpError> {
-    let login = settings.login.as_ref().map(|login| format!("Basic {}", BASE64_STANDARD.encode(login.reveal())));
-    if settings.is_grpc {
-        let mut builder = SpanExporter::builder().with_tonic().with_endpoint(&settings.endpoint);
-        if settings.endpoint.starts_with("https:") {
-            let tls = match &settings.ca {
-                Some(file) => {
-                    let pem = std::fs::read(file).map_err(|e| OtlpError::Authorities(file.clone(), e))?;
-                    ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))
-                }
-                None => ClientTlsConfig::new().with_enabled_roots(),
-            };
-            builder = builder.with_tls_config(tls);
-        }
-        if let Some(value) = login.and_then(|login| http::HeaderValue::try_from(login).ok()) {
-            let mut headers = http::HeaderMap::new();
-            headers.insert(http::header::AUTHORIZATION, sensitive(value));
-            builder = builder.with_metadata(MetadataMap::from_headers(headers));
-        }
-        builder.build().map_err(OtlpError::Exporter)
-    } else {
-        let mut builder = SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary);
-        builder = builder.with_endpoint(&settings.endpoint);
-        if let Some(login) = login {
-            builder = builder.with_headers([("authorization".to_owned(), login)].into());
-        }
-        builder.build().map_err(OtlpError::Exporter)
-    }
-}
-
-/// Not to be shown by whoever logs fields.
-fn sensitive(mut value: http::HeaderValue) -> http::HeaderValue {
-    value.set_sensitive(true);
-    value
 }
 
 impl Tracer {

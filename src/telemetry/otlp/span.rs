@@ -15,7 +15,7 @@ use super::super::{
     cells::Outcome,
     journey::{Journey, Marks, Try},
 };
-use crate::model::instance::Address;
+use crate::model::{instance::Address, protocol::grpc_status};
 
 /// A request that has ended, and whose trace is recorded.
 #[derive(Debug)]
@@ -100,12 +100,24 @@ impl Told {
         } else {
             say("http.response.status_code", i64::from(self.status.as_u16()).into());
         }
-        let failed = self.status.is_server_error();
-        if failed {
-            say("error.type", self.status.as_str().to_owned().into());
-        }
+        let mut error = self.status.is_server_error().then(|| self.status.as_str().to_owned());
         if marks.is_grpc {
-            self.grpc(&mut say, self.journey.tries.borrow().last().and_then(|last| last.grpc));
+            // What an instance answered is 200, whatever came of the call; all else the gateway says itself, in gRPC too.
+            let said = self.status == StatusCode::OK;
+            let last = || self.journey.tries.borrow().last().and_then(|last| last.grpc);
+            let code = if left {
+                None
+            } else if said {
+                last()
+            } else {
+                Some(grpc_status(self.status.as_u16()))
+            };
+            error = error.or_else(|| code.filter(|&code| said && is_fault(code)).map(|code| code.to_string()));
+            self.grpc(&mut say, code);
+        }
+        let failed = error.is_some();
+        if let Some(error) = error {
+            say("error.type", error.into());
         }
         let status = if failed || left { Status::error("") } else { Status::Unset };
         let parent = marks.parent.map_or(SpanId::INVALID, |parent| SpanId::from_bytes(parent.to_be_bytes()));
@@ -140,6 +152,7 @@ impl Told {
             one.ended.unwrap_or((self.ended.saturating_duration_since(one.began), Outcome::Cancelled));
         let error = match one.status {
             Some(status) if status.is_client_error() || status.is_server_error() => Some(status.as_str().to_owned()),
+            Some(_) if one.grpc.is_some_and(|code| code != 0) => one.grpc.map(|code| code.to_string()),
             _ if outcome == Outcome::Success => None,
             _ => Some(outcome.as_str().to_owned()),
         };
@@ -210,6 +223,12 @@ impl Told {
         let ago: Duration = self.ended.saturating_duration_since(moment);
         self.at.checked_sub(ago).unwrap_or(self.at)
     }
+}
+
+/// Which statuses of gRPC are faults of who answers: `UNKNOWN`, `DEADLINE_EXCEEDED`, `UNIMPLEMENTED`, `INTERNAL`,
+/// `UNAVAILABLE`, `DATA_LOSS`. Source: the conventions for gRPC, of spans of the server.
+fn is_fault(code: u16) -> bool {
+    matches!(code, 2 | 4 | 12..=15)
 }
 
 const OTHER: &str = "_OTHER";

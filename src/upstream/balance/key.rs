@@ -2,9 +2,9 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 
-use crate::model::random::mix;
+use crate::model::{fields::Fields, random::mix};
 
 /// The part of a request that decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -23,22 +23,22 @@ pub enum HashKey {
 impl HashKey {
     /// The key of a request; `None` where it has no such thing.
     #[must_use]
-    pub fn of(&self, address: IpAddr, path: &str, headers: &HeaderMap) -> Option<u64> {
+    pub fn of(&self, address: IpAddr, path: &str, fields: &Fields) -> Option<u64> {
         match self {
             Self::Ip => Some(match address.to_canonical() {
                 IpAddr::V4(address) => hash(&address.octets()),
                 IpAddr::V6(address) => hash(&address.octets()),
             }),
             Self::Path => Some(hash(path.as_bytes())),
-            Self::Header(name) => headers.get(name).map(HeaderValue::as_bytes).filter(|v| !v.is_empty()).map(hash),
-            Self::Cookie(name) => cookie(name.as_bytes(), headers).filter(|value| !value.is_empty()).map(hash),
+            Self::Header(name) => fields.get(name).map(HeaderValue::as_bytes).filter(|v| !v.is_empty()).map(hash),
+            Self::Cookie(name) => cookie(name.as_bytes(), fields).filter(|value| !value.is_empty()).map(hash),
         }
     }
 }
 
 /// The value of the first cookie of this name, as it stands. Source: RFC 6265 §4.2.1.
-fn cookie<'h>(name: &[u8], headers: &'h HeaderMap) -> Option<&'h [u8]> {
-    let lines = headers.get_all(header::COOKIE).into_iter();
+fn cookie<'h>(name: &[u8], fields: &'h Fields) -> Option<&'h [u8]> {
+    let lines = fields.get_all(header::COOKIE);
     let mut pairs = lines.flat_map(|line| line.as_bytes().split(|&b| b == b';').map(<[u8]>::trim_ascii));
     pairs.find_map(|pair| pair.strip_prefix(name)?.strip_prefix(b"="))
 }
@@ -99,11 +99,11 @@ mod tests {
     #[test]
     fn a_key_depends_on_its_part_of_the_request_alone() {
         let request = |cookies: &[&'static str], user: &'static str| {
-            let mut headers = HeaderMap::new();
+            let mut headers = Fields::new();
             for cookie in cookies {
                 headers.append(header::COOKIE, HeaderValue::from_static(cookie));
             }
-            headers.insert("x-user", HeaderValue::from_static(user));
+            headers.insert(HeaderName::from_static("x-user"), HeaderValue::from_static(user));
             headers
         };
         let (here, there) = (IpAddr::from([192, 0, 2, 7]), IpAddr::from([192, 0, 2, 8]));

@@ -73,7 +73,7 @@ impl Stage {
     }
 
     async fn call(&self, method: Method, body: Body) -> Result<http::StatusCode, CallError> {
-        Ok(self.ask(method, body).await?.status())
+        Ok(self.ask(method, body).await?.status)
     }
 
     async fn ask(&self, method: Method, body: Body) -> Result<Response<Body>, CallError> {
@@ -81,14 +81,14 @@ impl Stage {
             method,
             target: Path::Rewritten("/".into()),
             host: HeaderValue::from_static("h"),
-            headers: HeaderMap::new(),
+            fields: Fields::new(),
             ours: Rc::default(),
             body,
             aside: Rc::default(),
             key: None,
             deadline: None,
         };
-        call(&self.cluster, &self.cluster.policy.clone().into(), &self.local, request).await
+        call(&self.cluster, &self.cluster.policy.clone().into(), &self.local, request, Instant::now()).await
     }
 
     /// A call that the next instance in turn answers on a new connection, which is then kept.

@@ -49,20 +49,20 @@ pub struct Answer {
     pub place: Option<Place>,
 }
 
-/// How the call went, by gRPC's own word: <https://grpc.github.io/grpc/core/md_doc_statuscodes.html>. `None`: not said.
-pub fn grpc_outcome(fields: &HeaderMap) -> Option<Outcome> {
-    let status = fields.get(GRPC_STATUS)?.to_str().unwrap_or_default();
+/// How the call with this status went, by gRPC's own word: <https://grpc.github.io/grpc/core/md_doc_statuscodes.html>. `None`: not said.
+pub fn grpc_outcome(status: Option<&HeaderValue>) -> Option<Outcome> {
+    let status = status?.to_str().unwrap_or_default();
     // UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS: all others are about the request.
     Some(if matches!(status, "2" | "4" | "13" | "14" | "15") { Outcome::Failure } else { Outcome::Success })
 }
 
 /// The same, of a call whose client waits until `deadline`: that its time was over says nothing of the instance.
-pub fn call_outcome(fields: &HeaderMap, deadline: Option<Deadline>) -> Option<Outcome> {
+pub fn call_outcome(status: Option<&HeaderValue>, deadline: Option<Deadline>) -> Option<Outcome> {
     let is_over = |deadline: Deadline| deadline.at.saturating_duration_since(Instant::now()) <= deadline.limit / 4;
-    if deadline.is_some_and(is_over) && fields.get(GRPC_STATUS).is_some_and(|status| status == "4") {
+    if deadline.is_some_and(is_over) && status.is_some_and(|status| status == "4") {
         return Some(Outcome::Cancelled);
     }
-    grpc_outcome(fields)
+    grpc_outcome(status)
 }
 
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -123,7 +123,7 @@ impl Answer {
             if let (Some(permit), Some(status)) = (&self.permit, trailers.get(GRPC_STATUS)) {
                 permit.heard_grpc(status);
             }
-            self.outcome = call_outcome(&trailers, self.deadline).unwrap_or(Outcome::Failure);
+            self.outcome = call_outcome(trailers.get(GRPC_STATUS), self.deadline).unwrap_or(Outcome::Failure);
         }
         let unwanted: Vec<_> = trailers.keys().filter(|name| !may_trail(name)).cloned().collect();
         for name in unwanted {
@@ -215,9 +215,9 @@ mod tests {
             ("14", left(0), Some(Outcome::Failure)),
             ("0", left(0), Some(Outcome::Success)),
         ] {
-            let fields = HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static(status))]);
-            assert_eq!(call_outcome(&fields, deadline), want, "{status} {deadline:?}");
+            let told = HeaderValue::from_static(status);
+            assert_eq!(call_outcome(Some(&told), deadline), want, "{status} {deadline:?}");
         }
-        assert_eq!(call_outcome(&HeaderMap::new(), left(0)), None);
+        assert_eq!(call_outcome(None, left(0)), None);
     }
 }

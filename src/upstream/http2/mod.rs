@@ -8,7 +8,7 @@ use std::{future::Future, pin::Pin, rc::Rc, task::Poll};
 
 use h2::{Reason, RecvStream, client::ResponseFuture};
 use http::{
-    HeaderValue, Request, Response, Uri, Version,
+    HeaderValue, Request, Response as Told, Uri, Version,
     header::{CONTENT_LENGTH, CONTENT_TYPE, TE},
     uri::{Authority, Scheme},
 };
@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     body::Body,
-    model::instance::Address,
+    model::{fields::Fields, instance::Address, message::Response},
     telemetry::cells::Outcome,
     wire::{Outflow, Timer},
 };
@@ -85,7 +85,7 @@ async fn once(
     request: &mut Outbound,
     whole: Option<Instant>,
     tries: &Tries<'_>,
-) -> Result<(Stream, Response<RecvStream>), Broken> {
+) -> Result<(Stream, Told<RecvStream>), Broken> {
     let (timeouts, repeatable) = (&tries.policy().timeout, tries.repeats());
     let limit = dial_limit(timeouts, whole);
     let overdue = request.deadline.filter(|deadline| deadline.at < Instant::now() + limit);
@@ -190,7 +190,7 @@ impl Stream {
     }
 
     /// Waits for the head of the answer, sending the body meanwhile.
-    async fn head(&mut self, started: Instant, whole: Option<Instant>) -> Result<Response<RecvStream>, Unheard> {
+    async fn head(&mut self, started: Instant, whole: Option<Instant>) -> Result<Told<RecvStream>, Unheard> {
         let mut progress = Progress::new(started, whole);
         let head = std::future::poll_fn(|cx| {
             if let Poll::Ready(Err(e)) = self.upload.poll(cx) {
@@ -212,23 +212,23 @@ impl Stream {
     }
 
     /// The answer with this head. Its body reports to the permit when it ends.
-    fn answer(self, head: Response<RecvStream>, mut permit: Permit) -> Response<Body> {
+    fn answer(self, head: Told<RecvStream>, mut permit: Permit) -> Response<Body> {
         permit.asked(self.uploaded);
-        let (mut head, stream) = head.into_parts();
-        permit.heard(head.status);
-        head.version = Version::HTTP_11; // what follows knows of no other
-        if let Some(status) = head.headers.get(GRPC_STATUS) {
+        let (head, stream) = head.into_parts();
+        let (status, fields) = (head.status, Fields::from(head.headers));
+        permit.heard(status);
+        if let Some(status) = fields.get(GRPC_STATUS) {
             permit.heard_grpc(status);
         }
-        let said = if self.is_grpc { call_outcome(&head.headers, self.deadline) } else { None };
-        let outcome = match permit.policy().breaker.judge(head.status) {
+        let said = if self.is_grpc { call_outcome(fields.get(GRPC_STATUS), self.deadline) } else { None };
+        let outcome = match permit.policy().breaker.judge(status) {
             // What its trailers do not say later counts as said badly.
             Outcome::Success if self.is_grpc => said.unwrap_or(Outcome::Failure),
             judged => judged,
         };
         if stream.is_end_stream() {
             permit.report(outcome);
-            return Response::from_parts(head, Body::empty());
+            return Response { status, stands_for: None, fields, body: Body::empty() };
         }
         permit.answered();
         // What a call of gRPC comes to is said at its end, but what it answers before shows enough.
@@ -238,7 +238,7 @@ impl Stream {
             // Whatever becomes of the rest, and whoever waits for it.
             failed => permit.settle(failed),
         }
-        let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let length = fields.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let body = Body::duplex(Answer {
             stream,
             upload: self.upload,
@@ -247,13 +247,13 @@ impl Stream {
             is_grpc: self.is_grpc,
             left: length,
             deadline: self.deadline,
-            patience: self.waits.of_body(&head.headers),
+            patience: self.waits.of_body(&fields),
             timer: self.timer,
             waiting: None,
             lent: 0,
             place: Some(self.place),
         });
-        Response::from_parts(head, body)
+        Response { status, stands_for: None, fields, body }
     }
 }
 
@@ -269,17 +269,14 @@ fn head(request: &Outbound, cluster: &Cluster, address: &Address, is_grpc: bool)
     *head.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
     *head.method_mut() = request.method.clone();
     *head.version_mut() = Version::HTTP_2;
-    *head.headers_mut() = request.headers.clone();
-    for (name, value) in request.ours.fields() {
-        head.headers_mut().append(name, value.clone());
-    }
+    *head.headers_mut() = request.fields.map_with(request.ours.fields());
     if let Some(length) = request.body.length()
         && (length > 0 || !bodyless(&request.method))
     {
         head.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
     let calls_grpc = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/grpc");
-    if is_grpc || request.headers.get(CONTENT_TYPE).is_some_and(calls_grpc) {
+    if is_grpc || request.fields.get(CONTENT_TYPE).is_some_and(calls_grpc) {
         head.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
     }
     head

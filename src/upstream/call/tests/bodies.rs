@@ -34,9 +34,9 @@ async fn played(
         (!close).then_some(stream)
     };
     let ask = async {
-        let (head, body) = stage.ask(method, Body::empty()).await?.into_parts();
-        let (data, error) = read(body).await;
-        Ok((head.status.as_u16(), data, error))
+        let answer = stage.ask(method, Body::empty()).await?;
+        let (data, error) = read(answer.body).await;
+        Ok((answer.status.as_u16(), data, error))
     };
     let (answer, first) = tokio::join!(ask, play);
     sleep(Duration::from_millis(1)).await;
@@ -154,7 +154,7 @@ async fn an_upload_that_was_not_finished_ends_its_connection() {
     };
     let ask = async {
         let slow = Body::stream(Dripping(10, Box::pin(sleep(Duration::from_secs(9)))));
-        read(stage.ask(Method::POST, slow).await.unwrap().into_body()).await
+        read(stage.ask(Method::POST, slow).await.unwrap().body).await
     };
     let ((data, error), rest) = tokio::join!(ask, play);
     assert_eq!((data.as_slice(), error.is_none()), (b"no".as_slice(), true));
@@ -182,7 +182,7 @@ async fn an_answer_may_come_while_its_request_is_still_on_the_way() {
     };
     let ask = async {
         let slow = Body::stream(Dripping(3, Box::pin(sleep(Duration::from_secs(9)))));
-        read(stage.ask(Method::POST, slow).await.unwrap().into_body()).await
+        read(stage.ask(Method::POST, slow).await.unwrap().body).await
     };
     let ((data, error), mut stream) = tokio::join!(ask, play);
     assert!(data == b"xxx" && error.is_none(), "{}: {error:?}", data.escape_ascii());

@@ -50,7 +50,7 @@ async fn the_last_bad_answer_is_passed_on_with_its_body() {
     };
     let (called, _stream) = tokio::join!(stage.ask(Method::GET, Body::empty()), play);
     let answer = called.unwrap();
-    assert_eq!((answer.status().as_u16(), answer.body().length()), (503, Some(4)));
+    assert_eq!((answer.status.as_u16(), answer.body.length()), (503, Some(4)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,7 +24,7 @@ async fn accept(stage: &Stage) -> Server {
 /// Answers the next request, and goes on until the connection ends.
 async fn serve(mut server: Server) {
     while let Some(Ok((_, mut respond))) = server.accept().await {
-        respond.send_response(Response::new(()), true).unwrap();
+        respond.send_response(http::Response::new(()), true).unwrap();
     }
 }
 

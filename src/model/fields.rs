@@ -1,0 +1,200 @@
+//! The fields of a message, in the order in which they came. A list: most messages have few, and to look through these
+//! costs less than a table by name does to be built. How many there may be is bounded by who reads them.
+
+use std::ops::Index;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Fields, also several of one name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields(Vec<(HeaderName, HeaderValue)>);
+
+/// What names fields. Text has to be in lower case.
+pub trait Named {
+    /// Whether it is this name.
+    fn is(&self, name: &HeaderName) -> bool;
+}
+
+impl Named for HeaderName {
+    #[inline]
+    fn is(&self, name: &HeaderName) -> bool {
+        self == name
+    }
+}
+
+impl Named for &HeaderName {
+    #[inline]
+    fn is(&self, name: &HeaderName) -> bool {
+        *self == name
+    }
+}
+
+impl Named for &str {
+    #[inline]
+    fn is(&self, name: &HeaderName) -> bool {
+        *self == name.as_str()
+    }
+}
+
+impl Fields {
+    /// None.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// None, with room for so many.
+    #[must_use]
+    pub fn with_capacity(count: usize) -> Self {
+        Self(Vec::with_capacity(count))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether there is one of this name.
+    #[inline]
+    #[must_use]
+    pub fn contains_key(&self, name: impl Named) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// The value of the first of this name.
+    #[inline]
+    #[must_use]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "most names are constants, which have no place to be borrowed from"
+    )]
+    pub fn get(&self, name: impl Named) -> Option<&HeaderValue> {
+        self.0.iter().find(|(known, _)| name.is(known)).map(|(_, value)| value)
+    }
+
+    /// The values of all of this name.
+    #[inline]
+    pub fn get_all(&self, name: impl Named) -> impl DoubleEndedIterator<Item = &HeaderValue> {
+        self.0.iter().filter(move |(known, _)| name.is(known)).map(|(_, value)| value)
+    }
+
+    /// The value of the one of this name, where there is but one.
+    #[inline]
+    #[must_use]
+    pub fn only(&self, name: impl Named) -> Option<&HeaderValue> {
+        let mut all = self.get_all(name);
+        all.next().filter(|_| all.next().is_none())
+    }
+
+    /// Sets the one field of this name.
+    pub fn insert(&mut self, name: HeaderName, value: HeaderValue) {
+        let Some(at) = self.0.iter().position(|(known, _)| *known == name) else { return self.append(name, value) };
+        let mut index = 0;
+        self.0.retain(|(known, _)| {
+            index += 1;
+            index <= at + 1 || *known != name
+        });
+        self.0[at].1 = value;
+    }
+
+    /// Adds a field, also beside others of this name.
+    #[inline]
+    pub fn append(&mut self, name: HeaderName, value: HeaderValue) {
+        self.0.push((name, value));
+    }
+
+    /// Takes all of this name out; gives the value of the first.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "most names are constants, which have no place to be borrowed from"
+    )]
+    pub fn remove(&mut self, name: impl Named) -> Option<HeaderValue> {
+        let at = self.0.iter().position(|(known, _)| name.is(known))?;
+        let (_, value) = self.0.remove(at);
+        self.0.retain(|(known, _)| !name.is(known));
+        Some(value)
+    }
+
+    /// Takes out those for which `keeps` does not say otherwise.
+    #[inline]
+    pub fn retain(&mut self, mut keeps: impl FnMut(&HeaderName, &mut HeaderValue) -> bool) {
+        self.0.retain_mut(|(name, value)| keeps(name, value));
+    }
+
+    /// All of them, in order.
+    #[inline]
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&HeaderName, &HeaderValue)> {
+        self.0.iter().map(|(name, value)| (name, value))
+    }
+
+    /// A copy of them, and of those `more`, as HTTP/2 has them. Beyond what any message may have, the rest is left out.
+    #[must_use]
+    pub fn map_with(&self, more: &[(HeaderName, HeaderValue)]) -> HeaderMap {
+        let mut map = HeaderMap::try_with_capacity(self.0.len() + more.len() + ROOM).unwrap_or_default();
+        for (name, value) in self.0.iter().chain(more) {
+            if map.try_append(name.clone(), value.clone()).is_err() {
+                break;
+            }
+        }
+        map
+    }
+
+    /// The same as HTTP/2 has them. Beyond what any message may have, the rest is left out.
+    #[must_use]
+    pub fn into_map(self) -> HeaderMap {
+        let mut map = HeaderMap::try_with_capacity(self.0.len()).unwrap_or_default();
+        for (name, value) in self.0 {
+            if map.try_append(name, value).is_err() {
+                break;
+            }
+        }
+        map
+    }
+}
+
+impl From<HeaderMap> for Fields {
+    fn from(map: HeaderMap) -> Self {
+        let mut fields = Self::with_capacity(map.len() + ROOM);
+        for (name, value) in map {
+            // Those of one name come together, and only the first says which.
+            if let Some(name) = name.or_else(|| fields.0.last().map(|(name, _)| name.clone())) {
+                fields.append(name, value);
+            }
+        }
+        fields
+    }
+}
+
+/// Fields that a gateway adds to what comes.
+const ROOM: usize = 2;
+
+impl FromIterator<(HeaderName, HeaderValue)> for Fields {
+    fn from_iter<I: IntoIterator<Item = (HeaderName, HeaderValue)>>(fields: I) -> Self {
+        Self(fields.into_iter().collect())
+    }
+}
+
+impl Extend<(HeaderName, HeaderValue)> for Fields {
+    fn extend<I: IntoIterator<Item = (HeaderName, HeaderValue)>>(&mut self, fields: I) {
+        self.0.extend(fields);
+    }
+}
+
+impl Index<&str> for Fields {
+    type Output = HeaderValue;
+
+    /// # Panics
+    /// There is none of this name.
+    #[track_caller]
+    fn index(&self, name: &str) -> &HeaderValue {
+        let Some(value) = self.get(name) else { panic!("no field `{name}`") };
+        value
+    }
+}

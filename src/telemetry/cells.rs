@@ -209,7 +209,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::telemetry::instance::InstanceCells;
+    use crate::telemetry::instance::{InstanceCells, time};
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -241,7 +241,7 @@ mod tests {
                 scope.spawn(move || {
                     for n in 0..EACH {
                         let status = StatusCode::from_u16(200 + u16::try_from(n % 40).unwrap()).unwrap();
-                        instance.enter(worker, Instant::now());
+                        instance.enter(worker, time(Instant::now()));
                         route.count(worker, &Method::GET, status, MS);
                         instance.outcome(worker, Outcome::Success, MS);
                         instance.leave(worker);
@@ -267,7 +267,7 @@ mod tests {
         let (service, instance, gauge) = (ServiceCells::new(2, Arc::default()), InstanceCells::new(2), Gauge::new(2));
         for worker in [0, 1, 1] {
             assert!(service.enter(worker, 8));
-            instance.enter(worker, Instant::now());
+            instance.enter(worker, time(Instant::now()));
             gauge.up(worker);
         }
         assert_eq!((service.in_flight(), instance.in_flight(), gauge.value()), (3, 3, 3));

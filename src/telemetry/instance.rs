@@ -56,12 +56,12 @@ impl InstanceCells {
         &self.0
     }
 
-    /// A try begins now.
+    /// A try begins at this [`time`].
     #[inline]
-    pub fn enter(&self, worker: usize, now: Instant) {
+    pub fn enter(&self, worker: usize, now: u64) {
         let cell = self.0.of(worker);
         bump(&cell.in_flight, 1);
-        cell.peak.ask(time(now));
+        cell.peak.ask(now);
     }
 
     /// A try that began on this worker has ended.
@@ -75,16 +75,16 @@ impl InstanceCells {
         self.0.in_flight()
     }
 
-    /// A try has been answered, or failed, after a wait that now ends.
+    /// A try has been answered, or failed, after a wait that ends at this [`time`].
     #[inline]
-    pub fn waited(&self, worker: usize, now: Instant, wait: Duration) {
-        self.0.of(worker).peak.add(time(now), nanos(wait));
+    pub fn waited(&self, worker: usize, now: u64, wait: Duration) {
+        self.0.of(worker).peak.add(now, nanos(wait));
     }
 
-    /// The client has left after a wait in vain that now ends.
+    /// The client has left after a wait in vain that ends at this [`time`].
     #[inline]
-    pub fn waited_in_vain(&self, worker: usize, now: Instant, wait: Duration) {
-        self.0.of(worker).peak.at_least(time(now), nanos(wait));
+    pub fn waited_in_vain(&self, worker: usize, now: u64, wait: Duration) {
+        self.0.of(worker).peak.at_least(now, nanos(wait));
     }
 
     /// Counts how a try ended, and after how long.
@@ -224,10 +224,10 @@ mod tests {
     async fn each_worker_knows_what_it_has_seen_itself() {
         let cells = InstanceCells::new(2);
         assert_eq!(cells.loads().known(0, time(Instant::now())), Load::default());
-        cells.enter(0, Instant::now());
+        cells.enter(0, time(Instant::now()));
         assert_eq!(cells.loads().known(0, time(Instant::now())), Load { in_flight: 1, wait: None });
         tokio::time::advance(8 * MS).await;
-        cells.waited(0, Instant::now(), 8 * MS);
+        cells.waited(0, time(Instant::now()), 8 * MS);
         assert_eq!(cells.loads().known(0, time(Instant::now())), Load { in_flight: 1, wait: Some(8_000_000) });
         assert_eq!(cells.loads().known(1, time(Instant::now())), Load::default());
         cells.leave(0);

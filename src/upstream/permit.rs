@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{Held, call::Outbound, circuit::Era, policy::Policy, pool::Link};
 use crate::telemetry::{
     cells::Outcome,
+    instance::time,
     journey::{Journey, TRACEPARENT},
 };
 
@@ -20,12 +21,14 @@ impl Link {
     #[must_use]
     pub fn admit(self: Rc<Self>, policy: &Held<Policy>, worker: usize, now: Instant) -> Option<Permit> {
         let era = self.endpoint.circuit().enter(&self.service, now)?;
-        self.endpoint.cells().enter(worker, now);
+        let began = time(now);
+        self.endpoint.cells().enter(worker, began);
         Some(Permit {
             link: self,
             policy: policy.clone(),
             worker,
             started: now,
+            began,
             era,
             asked: None,
             answered: false,
@@ -44,6 +47,8 @@ pub struct Permit {
     policy: Held<Policy>,
     worker: usize,
     started: Instant,
+    /// The same as cells count it: to take one [`Instant`] from another costs more than to count.
+    began: u64,
     era: Era,
     /// Since when the instance has had the whole request.
     asked: Option<Instant>,
@@ -108,8 +113,8 @@ impl Permit {
     /// of an answer that is whole already.
     pub fn answered(&mut self) {
         let now = Instant::now();
-        let wait = now.saturating_duration_since(self.asked.unwrap_or(self.started));
-        self.link.endpoint.cells().waited(self.worker, now, wait);
+        let at = time(now);
+        self.link.endpoint.cells().waited(self.worker, at, self.wait(now, at));
         self.answered = true;
         self.carry();
     }
@@ -156,17 +161,32 @@ impl Permit {
         self.ended = Some(now);
     }
 
-    fn end(&self, now: Instant) {
+    /// How long it took until `now`, which cells count as `at`.
+    #[inline]
+    fn took(&self, at: u64) -> Duration {
+        Duration::from_nanos(at.saturating_sub(self.began))
+    }
+
+    /// How long the instance let wait until then.
+    #[inline]
+    fn wait(&self, now: Instant, at: u64) -> Duration {
+        match self.asked {
+            Some(asked) if asked != self.started => now.saturating_duration_since(asked),
+            _ => self.took(at),
+        }
+    }
+
+    fn end(&self, now: Instant, at: u64) {
         let cells = self.link.endpoint.cells();
-        let wait = now.saturating_duration_since(self.asked.unwrap_or(self.started));
+        let wait = self.wait(now, at);
         match self.outcome {
             Outcome::Failure | Outcome::Timeout | Outcome::ConnectError => {
-                cells.waited(self.worker, now, wait.max(FAILED));
+                cells.waited(self.worker, at, wait.max(FAILED));
             }
-            Outcome::Success if !self.answered => cells.waited(self.worker, now, wait),
+            Outcome::Success if !self.answered => cells.waited(self.worker, at, wait),
             // Only of a whole request can be said that the wait was for the instance.
             Outcome::Cancelled if !self.answered && self.asked.is_some() => {
-                cells.waited_in_vain(self.worker, now, wait);
+                cells.waited_in_vain(self.worker, at, wait);
             }
             Outcome::Success | Outcome::Cancelled => {}
         }
@@ -176,10 +196,11 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let now = self.ended.unwrap_or_else(Instant::now);
-        self.end(now);
+        let at = time(now);
+        self.end(now, at);
         let rules = &self.policy.breaker;
         self.link.endpoint.circuit().report(&self.link.service, rules, self.worker, self.era, self.outcome, now);
-        let took = now.saturating_duration_since(self.started);
+        let took = self.took(at);
         self.link.endpoint.cells().leave(self.worker);
         self.link.endpoint.cells().outcome(self.worker, self.outcome, took);
         if self.carries {

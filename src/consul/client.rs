@@ -110,6 +110,11 @@ impl Client {
         self.observe.follows(something);
     }
 
+    /// Takes a turn for what was asked without one.
+    pub fn charge(&self) {
+        self.gate.budget.charge();
+    }
+
     /// Waits until the agent's trouble is another than `known`.
     pub async fn agent_changes(&self, known: &Agent) -> Agent {
         self.gate.change(known.trouble()).await
@@ -124,7 +129,7 @@ impl Client {
             let returns = self.gate.well(None, self).await;
             match turn {
                 Turn::Free => {}
-                Turn::Charged => self.gate.budget.charge(),
+                Turn::Charged => self.charge(),
                 Turn::Waits => self.gate.budget.wait(1).await,
             }
             let error = match self.ask(question, None, reader).await {

@@ -30,6 +30,10 @@ pub struct Hunt {
     /// How many in a row found nothing, and when the last of them did. After two the next ones wait their turn for some time,
     /// for an index may rise for nothing. One alone may be of what came and left again meanwhile.
     vain: (u32, Option<Instant>),
+    /// What was asked since the last find without a turn being taken for it.
+    free: u32,
+    /// What of that has turned out to be for nothing, and is still to be paid for.
+    unpaid: u32,
     /// When it was last refused to tell of all nodes at once.
     refused: Option<Instant>,
 }
@@ -70,6 +74,8 @@ impl Hunt {
             found: false,
             ended: false,
             vain: (0, None),
+            free: 0,
+            unpaid: 0,
             refused: None,
         }
     }
@@ -118,10 +124,12 @@ impl Hunt {
                 let (stage, ask) =
                     if is_refused { (Stage::Listing, Ask::Nodes) } else { (Stage::Whole(now), Ask::Whole) };
                 self.stage = stage;
+                self.free += u32::from(turn == Turn::Free);
                 Ok((ask, turn))
             }
             Stage::Reading { left, under_way } if turn != Turn::Waits || *under_way == 0 => match left.pop_front() {
                 Some(node) => {
+                    self.free += u32::from(turn == Turn::Free);
                     *under_way += 1;
                     Ok((Ask::Node(node), turn))
                 }
@@ -214,7 +222,14 @@ impl Hunt {
         }
     }
 
+    /// How many turns are to be taken for what was asked without one, and has found nothing.
+    pub fn bill(&mut self) -> u32 {
+        std::mem::take(&mut self.unpaid)
+    }
+
     fn judge(&mut self, has_found: bool, now: Instant) {
+        let free = std::mem::take(&mut self.free);
+        self.unpaid += if has_found { 0 } else { free };
         self.vain = if has_found { (0, None) } else { (self.vain.0 + 1, Some(now)) };
     }
 

@@ -258,7 +258,13 @@ impl Sharing {
             (_, Err(_) | Ok(_)) => self.hunt.retry(now),
         }
         self.listens.nodes = self.hunt.has_ended();
+        self.pay();
         self.judge(now).await
+    }
+
+    /// Has others wait for what was asked ahead of them for nothing: an index may rise for nothing.
+    fn pay(&mut self) {
+        (0..self.hunt.bill()).for_each(|_| self.client.charge());
     }
 
     /// Tells whether signs that name nobody are believed, where that has changed.
@@ -285,6 +291,7 @@ impl Sharing {
         }
         if let Some(has_found) = self.shared.swept() {
             self.hunt.swept(has_found, now);
+            self.pay();
             return self.judge(now).await;
         }
         Ok(())

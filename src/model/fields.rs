@@ -1,8 +1,6 @@
 //! The fields of a message, in the order in which they came. A list: most messages have few, and to look through these
 //! costs less than a table by name does to be built. How many there may be is bounded by who reads them.
 
-use std::ops::Index;
-
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Fields, also several of one name.
@@ -93,15 +91,18 @@ impl Fields {
         all.next().filter(|_| all.next().is_none())
     }
 
-    /// Sets the one field of this name.
+    /// Sets the one field of this name, in the place of the first that there was.
     pub fn insert(&mut self, name: HeaderName, value: HeaderValue) {
-        let Some(at) = self.0.iter().position(|(known, _)| *known == name) else { return self.append(name, value) };
-        let mut index = 0;
-        self.0.retain(|(known, _)| {
-            index += 1;
-            index <= at + 1 || *known != name
+        let mut new = Some(value);
+        self.0.retain_mut(|(known, value)| {
+            if *known != name {
+                return true;
+            }
+            new.take().map(|new| *value = new).is_some()
         });
-        self.0[at].1 = value;
+        if let Some(value) = new {
+            self.append(name, value);
+        }
     }
 
     /// Adds a field, also beside others of this name.
@@ -134,29 +135,28 @@ impl Fields {
         self.0.iter().map(|(name, value)| (name, value))
     }
 
-    /// A copy of them, and of those `more`, as HTTP/2 has them. Beyond what any message may have, the rest is left out.
+    /// A copy of them, and of those `more`, as HTTP/2 has them.
     #[must_use]
     pub fn map_with(&self, more: &[(HeaderName, HeaderValue)]) -> HeaderMap {
-        let mut map = HeaderMap::try_with_capacity(self.0.len() + more.len() + ROOM).unwrap_or_default();
-        for (name, value) in self.0.iter().chain(more) {
-            if map.try_append(name.clone(), value.clone()).is_err() {
-                break;
-            }
-        }
-        map
+        map(self.len() + more.len() + ROOM, self.0.iter().chain(more).cloned())
     }
 
-    /// The same as HTTP/2 has them. Beyond what any message may have, the rest is left out.
+    /// The same as HTTP/2 has them.
     #[must_use]
     pub fn into_map(self) -> HeaderMap {
-        let mut map = HeaderMap::try_with_capacity(self.0.len()).unwrap_or_default();
-        for (name, value) in self.0 {
-            if map.try_append(name, value).is_err() {
-                break;
-            }
-        }
-        map
+        map(self.len(), self.0.into_iter())
     }
+}
+
+/// Beyond what any message may have, the rest is left out.
+fn map(room: usize, fields: impl Iterator<Item = (HeaderName, HeaderValue)>) -> HeaderMap {
+    let mut map = HeaderMap::try_with_capacity(room).unwrap_or_default();
+    for (name, value) in fields {
+        if map.try_append(name, value).is_err() {
+            break;
+        }
+    }
+    map
 }
 
 impl From<HeaderMap> for Fields {
@@ -187,14 +187,73 @@ impl Extend<(HeaderName, HeaderValue)> for Fields {
     }
 }
 
-impl Index<&str> for Fields {
+#[cfg(test)]
+impl std::ops::Index<&str> for Fields {
     type Output = HeaderValue;
 
-    /// # Panics
-    /// There is none of this name.
     #[track_caller]
     fn index(&self, name: &str) -> &HeaderValue {
         let Some(value) = self.get(name) else { panic!("no field `{name}`") };
         value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(lines: &[(&'static str, &'static str)]) -> Fields {
+        lines.iter().map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    /// Standard names and others are not compared in the same way.
+    const NAMES: [&str; 2] = ["accept", "x-own"];
+
+    #[test]
+    fn what_is_set_is_the_one_of_its_name_in_the_first_ones_place() {
+        for name in NAMES {
+            for (before, after) in [
+                (&[][..], &[(name, "new")][..]),
+                (&[("etag", "1")], &[("etag", "1"), (name, "new")]),
+                (&[(name, "a"), ("etag", "1")], &[(name, "new"), ("etag", "1")]),
+                (
+                    &[("etag", "1"), (name, "a"), ("date", "2"), (name, "b"), (name, "c"), ("etag", "3")],
+                    &[("etag", "1"), (name, "new"), ("date", "2"), ("etag", "3")],
+                ),
+            ] {
+                let mut set = fields(before);
+                set.insert(HeaderName::from_static(name), HeaderValue::from_static("new"));
+                assert_eq!(set, fields(after));
+            }
+        }
+    }
+
+    #[test]
+    fn all_of_a_name_are_taken_out_and_no_others() {
+        for name in NAMES {
+            let mut some = fields(&[("etag", "1"), (name, "a"), ("date", "2"), (name, "b")]);
+            assert_eq!(some.only(name), None);
+            assert_eq!(some.only("date").unwrap(), "2");
+            assert_eq!(some.get_all(name).collect::<Vec<_>>(), ["a", "b"]);
+            assert_eq!(some.remove(name).unwrap(), "a");
+            assert_eq!(some, fields(&[("etag", "1"), ("date", "2")]));
+            assert_eq!((some.remove(name), some.contains_key(name), some.len()), (None, false, 2));
+        }
+    }
+
+    #[test]
+    fn http_2_has_the_same_fields_and_values_of_one_name_in_their_order() {
+        let all = [("x-own", "a"), ("accept", "1"), ("x-own", "b"), ("accept", "2"), ("x-own", "c")];
+        let map = fields(&all).into_map();
+        assert_eq!(map.get_all("x-own").iter().collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!((map.get_all("accept").iter().count(), map.len()), (2, 5));
+        let back = Fields::from(map.clone());
+        assert_eq!(back.len(), 5);
+        for name in NAMES {
+            assert!(back.get_all(name).eq(fields(&all).get_all(name)), "{name}");
+        }
+        let more = [(HeaderName::from_static("x-own"), HeaderValue::from_static("d"))];
+        let with = back.map_with(&more);
+        assert_eq!(with.get_all("x-own").iter().collect::<Vec<_>>(), ["a", "b", "c", "d"]);
     }
 }

@@ -82,9 +82,20 @@ impl Link {
 
     /// Closes what nobody should use any more; true where something is left, or under way.
     fn tidy(self: &Rc<Self>, now: Instant) -> bool {
+        let listed = self.forget_unlisted();
         let Idle { timeout, connections } = &mut *self.idle.borrow_mut();
         connections.retain(|(connection, since)| now.duration_since(*since) < *timeout && connection.io.is_quiet());
-        !connections.is_empty() || Rc::strong_count(self) > 1
+        listed && (!connections.is_empty() || Rc::strong_count(self) > 1)
+    }
+
+    /// Closes its idle connections where the endpoint has left, for a request under way may hold the link for long;
+    /// true where it has not.
+    fn forget_unlisted(&self) -> bool {
+        let listed = self.endpoint.is_listed();
+        if !listed {
+            self.idle.borrow_mut().connections.clear();
+        }
+        listed
     }
 }
 
@@ -114,18 +125,11 @@ impl Pool {
     /// Closes what nobody should use any more: connections to instances that left, too old ones, and those that the
     /// other side has ended.
     pub fn tidy(&self, now: Instant) {
-        self.0.borrow_mut().retain(|_, link| link.endpoint.is_listed() && link.tidy(now));
+        self.0.borrow_mut().retain(|_, link| link.tidy(now));
     }
 
     /// Closes idle connections to instances that left, at once.
     pub fn forget_unlisted(&self) {
-        self.0.borrow_mut().retain(|_, link| {
-            let listed = link.endpoint.is_listed();
-            if !listed {
-                // A request under way may hold the link for long.
-                link.idle.borrow_mut().connections.clear();
-            }
-            listed
-        });
+        self.0.borrow_mut().retain(|_, link| link.forget_unlisted());
     }
 }

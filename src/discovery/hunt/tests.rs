@@ -49,6 +49,32 @@ async fn what_differs_on_any_node_is_found_by_one_question() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_asked_for_nothing_is_paid_for_once_and_what_found_something_is_not() {
+    let (mut hunt, mut now) = (Hunt::new(), Instant::now());
+    let bills: Vec<_> = [1, 1, 2, 2]
+        .map(|sum| {
+            now += INTERVAL;
+            hunt.begin();
+            let (_, turn) = hunt.next(now).unwrap();
+            hunt.take_whole(whole(&[("a", &[("web", sum)])]), now);
+            (turn, hunt.bill(), hunt.bill())
+        })
+        .into();
+    let free = Turn::Free;
+    assert_eq!(bills, [(free, 0, 0), (free, 1, 0), (Turn::Charged, 0, 0), (free, 1, 0)]);
+
+    let (mut hunt, now) = (refused(now), now);
+    hunt.begin();
+    hunt.next(now).unwrap();
+    hunt.take_nodes(names(["a", "b"]), now);
+    for name in ["a", "b"] {
+        hunt.next(now).unwrap();
+        hunt.take_node(name.into(), marks(&[]), now);
+    }
+    assert_eq!(hunt.bill(), 3, "the list of nodes, and each of the two");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_takes_long_to_tell_is_asked_for_less_often() {
     for (took, pause) in [(10, 250), (100, 500), (1000, 5000), (4000, 8000), (9000, 9000)] {
         let (mut hunt, now) = (Hunt::new(), Instant::now());

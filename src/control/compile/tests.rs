@@ -1,0 +1,100 @@
+//! Which members are new, which endpoints stay the same ones, and who stays taken out.
+
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    config::Sources,
+    discovery::fixed,
+    model::{
+        instance::{Address, Health},
+        topology::{Topology, Update},
+    },
+};
+
+struct Stage {
+    config: Config,
+    rosters: Rosters,
+    metrics: Arc<Metrics>,
+    events: Arc<Events>,
+    before: Option<Cluster>,
+    start: Instant,
+    /// What instances are called behind their addresses.
+    suffix: &'static str,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let sources = Sources { files: Vec::new(), sets: vec!["services.s.consul=s".into()] };
+        let config = config::load_from(&sources, &BTreeMap::new()).unwrap();
+        let (rosters, metrics) = (Rosters::default(), Metrics::new(1));
+        Self { config, rosters, metrics, events: Events::new(), before: None, start: Instant::now(), suffix: "" }
+    }
+
+    /// Tells of instances by their last octet, and which of them are critical. Answers since which second each of
+    /// them is new.
+    fn tell(&mut self, second: u64, instances: &[u8], critical: &[u8]) -> Vec<Option<u64>> {
+        let service = ServiceName::from("s");
+        let address = |&n: &u8| Address::Ip(([10, 0, 0, n], 80).into());
+        let mut told = fixed::update(&service, &instances.iter().map(address).collect::<Vec<_>>(), &[]).instances;
+        for (instance, n) in told.iter_mut().zip(instances) {
+            instance.id = format!("{}{}", instance.id, self.suffix).as_str().into();
+            instance.health = if critical.contains(n) { Health::Critical } else { Health::Passing };
+        }
+        let mut topology = Topology::default();
+        topology.apply(Update { service: service.clone(), datacenter: None, instances: told, rejected: Vec::new() });
+        let told = topology.members(&service).unwrap();
+        let before = self.before.take();
+        let rules = rules(&self.config, &service, None, before.as_ref());
+        let now = self.start + Duration::from_secs(second);
+        let built = cluster(rules, told, before.as_ref(), &mut self.rosters, (&self.metrics, &self.events), now);
+        let since = |came: Instant| came.duration_since(self.start).as_secs();
+        let came = built.members.iter().map(|member| member.came.map(since)).collect();
+        self.before = Some(built);
+        came
+    }
+}
+
+#[test]
+fn who_comes_or_becomes_usable_beside_others_is_new_and_nobody_else() {
+    let mut stage = Stage::new();
+    assert_eq!(stage.tell(1, &[1, 2], &[]), [None, None]);
+    assert_eq!(stage.tell(2, &[1, 2, 3], &[]), [None, None, Some(2)]);
+    assert_eq!(stage.tell(3, &[1, 2, 3], &[]), [None, None, Some(2)]);
+    stage.tell(4, &[1, 2, 3], &[2]);
+    assert_eq!(stage.tell(5, &[1, 2, 3], &[]), [None, Some(5), Some(2)]);
+    // Those that stay are what it is new beside, though new themselves.
+    assert_eq!(stage.tell(6, &[2, 3, 4], &[]), [Some(5), Some(2), Some(6)]);
+    assert_eq!(stage.tell(7, &[8, 9], &[]), [None, None]);
+}
+
+#[test]
+fn endpoints_survive_and_an_instance_that_was_taken_out_stays_out_however_it_is_spoken_to() {
+    let mut stage = Stage::new();
+    stage.tell(1, &[1, 2], &[]);
+    let endpoints = |stage: &Stage| -> Vec<_> {
+        stage.before.iter().flat_map(|c| c.members.iter().map(|m| (m.endpoint.clone(), m.weight))).collect()
+    };
+    let before = endpoints(&stage);
+    before[0].0.set_draining(true);
+    stage.tell(2, &[1, 2, 3], &[]);
+    let after = endpoints(&stage);
+    assert!(Arc::ptr_eq(&before[0].0, &after[0].0) && Arc::ptr_eq(&before[1].0, &after[1].0));
+    assert_eq!(after.iter().map(|(_, weight)| *weight).collect::<Vec<_>>(), [0, 1, 1]);
+    assert_eq!(census(stage.before.as_ref().unwrap())[..2], [("draining", 1), ("unhealthy", 0)]);
+    let text = stage.metrics.render();
+    assert!(text.contains("lictor_instances{service=\"s\",state=\"available\"} 2"), "{text}");
+
+    let sets = ["services.s.consul=s", "services.s.protocol=h2c"].map(String::from).into();
+    stage.config = config::load_from(&Sources { files: Vec::new(), sets }, &BTreeMap::new()).unwrap();
+    stage.tell(3, &[1, 2, 3], &[]);
+    let other = endpoints(&stage);
+    assert!((0..3).all(|n| Arc::ptr_eq(after[n].0.circuit(), other[n].0.circuit())));
+    assert!(!Arc::ptr_eq(&after[0].0, &other[0].0) && other[0].0.is_draining() && !other[1].0.is_draining());
+
+    stage.suffix = "-next";
+    stage.tell(4, &[1, 2, 3], &[]);
+    let next = endpoints(&stage);
+    assert!(next.iter().all(|(endpoint, weight)| !endpoint.is_draining() && *weight == 1), "others at their places");
+    assert!((0..3).all(|n| !Arc::ptr_eq(next[n].0.circuit(), other[n].0.circuit())));
+}

@@ -48,6 +48,8 @@ pub enum Turn {
     Charged,
     /// It waits as they do.
     Waits,
+    /// It waits, but ahead of them.
+    First,
 }
 
 /// What is asked.
@@ -115,6 +117,11 @@ impl Client {
         self.gate.budget.charge();
     }
 
+    /// Says that there was news at this index, so what another watch was woken by had a reason.
+    pub fn hears(&self, index: u64) {
+        self.gate.hears(index);
+    }
+
     /// Waits until the agent's trouble is another than `known`.
     pub async fn agent_changes(&self, known: &Agent) -> Agent {
         self.gate.change(known.trouble()).await
@@ -131,6 +138,7 @@ impl Client {
                 Turn::Free => {}
                 Turn::Charged => self.charge(),
                 Turn::Waits => self.gate.budget.wait(1).await,
+                Turn::First => self.gate.budget.wait_first().await,
             }
             let error = match self.ask(question, None, reader).await {
                 Ok((answer, index)) => return Ok(Fresh { answer, index }),

@@ -80,6 +80,15 @@ impl Budget {
     /// Waits for a turn, and takes it. So many may come at once, of all datacenters together too.
     pub async fn wait(&self, at_once: u32) {
         let _first = self.queue.lock().await;
+        self.take(at_once).await;
+    }
+
+    /// Waits for a turn ahead of all others, and takes it: for what many rely on, at even times.
+    pub async fn wait_first(&self) {
+        self.take(FIRST_AT_ONCE).await;
+    }
+
+    async fn take(&self, at_once: u32) {
         loop {
             let now = Instant::now();
             let due = |pace: &Lock<Pace>| pace.lock().unwrap_or_else(PoisonError::into_inner).due(now, at_once);
@@ -98,6 +107,7 @@ const INTERVAL: Duration = Duration::from_millis(300);
 /// Of all datacenters together: never more than 20 in a second, with the same room, and two at once.
 const WHOLE_INTERVAL: Duration = Duration::from_millis(60);
 const MOST_OWED: Duration = Duration::from_millis(1500);
+const FIRST_AT_ONCE: u32 = 3;
 const JITTER: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
@@ -139,6 +149,37 @@ mod tests {
             assert!(busiest <= Some(5), "{busiest:?}");
             assert!(turns.len() > 30, "{} turns", turns.len());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_goes_first_is_not_kept_by_those_who_wait_and_all_keep_to_the_budget() {
+        let budget = Arc::new(Budget::default());
+        let turns: Arc<Lock<Vec<Instant>>> = Arc::default();
+        let began = Instant::now();
+        let mut asking = tokio::task::JoinSet::new();
+        for _ in 0..5 {
+            let (budget, turns) = (budget.clone(), turns.clone());
+            asking.spawn(async move {
+                while began.elapsed() < Duration::from_secs(10) {
+                    budget.wait(2).await;
+                    turns.lock().unwrap().push(Instant::now());
+                }
+            });
+        }
+        while began.elapsed() < Duration::from_secs(10) {
+            let due = Instant::now();
+            budget.wait_first().await;
+            assert!(due.elapsed() < INTERVAL, "{:?}", due.elapsed());
+            turns.lock().unwrap().push(Instant::now());
+            sleep(Duration::from_millis(400)).await;
+        }
+        asking.join_all().await;
+        let turns = turns.lock().unwrap();
+        let in_second =
+            |from: &Instant| turns.iter().filter(|at| (*from..*from + Duration::from_secs(1)).contains(at)).count();
+        let busiest = turns.iter().map(in_second).max();
+        assert!(busiest <= Some(5), "{busiest:?}");
+        assert!(turns.len() > 30, "{} turns", turns.len());
     }
 
     #[tokio::test(start_paused = true)]

@@ -30,11 +30,9 @@ pub struct Watch<R: Read> {
     reader: R,
     cursor: Cursor,
     last: Option<R::Answer>,
-    /// The index of the last answer, and the one that it was asked with.
+    /// The index of the last answer.
     index: u64,
-    asked: u64,
-    /// Whether many rely on it, and another index is worth telling with the same answer.
-    wakes: Arc<AtomicBool>,
+    wakes: Arc<Wakes>,
     /// Whether many rely on it all the time.
     is_for_many: bool,
     reason: Reason,
@@ -46,8 +44,26 @@ pub struct Watch<R: Read> {
     returns: u64,
     news: Pace,
     waking: Pace,
-    vain: Pace,
     idle: Pace,
+}
+
+/// What is thought of an answer of which only the index is another.
+#[derive(Debug, Default)]
+pub struct Wakes {
+    matter: AtomicBool,
+    doubted: AtomicBool,
+}
+
+impl Wakes {
+    /// Says whether many rely on them, so that they are worth telling.
+    pub fn matter(&self, they_do: bool) {
+        self.matter.store(they_do, Relaxed);
+    }
+
+    /// Says whether the last of them were for nothing, so that the next ones may be too.
+    pub fn are_doubted(&self, they_are: bool) {
+        self.doubted.store(they_are, Relaxed);
+    }
 }
 
 /// An answer that says something new.
@@ -66,12 +82,10 @@ enum Reason {
     Free,
     /// The last answer brought news.
     News,
-    /// The last answer brought another index alone, and that is worth something.
-    Moved,
+    /// The last answer brought another index alone, and many rely on that. Asked with this index.
+    Moved(u64),
     /// The last answer came early and brought none. Asked with this index.
     Nothing(u64),
-    /// The last answer brought another index alone, which was worth nothing. Asked with this index.
-    Vain(u64),
     /// After a failure of its own.
     Failed {
         /// How long to leave it alone.
@@ -93,7 +107,6 @@ impl<R: Read> Watch<R> {
             cursor: Cursor::default(),
             last: None,
             index: 0,
-            asked: 0,
             wakes: Arc::default(),
             is_for_many: false,
             reason: Reason::Free,
@@ -101,7 +114,6 @@ impl<R: Read> Watch<R> {
             told: None,
             news: Pace::new(NEWS_AT_ONCE, NEWS_INTERVAL),
             waking: Pace::new(1, MANY_INTERVAL),
-            vain: Pace::new(1, VAIN_INTERVAL),
             idle: Pace::new(IDLE_AT_ONCE, IDLE_INTERVAL),
         }
     }
@@ -114,16 +126,11 @@ impl<R: Read> Watch<R> {
         self
     }
 
-    /// The same, but only while this is true; then an answer of which only the index is another is told too.
+    /// The same, but only while they matter; then an answer of which only the index is another is told too.
     #[must_use]
-    pub fn waking(mut self, wakes: Arc<AtomicBool>) -> Self {
+    pub fn waking(mut self, wakes: Arc<Wakes>) -> Self {
         self.wakes = wakes;
         self
-    }
-
-    /// Says that the last answer, of which only the index was another, was told for nothing.
-    pub fn vain(&mut self) {
-        self.reason = Reason::Vain(self.asked);
     }
 
     /// The next answer that says something new. An answer with an error in it leaves the last one in force.
@@ -144,21 +151,21 @@ impl<R: Read> Watch<R> {
                         self.client.gate().recovers();
                     }
                     let moved = std::mem::replace(&mut self.index, index) != index;
-                    self.asked = block.unwrap_or(index);
                     if self.last.as_ref() != Some(&answer) {
                         self.last = Some(answer.clone());
                         self.reason = Reason::News;
                         self.client.gate().hears(index);
                         return Ok(Fresh { answer, index });
                     }
-                    if moved && self.wakes.load(Relaxed) {
-                        self.reason = Reason::Moved;
+                    let asked = block.unwrap_or(index);
+                    if moved && self.wakes.matter.load(Relaxed) {
+                        self.reason = Reason::Moved(asked);
                         return Ok(Fresh { answer, index });
                     }
                     let kept = block.is_some() && began.elapsed() >= self.client.wait();
                     // Without an index, to be answered at once is no fault, if there was reason to ask so.
                     let renewed = block.is_none() && self.reason == Reason::Free;
-                    self.reason = if kept || renewed { Reason::Free } else { Reason::Nothing(block.unwrap_or(index)) };
+                    self.reason = if kept || renewed { Reason::Free } else { Reason::Nothing(asked) };
                 }
                 Err(error) => {
                     if self.fails(&error, recovery).await {
@@ -207,16 +214,15 @@ impl<R: Read> Watch<R> {
         let now = Instant::now();
         // The catalog wakes whenever an instance comes or leaves anywhere: for nothing, but for a good reason where
         // another watch has news of it.
-        let since = if let Reason::Nothing(since) | Reason::Vain(since) = self.reason { since } else { u64::MAX };
+        let since = if let Reason::Nothing(since) | Reason::Moved(since) = self.reason { since } else { u64::MAX };
         let (pause, at_once, recovery) = match self.reason {
             Reason::Free => (Duration::ZERO, None, None),
-            Reason::Nothing(since) | Reason::Vain(since) if gate.has_heard(since) => (self.news.turn(now), None, None),
-            Reason::News | Reason::Moved => {
-                let pace = if self.wakes.load(Relaxed) { &mut self.waking } else { &mut self.news };
-                (pace.turn(now), None, None)
+            Reason::Nothing(since) if gate.has_heard(since) => (self.news.turn(now), None, None),
+            Reason::News | Reason::Moved(_) => {
+                let pace = if self.wakes.matter.load(Relaxed) { &mut self.waking } else { &mut self.news };
+                let shortest = if self.reason == Reason::News { Duration::ZERO } else { LOOK };
+                (pace.turn(now).max(shortest), None, None)
             }
-            // It may have its reason after all, and then those that share are not to hear of it late.
-            Reason::Vain(_) => (self.vain.turn(now), Some(IDLE_AT_ONCE), None),
             Reason::Nothing(_) => (self.idle.turn(now), Some(IDLE_AT_ONCE), None),
             Reason::Failed { backoff, recovery } => (self.idle.turn(now).max(backoff), Some(1), Some(recovery)),
         };
@@ -225,8 +231,14 @@ impl<R: Read> Watch<R> {
             if !pause.is_zero() {
                 sleep(pause + jitter::up_to(pause / 4)).await;
             }
-            if let Some(at_once) = at_once {
-                gate.budget.wait(at_once).await;
+            // Only now it may be known whether there was a reason.
+            let doubted = matches!(self.reason, Reason::Moved(_)) && self.wakes.doubted.load(Relaxed);
+            if let Some(at_once) = at_once.or(doubted.then_some(IDLE_AT_ONCE)) {
+                select! {
+                    biased;
+                    () = gate.heard(since) => {}
+                    () = gate.budget.wait(at_once) => {}
+                }
             }
         };
         let renewed = select! {
@@ -249,7 +261,7 @@ impl<R: Read> Watch<R> {
             self.cursor.reset();
             self.reason = Reason::Free;
             // Not all at once, for the agent has just come back. What many rely on comes first.
-            if !self.is_for_many && !self.wakes.load(Relaxed) {
+            if !self.is_for_many && !self.wakes.matter.load(Relaxed) {
                 sleep(jitter::up_to(SPREAD)).await;
             }
         }
@@ -266,7 +278,8 @@ impl<R: Read> Drop for Watch<R> {
 const NEWS_AT_ONCE: u32 = 10;
 const NEWS_INTERVAL: Duration = Duration::from_millis(25);
 const MANY_INTERVAL: Duration = Duration::from_millis(250);
-const VAIN_INTERVAL: Duration = Duration::from_millis(500);
+/// Who was told of an index alone finds out by then, mostly, whether there was a reason.
+const LOOK: Duration = Duration::from_millis(100);
 const IDLE_AT_ONCE: u32 = 2;
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 const SPREAD: Duration = Duration::from_millis(500);

@@ -6,7 +6,7 @@ mod sharers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, atomic::AtomicBool},
+    sync::Arc,
 };
 
 use tokio::{
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     consul::{
-        Agent, Client, Error, Fresh, Right, Watch,
+        Agent, Client, Error, Fresh, Right, Wakes, Watch,
         wire::{Catalog, Health, Read, Services},
     },
     model::name::{Datacenter, ServiceName},
@@ -100,7 +100,7 @@ struct Watching {
     earlier: BTreeSet<String>,
     catalog: Option<Live>,
     /// Whether any share, so that the catalog's index alone is worth hearing of.
-    wakes: Arc<AtomicBool>,
+    wakes: Arc<Wakes>,
     /// What the catalog last said.
     listed: Option<Services>,
     services: BTreeMap<ServiceName, Service>,
@@ -267,13 +267,9 @@ impl Watching {
     }
 
     async fn catalog(&mut self, told: Told<Catalog>) -> Result<(), Deaf> {
-        let Told { number, mut watch, outcome } = told;
+        let Told { number, watch, outcome } = told;
         if self.catalog.as_ref().is_none_or(|live| live.number != number) {
             return Ok(());
-        }
-        let same = outcome.as_ref().is_ok_and(|now| self.listed.as_ref().is_some_and(|was| *was == now.answer));
-        if same && self.sharing.as_ref().is_some_and(|sharing| !sharing.trusted) {
-            watch.vain();
         }
         self.catalog = Some(self.step(number, watch, Step::Catalog));
         match outcome {

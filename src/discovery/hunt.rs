@@ -24,12 +24,16 @@ pub struct Hunt {
     again: bool,
     /// Before this it does not begin.
     not_before: Option<Instant>,
-    found: bool,
+    /// How long to leave Consul alone after it has told of all nodes.
+    pause: Duration,
     /// One has come to its end.
     ended: bool,
-    /// How many in a row found nothing, and when the last of them did. After two the next ones wait their turn for some time,
-    /// for an index may rise for nothing. One alone may be of what came and left again meanwhile.
+    /// How many in a row found nothing though there was a sign, and when the last of them did: an index may rise for nothing,
+    /// and what came may have left again meanwhile. After that signs are not waited for, nor followed sooner: for some time
+    /// all nodes are asked for at even times. Where they cannot be, after two the next ones wait their turn.
     vain: (u32, Option<Instant>),
+    /// The last one failed.
+    failed: bool,
     /// What was asked since the last find without a turn being taken for it.
     free: u32,
     /// What of that has turned out to be for nothing, and is still to be paid for.
@@ -44,12 +48,12 @@ enum Stage {
     Idle,
     /// It is to begin.
     Due,
-    /// What is on all nodes? Asked at this time.
-    Whole(Instant),
+    /// What is on all nodes? Since when that is to be asked, by which turn, and whether for a sign.
+    Whole { since: Instant, turn: Turn, sign: bool },
     /// Which nodes are there?
     Listing,
     /// What is on each?
-    Reading { left: VecDeque<String>, under_way: usize },
+    Reading { left: VecDeque<String>, under_way: usize, found: bool },
 }
 
 /// What is to be asked.
@@ -71,9 +75,10 @@ impl Hunt {
             stage: Stage::Idle,
             again: false,
             not_before: None,
-            found: false,
+            pause: Duration::ZERO,
             ended: false,
             vain: (0, None),
+            failed: false,
             free: 0,
             unpaid: 0,
             refused: None,
@@ -85,7 +90,7 @@ impl Hunt {
         match self.stage {
             Stage::Idle => self.stage = Stage::Due,
             Stage::Due => {}
-            Stage::Whole(_) | Stage::Listing | Stage::Reading { .. } => self.again = true,
+            Stage::Whole { .. } | Stage::Listing | Stage::Reading { .. } => self.again = true,
         }
     }
 
@@ -103,39 +108,49 @@ impl Hunt {
     /// Whether a sign that names nobody may be believed at once: none was in vain of late.
     pub fn is_trusted(&self, now: Instant) -> bool {
         let (times, last) = self.vain;
-        times < IN_VAIN || last.is_none_or(|last| now >= last + DISTRUST)
+        let enough = if self.is_refused(now) { IN_VAIN } else { 1 };
+        times < enough || last.is_none_or(|last| now >= last + DISTRUST)
+    }
+
+    fn is_refused(&self, now: Instant) -> bool {
+        self.refused.is_some_and(|refused| now < refused + REFUSAL_LASTS)
     }
 
     /// What to ask next, or when; nothing, if an answer is awaited, or no hunt is under way.
     pub fn next(&mut self, now: Instant) -> Result<(Ask, Turn), Option<Instant>> {
+        let (trusted, refused) = (self.is_trusted(now), self.is_refused(now));
         let turn = match self.vain {
+            _ if self.failed => Turn::Waits,
             (0, _) => Turn::Free,
-            _ if self.is_trusted(now) => Turn::Charged,
+            _ if trusted => Turn::Charged,
+            _ if !refused => Turn::First,
             _ => Turn::Waits,
         };
         match &mut self.stage {
-            Stage::Due => {
+            Stage::Idle if trusted || refused => Err(None),
+            Stage::Idle | Stage::Due => {
                 if let Some(at) = self.not_before.filter(|at| now < *at) {
                     return Err(Some(at));
                 }
-                self.found = false;
                 self.not_before = Some(now + INTERVAL);
-                let is_refused = self.refused.is_some_and(|refused| now < refused + REFUSAL_LASTS);
-                let (stage, ask) =
-                    if is_refused { (Stage::Listing, Ask::Nodes) } else { (Stage::Whole(now), Ask::Whole) };
+                let sign = matches!(self.stage, Stage::Due);
+                let whole = Stage::Whole { since: now, turn, sign };
+                let (stage, ask) = if refused { (Stage::Listing, Ask::Nodes) } else { (whole, Ask::Whole) };
                 self.stage = stage;
                 self.free += u32::from(turn == Turn::Free);
                 Ok((ask, turn))
             }
-            Stage::Reading { left, under_way } if turn != Turn::Waits || *under_way == 0 => match left.pop_front() {
-                Some(node) => {
-                    self.free += u32::from(turn == Turn::Free);
-                    *under_way += 1;
-                    Ok((Ask::Node(node), turn))
+            Stage::Reading { left, under_way, .. } if turn != Turn::Waits || *under_way == 0 => {
+                match left.pop_front() {
+                    Some(node) => {
+                        self.free += u32::from(turn == Turn::Free);
+                        *under_way += 1;
+                        Ok((Ask::Node(node), turn))
+                    }
+                    None => Err(None),
                 }
-                None => Err(None),
-            },
-            Stage::Idle | Stage::Whole(_) | Stage::Listing | Stage::Reading { .. } => Err(None),
+            }
+            Stage::Whole { .. } | Stage::Listing | Stage::Reading { .. } => Err(None),
         }
     }
 
@@ -149,13 +164,19 @@ impl Hunt {
         for (_, services) in self.nodes.iter().filter(|(node, _)| !nodes.contains_key(*node)) {
             names.extend(services.keys().cloned());
         }
-        if let Stage::Whole(asked) = self.stage {
-            // The larger it is, the less often: it is work for Consul too.
-            let pause = (now - asked).saturating_mul(PAUSE).clamp(INTERVAL, LONGEST_INTERVAL);
-            self.not_before = Some(asked + pause);
-        }
         self.nodes = nodes;
-        self.judge(!names.is_empty(), now);
+        if let Stage::Whole { since, turn, sign } = self.stage {
+            if sign || !names.is_empty() {
+                self.judge(!names.is_empty(), now);
+            }
+            if matches!(turn, Turn::Free | Turn::Charged) {
+                // The larger it is, the less often: it is work for Consul too.
+                self.pause = (now - since).saturating_mul(PAUSE).min(LONGEST_INTERVAL);
+            }
+            let is_trusted = self.is_trusted(now);
+            let next = if is_trusted { since + self.pause.max(INTERVAL) } else { now + self.pause.max(EVEN_INTERVAL) };
+            self.not_before = Some(next);
+        }
         self.end();
         names
     }
@@ -175,8 +196,8 @@ impl Hunt {
         }
         let before = self.nodes.len();
         self.nodes.retain(|node, _| nodes.contains(node));
-        self.found |= self.nodes.len() < before;
-        self.stage = Stage::Reading { left: nodes.into_iter().collect(), under_way: 0 };
+        let found = self.nodes.len() < before;
+        self.stage = Stage::Reading { left: nodes.into_iter().collect(), under_way: 0, found };
         self.settle(now);
         false
     }
@@ -185,9 +206,9 @@ impl Hunt {
     pub fn take_node(&mut self, node: String, services: BTreeMap<String, Mark>, now: Instant) -> Vec<String> {
         let nothing = BTreeMap::new();
         let names: Vec<_> = changed(self.nodes.get(&node).unwrap_or(&nothing), &services).cloned().collect();
-        self.found |= !names.is_empty();
         self.nodes.insert(node, services);
-        if let Stage::Reading { under_way, .. } = &mut self.stage {
+        if let Stage::Reading { under_way, found, .. } = &mut self.stage {
+            *found |= !names.is_empty();
             // One of a round that was given up may come late.
             *under_way = under_way.saturating_sub(1);
         }
@@ -209,15 +230,16 @@ impl Hunt {
     pub fn retry(&mut self, now: Instant) {
         self.again = true;
         self.end();
+        self.failed = true;
         (self.vain, self.not_before) = ((IN_VAIN, Some(now)), Some(now + RETRY));
     }
 
     /// Ends it when all is read.
     fn settle(&mut self, now: Instant) {
-        if let Stage::Reading { left, under_way: 0 } = &self.stage
+        if let Stage::Reading { left, under_way: 0, found } = &self.stage
             && left.is_empty()
         {
-            self.judge(self.found, now);
+            self.judge(*found, now);
             self.end();
         }
     }
@@ -229,7 +251,9 @@ impl Hunt {
 
     fn judge(&mut self, has_found: bool, now: Instant) {
         let free = std::mem::take(&mut self.free);
-        self.unpaid += if has_found { 0 } else { free };
+        // What gave the sign was asked without one too.
+        self.unpaid += if has_found || free == 0 { 0 } else { free + 1 };
+        self.failed = false;
         self.vain = if has_found { (0, None) } else { (self.vain.0 + 1, Some(now)) };
     }
 
@@ -242,6 +266,9 @@ impl Hunt {
 /// Beyond so many, reading them all costs more than a sweep of the services.
 pub const MAX_NODES: usize = 50;
 const INTERVAL: Duration = Duration::from_millis(250);
+/// News is to be in force within half a second, and nothing is to be asked more than five times in one: three of these, and two
+/// turns for all that waits.
+const EVEN_INTERVAL: Duration = Duration::from_millis(420);
 /// What is on all nodes is asked for at most a fifth of the time.
 const PAUSE: u32 = 5;
 /// News by it is to be in force within ten seconds.

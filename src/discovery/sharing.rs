@@ -113,7 +113,7 @@ enum Step {
 }
 
 enum Found {
-    Whole(BTreeMap<String, BTreeMap<String, Mark>>),
+    Whole(BTreeMap<String, BTreeMap<String, Mark>>, u64),
     Nodes(BTreeSet<String>),
     OnNode(BTreeMap<String, Mark>),
 }
@@ -233,8 +233,13 @@ impl Sharing {
     async fn found(&mut self, ask: Ask, found: Result<Found, Error>, now: Instant) -> Result<(), Deaf> {
         match (ask, found) {
             // There is one at least: the agent's own.
-            (_, Ok(Found::Whole(nodes))) if !nodes.is_empty() => {
-                for name in self.hunt.take_whole(nodes, now) {
+            (_, Ok(Found::Whole(nodes, index))) if !nodes.is_empty() => {
+                let names = self.hunt.take_whole(nodes, now);
+                if !names.is_empty() {
+                    // The catalog may wait for its turn, and have the same to say.
+                    self.client.hears(index);
+                }
+                for name in names {
                     self.shared.touch(&name, now);
                 }
             }
@@ -320,7 +325,7 @@ fn refuses(error: &Error) -> bool {
 
 impl Found {
     fn whole(fresh: Fresh<BTreeMap<String, BTreeMap<String, Mark>>>) -> Self {
-        Self::Whole(fresh.answer)
+        Self::Whole(fresh.answer, fresh.index)
     }
 
     fn nodes(fresh: Fresh<BTreeSet<String>>) -> Self {

@@ -1,6 +1,6 @@
 //! Starts and ends the reading of the services that share queries, tells it what the catalog says, and hears what it finds.
 
-use std::{collections::BTreeSet, sync::atomic::Ordering::Relaxed};
+use std::collections::BTreeSet;
 
 use tokio::sync::mpsc;
 
@@ -19,8 +19,6 @@ pub struct Sharing {
     pub services: Watched,
     orders: mpsc::UnboundedSender<Order>,
     heard: mpsc::Receiver<Heard>,
-    /// Whether the catalog's index rises for a reason, so far as is known.
-    pub trusted: bool,
     _live: Live,
 }
 
@@ -37,7 +35,8 @@ impl Watching {
     pub(super) fn share(&mut self, services: Watched) {
         if services.is_empty() != self.sharing.is_none() {
             self.sharing = None;
-            self.wakes.store(!services.is_empty(), Relaxed);
+            self.wakes.matter(!services.is_empty());
+            self.wakes.are_doubted(false);
         }
         if services.is_empty() {
             return;
@@ -55,7 +54,7 @@ impl Watching {
                 // The catalog is listened to already.
                 let _ = orders.send(Order::Woke(Vec::new()));
             }
-            self.sharing = Some(Sharing { services: Watched::new(), orders, heard, trusted: true, _live: live });
+            self.sharing = Some(Sharing { services: Watched::new(), orders, heard, _live: live });
         }
         let Some(sharing) = &mut self.sharing else { return };
         if sharing.services != services {
@@ -77,9 +76,7 @@ impl Watching {
             Heard::List(name, fresh) => self.list(name, fresh).await,
             Heard::Failed(part, error) => self.tell(self.failed(part, error)).await,
             Heard::Trusted(trusted) => {
-                if let Some(sharing) = &mut self.sharing {
-                    sharing.trusted = trusted;
-                }
+                self.wakes.are_doubted(!trusted);
                 Ok(())
             }
         }

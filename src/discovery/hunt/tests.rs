@@ -53,7 +53,7 @@ async fn what_was_asked_for_nothing_is_paid_for_once_and_what_found_something_is
     let (mut hunt, mut now) = (Hunt::new(), Instant::now());
     let bills: Vec<_> = [1, 1, 2, 2]
         .map(|sum| {
-            now += INTERVAL;
+            now += EVEN_INTERVAL;
             hunt.begin();
             let (_, turn) = hunt.next(now).unwrap();
             hunt.take_whole(whole(&[("a", &[("web", sum)])]), now);
@@ -61,7 +61,8 @@ async fn what_was_asked_for_nothing_is_paid_for_once_and_what_found_something_is
         })
         .into();
     let free = Turn::Free;
-    assert_eq!(bills, [(free, 0, 0), (free, 1, 0), (Turn::Charged, 0, 0), (free, 1, 0)]);
+    // What gave the sign is paid for as well.
+    assert_eq!(bills, [(free, 0, 0), (free, 2, 0), (Turn::First, 0, 0), (free, 2, 0)]);
 
     let (mut hunt, now) = (refused(now), now);
     hunt.begin();
@@ -71,7 +72,42 @@ async fn what_was_asked_for_nothing_is_paid_for_once_and_what_found_something_is
         hunt.next(now).unwrap();
         hunt.take_node(name.into(), marks(&[]), now);
     }
-    assert_eq!(hunt.bill(), 3, "the list of nodes, and each of the two");
+    assert_eq!(hunt.bill(), 4, "the sign, the list of nodes, and each of the two");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_sign_for_nothing_all_is_asked_for_at_even_times_for_a_while() {
+    let (mut hunt, mut now) = (Hunt::new(), Instant::now());
+    let web = |sum| whole(&[("a", &[("web", sum)])]);
+    for sum in [1, 1] {
+        now += INTERVAL;
+        hunt.begin();
+        hunt.next(now).unwrap();
+        hunt.take_whole(web(sum), now);
+    }
+    assert!(!hunt.is_trusted(now));
+    let vain = now;
+    // No sign is needed for it, nor makes it come sooner.
+    while now + EVEN_INTERVAL < vain + DISTRUST {
+        let due = now + EVEN_INTERVAL;
+        assert_eq!(hunt.next(now + INTERVAL), Err(Some(due)));
+        now = due;
+        assert_eq!(hunt.next(now), Ok((Ask::Whole, Turn::First)));
+        assert_eq!(hunt.take_whole(web(1), now), names([]));
+    }
+    assert_eq!(hunt.next(vain + DISTRUST), Err(None), "without another sign that is all");
+    assert!(hunt.is_trusted(vain + DISTRUST));
+
+    hunt.begin();
+    now = vain + DISTRUST + EVEN_INTERVAL;
+    hunt.next(now).unwrap();
+    hunt.take_whole(web(1), now);
+    now += EVEN_INTERVAL;
+    hunt.begin();
+    hunt.next(now).unwrap();
+    assert_eq!(hunt.take_whole(web(2), now), names(["web"]));
+    assert!(hunt.is_trusted(now), "a find is proof of a reason");
+    assert_eq!(hunt.next(now + EVEN_INTERVAL), Err(None));
 }
 
 #[tokio::test(start_paused = true)]

@@ -221,8 +221,11 @@ fn consuls_own_variables_fill_what_is_left_out() {
 
 #[test]
 fn without_consul_nothing_asks_for_it() {
-    let config = World::file("[consul]\naddress = ''\n[services.s]\ninstances = ['localhost:80']").load();
+    let config =
+        World::file("[consul]\naddress = ''\ndeny = ['10.1.0.0/8']\n[services.s]\ninstances = ['localhost:80']");
+    let config = config.load();
     assert_eq!((config.consul, config.expose), (None, None));
+    assert_eq!(config.deny, ["10.0.0.0/8".parse().unwrap()]);
 }
 
 #[test]
@@ -245,7 +248,8 @@ fn what_is_shown_reads_as_what_is_in_force() {
     for file in [
         everything.as_str(),
         "",
-        "[consul]\naddress = ''",
+        "[consul]\naddress = ''\ndeny = ['10.0.0.0/8']",
+        "[consul]\ndeny = ['10.0.0.0/8', '::1/128']",
         "[consul]\nregister = { name = 'edge', address = '10.0.0.5', port = 80, tags = ['a'], check = '2s' }",
         "[consul]\nregister = {}",
         "[http]\nlisten = []\nmax_body_size = 0\nhealth = ''",

@@ -6,8 +6,11 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    model::{instance::Health, units::Secret},
-    upstream::tls::Trust,
+    model::{
+        instance::Health,
+        units::{Secret, Share},
+    },
+    upstream::{retry::Factor, tls::Trust},
 };
 
 mod documents;
@@ -170,6 +173,30 @@ fn a_text_means_what_its_key_takes() {
     assert_eq!(config.services["users"].host.as_deref(), Some("users.internal"));
     assert!(matches!(&config.services["a.b"].origin, Origin::Fixed(addresses) if addresses.len() == 1));
     assert_eq!(config.routes.len(), 1);
+}
+
+#[test]
+fn a_number_is_read_from_a_text_with_decimals_or_without_and_in_a_list() {
+    for (text, want) in [("0.5", 0.5), ("1", 1.0), ("1.0", 1.0), ("5e-1", 0.5), (" 0.25 ", 0.25)] {
+        let keys = ["defaults.breaker.error_rate", "defaults.breaker.max_ejected", "defaults.retry.budget"];
+        let sets = keys.map(|key| format!("{key}={text}"));
+        let world = World::default().sets(&sets.each_ref().map(String::as_str));
+        let config = world.variables(&[("LICTOR_DEFAULTS__RETRY__FACTOR", "1.5")]).load();
+        let Policy { breaker, retry, .. } = config.defaults;
+        let want = Share::new(want).unwrap();
+        assert_eq!([breaker.error_rate, breaker.max_ejected, retry.budget], [want; 3], "{text}");
+        assert_eq!(retry.factor, Factor::new(1.5).unwrap());
+    }
+    let lists = ["defaults.breaker.failure_status=500, 503", "defaults.retry.on=connect,503"];
+    let config = World::default().sets(&lists).load();
+    assert_eq!(config.defaults.breaker.failure_status, [500, 503]);
+    assert_eq!(config.defaults.retry.on.len(), 2);
+    let world = World::default().sets(&["defaults.retry.factor=fast", "defaults.breaker.max_ejected=\"0.4\""]);
+    let problems = [
+        "--set defaults.retry.factor: expected a number; got the text `fast`",
+        "--set defaults.breaker.max_ejected: expected a number; got the text `0.4`",
+    ];
+    assert_eq!(world.problems(), problems);
 }
 
 #[test]

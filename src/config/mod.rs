@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use figment::value::{Dict, Tag, Value};
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -131,6 +132,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// Consul; `None`: there is none.
     pub consul: Option<Consul>,
+    /// Networks that no instance may be in, with Consul or without.
+    pub deny: Vec<IpNet>,
     /// Who is asked for names.
     pub dns: Dns,
     /// How services expose themselves; `None`: they do not.
@@ -241,6 +244,7 @@ impl Config {
         let listeners = listeners.into_iter().chain(https.as_ref().map(|https| ("https", &https.listen)));
         listen::distinct(listeners.map(|(table, list)| (table, list.as_slice())), at);
         let consul = Consul::check(&document.consul, &at.key("consul"));
+        let deny = consul::deny(&document.consul, &at.key("consul"));
         let dns = Dns::check(&document.dns, &at.key("dns"));
         // Without Consul there is nobody to expose anything.
         let expose = Expose::check(&document.expose, &at.key("expose")).filter(|_| consul.is_some());
@@ -258,7 +262,22 @@ impl Config {
             consul.judge_watches(datacenters, &at.key("consul").key("max_watches"));
         }
         let (files, stored) = (Vec::new(), None);
-        Self { files, stored, http, https, admin, metrics, consul, dns, expose, defaults, services, routes, telemetry }
+        Self {
+            files,
+            stored,
+            http,
+            https,
+            admin,
+            metrics,
+            consul,
+            deny,
+            dns,
+            expose,
+            defaults,
+            services,
+            routes,
+            telemetry,
+        }
     }
 
     /// The keys that a change to `next` cannot put in force without a restart.
@@ -292,7 +311,7 @@ impl Config {
             None => was,
         });
         self.consul = started.consul.clone().map(|was| match self.consul {
-            Some(now) => Consul { deny: now.deny, max_watches: now.max_watches, register: now.register, ..was },
+            Some(now) => Consul { max_watches: now.max_watches, register: now.register, ..was },
             None => was,
         });
         self
@@ -301,12 +320,14 @@ impl Config {
     /// What is in force, in the form of the document, secrets masked.
     #[must_use]
     pub fn shown(&self) -> serde_json::Value {
+        let consul = self.consul.as_ref().map_or_else(consul::Table::none, Consul::shown);
+        let deny = self.deny.iter().map(ToString::to_string).collect();
         let document = Document {
             http: self.http.shown(),
             https: self.https.as_ref().map(Https::shown),
             admin: self.admin.shown(),
             metrics: self.metrics.shown(),
-            consul: self.consul.as_ref().map_or_else(consul::Table::none, Consul::shown),
+            consul: consul::Table { deny: Some(deny), ..consul },
             dns: self.dns.shown(),
             expose: Expose::shown(self.expose.as_ref()),
             defaults: policy::shown(&self.defaults),

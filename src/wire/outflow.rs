@@ -114,6 +114,9 @@ impl Outflow {
                 }
             }
         }
+        if self.pieces > 0 {
+            self.body = Body::empty(); // what it holds is of no more use
+        }
         Poll::Ready(Ok(()))
     }
 

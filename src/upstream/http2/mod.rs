@@ -39,8 +39,9 @@ use crate::{
 
 pub use sessions::Sessions;
 
-/// Connections that may say goodbye, one after the other, to a request that they have not begun: the instance is there.
-const GOODBYES: usize = 8;
+/// Kept connections that may say goodbye, one after the other, to a request that they have not begun: as many as there
+/// are to one instance.
+const GOODBYES: usize = sessions::CONNECTIONS;
 
 /// One try over HTTP/2.
 pub(super) async fn attempt(
@@ -67,6 +68,7 @@ pub(super) async fn attempt(
                 continue;
             }
             Broken::Left(e) | Broken::Refused(e) => (Outcome::Cancelled, AttemptError::Refused(e)),
+            Broken::Dismissed(e) => (Outcome::Failure, AttemptError::Refused(e)),
             Broken::Stale(e) => (Outcome::Cancelled, AttemptError::Stale(e)),
             Broken::Dial(e) => (undialed(&e), AttemptError::Dial(e)),
             Broken::Lost(e) => (unanswered(&e), AttemptError::Lost(e)),
@@ -110,11 +112,12 @@ async fn once(
     let refused = error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
     // … or the connection broke, and the request may be repeated.
     let broke = error.is_io() && repeatable;
-    let untouched = stream.upload.untouched().map(|body| request.body = body).is_some();
+    let whole = stream.upload.untouched().or_else(|| tries.kept_body()).map(|body| request.body = body).is_some();
     let error = failed(error);
     Err(match () {
-        () if left && untouched => Broken::Left(error),
-        () if (left || refused) && (untouched || repeatable) => Broken::Refused(error),
+        () if left && whole && kept => Broken::Left(error),
+        () if left && whole => Broken::Dismissed(error),
+        () if refused && whole => Broken::Refused(error),
         // One that was there before may have been dead for long: that says nothing against the instance.
         () if broke && kept => Broken::Stale(error),
         () if broke => Broken::Lost(error),
@@ -126,9 +129,11 @@ async fn once(
 enum Broken {
     /// There is none.
     Dial(DialError),
-    /// It was about to end, and did nothing; the request is whole.
+    /// A kept connection was about to end, and did nothing; the request is whole.
     Left(ExchangeError),
-    /// Nothing was done for another reason; the request is whole, or may be repeated.
+    /// A new connection said goodbye, and did nothing; the request is whole.
+    Dismissed(ExchangeError),
+    /// Nothing was done for another reason; the request is whole.
     Refused(ExchangeError),
     /// A kept connection broke; the request may be repeated.
     Stale(ExchangeError),

@@ -41,7 +41,7 @@ use crate::{
 /// Streams at once on one connection, however many the other side takes.
 const STREAMS: usize = 256;
 /// Connections to one instance; a further one is opened when all streams of the others are taken.
-const CONNECTIONS: usize = 4;
+pub const CONNECTIONS: usize = 4;
 /// What an instance may send ahead on one stream …
 const STREAM_WINDOW: u32 = 64 * 1024;
 /// … and on all of them: so much that streams which nobody reads stop no other.

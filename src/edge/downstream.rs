@@ -129,9 +129,9 @@ impl Downstream {
         }
     }
 
-    /// A request with a body of `length` begins. `limit` 0: the body may be of any length.
-    pub fn begin(&self, length: Length, limit: u64, expects_continue: bool) {
-        *self.body.borrow_mut() = Receiving { decoder: Decoder::new(length), limit, pace: Pace::default() };
+    /// A request begins whose body goes through this decoder. `limit` 0: the body may be of any length.
+    pub fn begin(&self, decoder: Decoder, limit: u64, expects_continue: bool) {
+        *self.body.borrow_mut() = Receiving { decoder, limit, pace: Pace::default() };
         self.owed.set(expects_continue);
     }
 
@@ -316,7 +316,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_sends_a_byte_now_and_then_is_too_slow() {
         let (connection, mut client) = connected().await;
-        connection.begin(Length::Exact(1_000_000), 0, false);
+        connection.begin(Decoder::new(Length::Exact(1_000_000)), 0, false);
         let start = Instant::now();
         let drip = async {
             for _ in 0..20 {
@@ -335,7 +335,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_sends_fast_enough_may_take_its_time() {
         let (connection, mut client) = connected().await;
-        connection.begin(Length::Exact(200 * 1024), 0, false);
+        connection.begin(Decoder::new(Length::Exact(200 * 1024)), 0, false);
         let send = async {
             for _ in 0..100 {
                 sleep(Duration::from_millis(1_500)).await;
@@ -350,7 +350,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_is_not_too_slow_while_upstream_is() {
         let (connection, mut client) = connected().await;
-        connection.begin(Length::Exact(20), 0, false);
+        connection.begin(Decoder::new(Length::Exact(20)), 0, false);
         for _ in 0..10 {
             client.write_all(b"ab").await.unwrap();
             read(&connection, 2).await.unwrap();
@@ -362,7 +362,7 @@ mod tests {
     #[tokio::test]
     async fn who_waits_for_100_continue_gets_it_with_the_first_read_of_the_body() {
         let (connection, mut client) = connected().await;
-        connection.begin(Length::Exact(2), 0, true);
+        connection.begin(Decoder::new(Length::Exact(2)), 0, true);
         let play = async {
             let mut told = [0; 25];
             tokio::io::AsyncReadExt::read_exact(&mut client, &mut told).await.unwrap();
@@ -376,7 +376,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_cut_where_its_limit_is() {
         let (connection, mut client) = connected().await;
-        connection.begin(Length::Chunked, 5, false);
+        connection.begin(Decoder::new(Length::Chunked), 5, false);
         client.write_all(b"3\r\nabc\r\n3\r\nabc\r\n0\r\n\r\n").await.unwrap();
         let failed = read(&connection, 6).await.unwrap_err();
         assert!(matches!(failed, BodyError::TooLarge { limit: 5 }), "{failed:?}");
@@ -386,7 +386,7 @@ mod tests {
     #[tokio::test]
     async fn a_chunk_over_the_limit_is_refused_by_its_size() {
         let (connection, mut client) = connected().await;
-        connection.begin(Length::Chunked, 5, false);
+        connection.begin(Decoder::new(Length::Chunked), 5, false);
         client.write_all(b"3\r\nabc\r\n3\r\n").await.unwrap();
         let failed = read(&connection, 6).await.unwrap_err();
         assert!(matches!(failed, BodyError::TooLarge { limit: 5 }), "{failed:?}");

@@ -14,7 +14,16 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
 use super::downstream::Pace;
-use crate::{body::BodyError, http1::trailer::may_trail, upstream::aside::Aside, wire::Timer};
+use crate::{
+    body::BodyError,
+    http1::{
+        self,
+        head::{HeadError, is_padded},
+        trailer,
+    },
+    upstream::aside::Aside,
+    wire::Timer,
+};
 
 /// What comes on a stream, for whoever forwards it, and for who lets the rest of it run out.
 pub type Incoming = Rc<RefCell<RecvStream>>;
@@ -87,10 +96,10 @@ impl Received {
     }
 
     /// The next piece, or trailers, as they come.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, h2::Error>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, BodyError>> {
         let stream = &mut *self.stream.borrow_mut();
         while !self.is_read {
-            match ready!(stream.poll_data(cx)?) {
+            match ready!(stream.poll_data(cx)).transpose().map_err(cut_short)? {
                 Some(data) => {
                     // It fails only where nothing came.
                     let _ = stream.flow_control().release_capacity(data.len());
@@ -102,16 +111,24 @@ impl Received {
                 None => self.is_read = true,
             }
         }
-        let trailers = ready!(stream.poll_trailers(cx)?);
-        Poll::Ready(Ok(trailers.map(|trailers| Frame::trailers(decent(trailers)))))
+        let Some(trailers) = ready!(stream.poll_trailers(cx)).map_err(cut_short)? else { return Poll::Ready(Ok(None)) };
+        let trailers = decent(trailers).map_err(|e| BodyError::Malformed(http1::body::BodyError::Trailers(e)))?;
+        Poll::Ready(Ok(Some(Frame::trailers(trailers))))
     }
 }
 
-fn decent(mut trailers: HeaderMap) -> HeaderMap {
-    while let Some(name) = trailers.keys().find(|name| !may_trail(name)).cloned() {
-        trailers.remove(name);
+/// What HTTP/1 has of trailers, by its rules.
+fn decent(mut trailers: HeaderMap) -> Result<HeaderMap, HeadError> {
+    trailer::check(&trailers, &trailer::LIMITS)?;
+    if trailers.values().any(is_padded) {
+        return Err(HeadError::Value);
     }
-    trailers
+    trailer::strip(&mut trailers);
+    Ok(trailers)
+}
+
+fn cut_short(error: h2::Error) -> BodyError {
+    BodyError::CutShort(Some(io::Error::other(error)))
 }
 
 impl Limits {
@@ -151,7 +168,7 @@ impl http_body::Body for Received {
                 let noted = limits.as_mut().map_or(Ok(()), |limits| limits.note(bytes, aside.received()));
                 Some(noted.map(|()| frame))
             }
-            Err(e) => Some(Err(BodyError::CutShort(Some(io::Error::other(e))))),
+            Err(e) => Some(Err(e)),
         })
     }
 

@@ -3,13 +3,16 @@
 
 use std::{fmt::Write, net::IpAddr, rc::Rc};
 
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderValue, header};
 
 use super::{
     client::{Caller, FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO},
     told::{Told, apart},
 };
-use crate::{http1::encode::Block, model::fields::Fields};
+use crate::{
+    http1::{encode::Block, framing::nominated},
+    model::fields::Fields,
+};
 
 const VIA: HeaderValue = HeaderValue::from_static("1.1 lictor");
 
@@ -24,11 +27,7 @@ pub fn strip_connection(fields: &mut Fields) {
     if !fields.iter().any(|(name, _)| is_of_connection(name.as_str())) {
         return;
     }
-    let options = fields.get_all(header::CONNECTION).flat_map(|value| value.as_bytes().split(|&b| b == b','));
-    let nominated: Vec<HeaderName> = options
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .filter(|name| *name != header::HOST)
-        .collect();
+    let nominated = nominated(fields);
     fields.retain(|name, _| !is_of_connection(name.as_str()) && !nominated.contains(name));
 }
 
@@ -128,6 +127,8 @@ fn node(text: &mut String, ip: IpAddr) {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::{
         super::{Client, client::resolve, trail::Trail},
         *,

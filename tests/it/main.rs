@@ -54,6 +54,7 @@ mod snapshot;
 mod spread;
 mod stack;
 mod streams;
+mod streams_odd;
 mod switch;
 mod systemd;
 mod tls;

@@ -4,14 +4,13 @@
 use std::{
     fmt::Write as _,
     io::Write as _,
-    net::{IpAddr, SocketAddr},
     time::{Duration, SystemTime},
 };
 
 use http::{HeaderValue, Version};
 
 use super::super::journey::Journey;
-use crate::model::instance::Address;
+use crate::model::text::{address, decimal, fraction, ip};
 
 /// How a line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -243,44 +242,6 @@ fn quoted(out: &mut Vec<u8>, value: &[u8]) {
     }
 }
 
-/// An address needs no escape. Most are of version 4, which formatters take ten times as long for.
-fn ip(out: &mut Vec<u8>, ip: IpAddr) {
-    match ip {
-        IpAddr::V4(ip) => {
-            for (i, octet) in ip.octets().into_iter().enumerate() {
-                if i > 0 {
-                    out.push(b'.');
-                }
-                decimal(out, octet.into());
-            }
-        }
-        // Writing to memory cannot fail.
-        IpAddr::V6(ip) => drop(write!(out, "{ip}")),
-    }
-}
-
-fn address(out: &mut Vec<u8>, address: &Address) {
-    if let Address::Ip(SocketAddr::V4(at)) = address {
-        ip(out, IpAddr::V4(*at.ip()));
-        out.push(b':');
-        decimal(out, at.port().into());
-    } else {
-        let _ = write!(out, "{address}");
-    }
-}
-
-#[inline]
-fn decimal(out: &mut Vec<u8>, value: u64) {
-    put(out, itoa::Buffer::new().format(value));
-}
-
-/// The digits of a part of `whole`, a power of ten.
-#[inline]
-fn fraction(out: &mut Vec<u8>, part: u32, whole: u32) {
-    let mut digits = itoa::Buffer::new();
-    out.extend_from_slice(&digits.format(whole + part).as_bytes()[1..]);
-}
-
 #[cfg(test)]
 mod tests {
     use http::{Method, StatusCode, header};
@@ -293,7 +254,7 @@ mod tests {
         },
         *,
     };
-    use crate::model::fields::Fields;
+    use crate::model::{fields::Fields, instance::Address};
 
     const EVIL: &[u8] = b"x\" 200 1 \"-\"\\ \t\x80\xff\xe2\x80\xa8 \"z\":1, \xc3\xbc";
 

@@ -86,7 +86,8 @@ impl Gateway {
         let (orders, ordered) = watch::channel(Order::Serve);
         let mut tasks = JoinSet::new();
 
-        // Sockets first: an address that is taken ends the start before anything else has begun.
+        let client = config.consul.as_ref().map(|consul| agent::client(consul, &metrics)).transpose()?;
+        // Sockets before all tasks: an address that is taken ends the start before anything else has begun.
         let Listening { sockets, addresses, certificates } = listen(&config, &metrics)?;
         let https = config.https.as_ref();
         let (files, wanted_files) = watch::channel(https.map(|https| https.files.clone()));
@@ -101,7 +102,6 @@ impl Gateway {
         let keeping = kept.map(keeper).map(|keeper| Last::start(|end| keeper.run(end)));
         let (wanted, wanting) = watch::channel(control::wanted(&config));
         let carriers = saved.as_ref().map(|saved| saved.lists.carriers.clone()).unwrap_or_default();
-        let client = config.consul.as_ref().map(|consul| agent::client(consul, &metrics)).transpose()?;
         discover(client.as_ref(), wanting, carriers, news.clone(), &mut tasks);
         let (telling, documents) = mpsc::channel(1);
         if let Some((client, key)) =

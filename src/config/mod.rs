@@ -52,6 +52,7 @@ mod http;
 mod https;
 mod layers;
 mod listen;
+mod opened;
 mod operators;
 mod otel;
 pub mod pem;
@@ -154,15 +155,15 @@ pub fn policy_shown(policy: &Policy) -> serde_json::Value {
     serde_json::to_value(policy::shown(policy)).unwrap_or_default()
 }
 
-/// Reads, layers and checks.
+/// Reads, layers and checks, and opens what a start opens.
 ///
 /// # Errors
 /// Everything that is wrong.
 pub fn load(sources: &Sources) -> Result<Config, Problems> {
-    load_with(sources, None)
+    start(sources, &environment::variables())
 }
 
-/// As [`load`], with the document in Consul's KV over the files.
+/// For a gateway that runs: with the document in Consul's KV over the files, and without what is opened at the start alone.
 ///
 /// # Errors
 /// Everything that is wrong.
@@ -170,7 +171,7 @@ pub fn load_with(sources: &Sources, stored: Option<&Stored>) -> Result<Config, P
     load_of(sources, stored, &environment::variables())
 }
 
-/// As [`load`], with the environment as an argument.
+/// As [`load_with`], without a document, and with the environment as an argument.
 ///
 /// # Errors
 /// Everything that is wrong.
@@ -179,13 +180,27 @@ pub fn load_from(sources: &Sources, variables: &Variables) -> Result<Config, Pro
 }
 
 fn load_of(sources: &Sources, stored: Option<&Stored>, variables: &Variables) -> Result<Config, Problems> {
+    let (config, check) = checked(sources, stored, variables)?;
+    check.end(config)
+}
+
+fn start(sources: &Sources, variables: &Variables) -> Result<Config, Problems> {
+    let (config, check) = checked(sources, None, variables)?;
+    if let Some(consul) = &config.consul {
+        opened::judge(consul, &check.root().key("consul"));
+    }
+    check.end(config)
+}
+
+/// What was read, and what is wrong with it.
+fn checked(sources: &Sources, stored: Option<&Stored>, variables: &Variables) -> Result<(Config, Check), Problems> {
     let merged = Merged::new(layers(sources, stored, variables)?);
     let mut root = merged.root.clone();
     let check = Check::new(merged);
     fit::fit(&mut root, Node::root(), &check.root());
     let document = check.root().take(root.deserialize::<Document>()).unwrap_or_default();
     let config = Config::check(&document, variables, &check.root());
-    check.end(Config { files: sources.files.clone(), stored: stored.cloned(), ..config })
+    Ok((Config { files: sources.files.clone(), stored: stored.cloned(), ..config }, check))
 }
 
 fn layers(sources: &Sources, stored: Option<&Stored>, variables: &Variables) -> Result<Vec<Layer>, Problems> {

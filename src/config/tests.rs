@@ -15,6 +15,7 @@ use crate::{
 
 mod documents;
 mod https;
+mod opened;
 mod refusals;
 mod register;
 mod rules;

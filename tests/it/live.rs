@@ -252,10 +252,6 @@ async fn an_agent_that_cannot_be_asked_is_told_by_what_is_wrong_with_it() {
         1,
         &["error: consul.datacenter: `dc9` is not known to the agent, which knows `dc1`", "1 error, 0 warnings"],
     );
-    let none = check(&known, "token_file = \"nowhere\"", "").await;
-    none.expect(1, &[
-        "error: consul: cannot use `consul.token_file`: cannot read `nowhere`: No such file or directory (os error 2)",
-    ]);
     check("", "", "[services.a]\ninstances = [\"10.0.0.1:1\"]\n")
         .await
         .expect(0, &["ok: consul.address: it is empty, so there is no Consul to ask"]);

@@ -179,6 +179,16 @@ pub fn load_from(sources: &Sources, variables: &Variables) -> Result<Config, Pro
     load_of(sources, None, variables)
 }
 
+/// What holds, and can hardly be meant. Nothing of what does not hold.
+#[must_use]
+pub fn doubts(sources: &Sources, stored: Option<&Stored>) -> Vec<Problem> {
+    doubts_of(sources, stored, &environment::variables())
+}
+
+fn doubts_of(sources: &Sources, stored: Option<&Stored>, variables: &Variables) -> Vec<Problem> {
+    checked(sources, stored, variables).map(|(_, check)| check.doubts()).unwrap_or_default()
+}
+
 fn load_of(sources: &Sources, stored: Option<&Stored>, variables: &Variables) -> Result<Config, Problems> {
     let (config, check) = checked(sources, stored, variables)?;
     check.end(config)
@@ -215,7 +225,7 @@ fn read(sources: &Sources, stored: Option<&Stored>, variables: &Variables) -> (V
     for file in &sources.files {
         let source = file.display().to_string();
         match file::read(file) {
-            Ok((values, lines)) => over.push(Layer { source, values, lines }),
+            Ok((values, lines)) => over.push(Layer { source, values, lines, ..Layer::default() }),
             Err(faults) => problems.extend(faults.into_iter().map(|fault| Problem {
                 place: Place { source: source.clone(), line: fault.line, key: String::new() },
                 message: fault.message,
@@ -265,7 +275,7 @@ impl Config {
         let expose = Expose::check(&document.expose, &at.key("expose")).filter(|_| consul.is_some());
         let defaults = policy::check(&document.defaults, &Policy::default(), &at.key("defaults"));
         let mut services = Services::check(&document.services, &defaults, consul.is_some(), &at.key("services"));
-        let routes = routes::check(&document.routes, &mut services, &at.key("routes"));
+        let routes = routes::check(&document.routes, &mut services, http.health.as_deref(), &at.key("routes"));
         let telemetry = Telemetry::check(&document.telemetry, variables, &at.key("telemetry"));
         let services = services.known;
         if let Some(register) = consul.as_ref().and_then(|consul| consul.register.as_ref()) {

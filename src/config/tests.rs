@@ -18,6 +18,7 @@ mod https;
 mod opened;
 mod refusals;
 mod register;
+mod routes;
 mod rules;
 mod stored;
 

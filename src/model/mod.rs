@@ -5,6 +5,7 @@ pub mod barred;
 pub mod fields;
 pub mod host;
 pub mod instance;
+pub mod line;
 pub mod lookup;
 pub mod message;
 pub mod name;

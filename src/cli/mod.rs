@@ -127,6 +127,9 @@ async fn start(sources: Sources) -> Result<Gateway> {
         config::load(&sources).map_err(|problems| anyhow::anyhow!("the configuration does not hold:\n{problems}"))?;
     let rules = &config.telemetry.log;
     let log = log::start(rules.format, &rules.level).context("cannot start the log")?;
+    for doubt in config::doubts(&sources, None) {
+        tracing::warn!("{doubt}");
+    }
     Gateway::start(config, sources, log).await
 }
 

@@ -52,6 +52,7 @@ mod http;
 mod https;
 mod layers;
 mod listen;
+mod opened;
 mod operators;
 mod otel;
 pub mod pem;
@@ -154,15 +155,15 @@ pub fn policy_shown(policy: &Policy) -> serde_json::Value {
     serde_json::to_value(policy::shown(policy)).unwrap_or_default()
 }
 
-/// Reads, layers and checks.
+/// Reads, layers and checks, and opens what a start opens.
 ///
 /// # Errors
 /// Everything that is wrong.
 pub fn load(sources: &Sources) -> Result<Config, Problems> {
-    load_with(sources, None)
+    start(sources, &environment::variables())
 }
 
-/// As [`load`], with the document in Consul's KV over the files.
+/// For a gateway that runs: with the document in Consul's KV over the files, and without what is opened at the start alone.
 ///
 /// # Errors
 /// Everything that is wrong.
@@ -170,7 +171,7 @@ pub fn load_with(sources: &Sources, stored: Option<&Stored>) -> Result<Config, P
     load_of(sources, stored, &environment::variables())
 }
 
-/// As [`load`], with the environment as an argument.
+/// As [`load_with`], without a document, and with the environment as an argument.
 ///
 /// # Errors
 /// Everything that is wrong.
@@ -178,14 +179,38 @@ pub fn load_from(sources: &Sources, variables: &Variables) -> Result<Config, Pro
     load_of(sources, None, variables)
 }
 
+/// What holds, and can hardly be meant. Nothing of what does not hold.
+#[must_use]
+pub fn doubts(sources: &Sources, stored: Option<&Stored>) -> Vec<Problem> {
+    doubts_of(sources, stored, &environment::variables())
+}
+
+fn doubts_of(sources: &Sources, stored: Option<&Stored>, variables: &Variables) -> Vec<Problem> {
+    checked(sources, stored, variables).map(|(_, check)| check.doubts()).unwrap_or_default()
+}
+
 fn load_of(sources: &Sources, stored: Option<&Stored>, variables: &Variables) -> Result<Config, Problems> {
+    let (config, check) = checked(sources, stored, variables)?;
+    check.end(config)
+}
+
+fn start(sources: &Sources, variables: &Variables) -> Result<Config, Problems> {
+    let (config, check) = checked(sources, None, variables)?;
+    if let Some(consul) = &config.consul {
+        opened::judge(consul, &check.root().key("consul"));
+    }
+    check.end(config)
+}
+
+/// What was read, and what is wrong with it.
+fn checked(sources: &Sources, stored: Option<&Stored>, variables: &Variables) -> Result<(Config, Check), Problems> {
     let merged = Merged::new(layers(sources, stored, variables)?);
     let mut root = merged.root.clone();
     let check = Check::new(merged);
     fit::fit(&mut root, Node::root(), &check.root());
     let document = check.root().take(root.deserialize::<Document>()).unwrap_or_default();
     let config = Config::check(&document, variables, &check.root());
-    check.end(Config { files: sources.files.clone(), stored: stored.cloned(), ..config })
+    Ok((Config { files: sources.files.clone(), stored: stored.cloned(), ..config }, check))
 }
 
 fn layers(sources: &Sources, stored: Option<&Stored>, variables: &Variables) -> Result<Vec<Layer>, Problems> {
@@ -200,7 +225,7 @@ fn read(sources: &Sources, stored: Option<&Stored>, variables: &Variables) -> (V
     for file in &sources.files {
         let source = file.display().to_string();
         match file::read(file) {
-            Ok((values, lines)) => over.push(Layer { source, values, lines }),
+            Ok((values, lines)) => over.push(Layer { source, values, lines, ..Layer::default() }),
             Err(faults) => problems.extend(faults.into_iter().map(|fault| Problem {
                 place: Place { source: source.clone(), line: fault.line, key: String::new() },
                 message: fault.message,
@@ -250,7 +275,7 @@ impl Config {
         let expose = Expose::check(&document.expose, &at.key("expose")).filter(|_| consul.is_some());
         let defaults = policy::check(&document.defaults, &Policy::default(), &at.key("defaults"));
         let mut services = Services::check(&document.services, &defaults, consul.is_some(), &at.key("services"));
-        let routes = routes::check(&document.routes, &mut services, &at.key("routes"));
+        let routes = routes::check(&document.routes, &mut services, http.health.as_deref(), &at.key("routes"));
         let telemetry = Telemetry::check(&document.telemetry, variables, &at.key("telemetry"));
         let services = services.known;
         if let Some(register) = consul.as_ref().and_then(|consul| consul.register.as_ref()) {

@@ -15,8 +15,10 @@ use crate::{
 
 mod documents;
 mod https;
+mod opened;
 mod refusals;
 mod register;
+mod routes;
 mod rules;
 mod stored;
 

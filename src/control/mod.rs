@@ -6,6 +6,7 @@ mod exposure;
 pub mod keeper;
 mod known;
 pub mod kv;
+pub mod lookout;
 pub mod registrar;
 pub mod reload;
 mod restore;

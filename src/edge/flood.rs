@@ -24,8 +24,9 @@ const FREE: u64 = 10_000;
 const A_SECOND: u64 = 10;
 /// How often the sum is made, in frames.
 const EVERY: u64 = 1024;
-/// What trailers may take as they come: twice what they may hold.
-const TRAILERS: usize = 2 * trailer::LIMITS.max_head;
+/// What trailers may take as they come: more than they may hold, and less than where some of them could be lost, for letters
+/// take five bits at least.
+const TRAILERS: usize = 4 * trailer::LIMITS.max_head;
 
 /// How many frames requests and answers account for.
 #[derive(Clone, Debug, Default)]

@@ -7,11 +7,12 @@ use tokio::{
 };
 
 use crate::support::{
-    Gateway, Origin, PATIENCE,
+    Gateway, Origin, PATIENCE, Streams,
     http2::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GET, GOAWAY, HEADERS, Http2, PING, PRIORITY, RST_STREAM,
         SETTINGS, WINDOW_UPDATE, fields, frame, get,
     },
+    streams::Stream,
 };
 
 async fn before(origin: &Origin) -> Gateway {
@@ -170,6 +171,23 @@ async fn trailers_are_held_to_the_rules_of_http_1() {
         assert_eq!(origin.count() - so_far, usize::from(passes));
     }
     is_well(&gateway).await;
+}
+
+#[tokio::test]
+async fn trailers_may_be_larger_than_the_largest_head() {
+    let origin = Streams::serving(|mut stream: Stream| async move {
+        let (text, trailers) = stream.body().await;
+        stream.answer(&format!("{text} {}", trailers["x"].len()));
+    })
+    .await;
+    let route = "[[routes]]\nmatch = { path = \"/{*rest}\" }\nservice = \"web\"\n";
+    let service = format!("[services.web]\nprotocol = \"h2c\"\ninstances = [\"{}\"]\n", origin.address);
+    let gateway = Gateway::fixed(&format!("[http]\nmax_header_size = \"1KiB\"\n{service}{route}")).await;
+    let mut client = Frames::connect(gateway.address).await;
+    client.send(&request(&[(":method", "POST"), GET[1], GET[2], GET[3]], false)).await;
+    client.send(&frame(DATA, 0, 1, b"hello")).await;
+    client.send(&trailers(&[("x".to_owned(), "v".repeat(8_000))])).await;
+    assert_eq!(client.until(&[DATA, RST_STREAM, GOAWAY]).await.unwrap().3, "hello 8000");
 }
 
 #[tokio::test]

@@ -27,14 +27,14 @@ pub fn awaits_leave(headers: &HeaderMap) -> Option<Owed> {
 }
 
 /// Brings the head to the form that the rest of the gateway sees: its path in its one form, its host and cookies in one
-/// place. Gives the body. The head has at most `max_head` bytes, as [`size`] counts them, the body `limit` (0: any number).
+/// place. Gives the body. The head has at most `max_head` bytes, as [`size`] counts them.
 ///
 /// # Errors
 /// Why it may not enter.
 pub fn read(
     head: &mut Parts,
     incoming: Option<&Incoming>,
-    (max_head, limit): (usize, u64),
+    max_head: usize,
     (aside, owed): (&Rc<Aside>, Option<&Owed>),
 ) -> Result<(PathAndQuery, Body), Refusal> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
@@ -69,13 +69,9 @@ pub fn read(
     let announced = head.headers.get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
     let Some(incoming) = incoming.filter(|_| announced != Some(0)) else { return Ok((target, Body::empty())) };
-    let is_grpc = is_grpc(&head.headers);
-    if !is_grpc && limit != 0 && announced.is_some_and(|length| length > limit) {
-        return Err(Refusal::TooLarge { limit });
-    }
     let body = Received::new(incoming.clone(), announced, aside.clone(), owed.cloned());
     // A call may be a conversation.
-    Ok((target, Body::stream(if is_grpc { body } else { body.limited(limit) })))
+    Ok((target, Body::stream(if is_grpc(&head.headers) { body } else { body.limited() })))
 }
 
 /// How large a head is. Source: RFC 9113 §6.5.2.

@@ -48,7 +48,7 @@ pub struct Shared {
 pub async fn answer(shared: Rc<Shared>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let Shared { proxy, client, credit } = &*shared;
     let world = proxy.world();
-    let limits = (world.config.http.max_header_size, world.config.http.max_body_size.unwrap_or(0));
+    let max_head = world.config.http.max_header_size;
     drop(world);
     let (mut head, body) = request.into_parts();
     let only_head = head.method == Method::HEAD;
@@ -57,7 +57,7 @@ pub async fn answer(shared: Rc<Shared>, request: Request<RecvStream>, mut respon
     aside.begin(None, true);
     let answer = {
         let mut handling = pin!(async {
-            match read(&mut head, incoming.as_ref(), limits, (&aside, owed.as_ref())) {
+            match read(&mut head, incoming.as_ref(), max_head, (&aside, owed.as_ref())) {
                 Ok((target, body)) => {
                     let (method, version, fields) = (head.method, head.version, head.headers.into());
                     proxy.handle(message::Request { method, target, version, fields, body }, client, &aside).await

@@ -15,5 +15,6 @@ pub mod problem;
 pub mod protocol;
 pub mod random;
 pub mod template;
+pub mod text;
 pub mod topology;
 pub mod units;

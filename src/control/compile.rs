@@ -251,6 +251,7 @@ pub fn routes(
         target: Target::Service(r.service.clone()),
         rewrite: r.rewrite.clone(),
         policy: config.services.get(&r.service).and_then(|service| r.policy(&service.policy)).map(Arc::new),
+        max_body: r.max_body,
         exposed: false,
     });
     let mut all: Vec<_> = configured.map(Arc::new).collect();
@@ -279,6 +280,7 @@ pub fn routes(
             target: Target::Service(claim.service.clone()),
             rewrite: claim.rewrite.clone(),
             policy: None,
+            max_body: None,
             exposed: true,
         }));
     }

@@ -43,7 +43,6 @@ pub struct Received {
 
 #[derive(Default)]
 struct Limits {
-    most: u64,
     pace: Pace,
     timer: Timer,
 }
@@ -89,10 +88,10 @@ impl Received {
         Self { stream, left: announced, is_read: false, limits: None, aside, owed }
     }
 
-    /// It may have at most `most` bytes (0: any number), and has to come fast enough.
+    /// It may have as many bytes as its route allows, and has to come fast enough.
     #[must_use]
-    pub fn limited(self, most: u64) -> Self {
-        Self { limits: Some(Limits { most, ..Limits::default() }), ..self }
+    pub fn limited(self) -> Self {
+        Self { limits: Some(Limits::default()), ..self }
     }
 
     /// The next piece, or trailers, as they come.
@@ -132,13 +131,13 @@ fn cut_short(error: h2::Error) -> BodyError {
 }
 
 impl Limits {
-    /// So many bytes came, `received` in all.
-    fn note(&mut self, bytes: usize, received: u64) -> Result<(), BodyError> {
+    /// So many bytes came, which are counted already.
+    fn note(&mut self, bytes: usize, aside: &Aside) -> Result<(), BodyError> {
         self.pace.note(bytes);
-        if self.most != 0 && received > self.most {
-            return Err(BodyError::TooLarge { limit: self.most });
+        match aside.most() {
+            Some(limit) if aside.received() > limit => Err(BodyError::TooLarge { limit }),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -165,7 +164,7 @@ impl http_body::Body for Received {
             Ok(Some(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 aside.note(bytes);
-                let noted = limits.as_mut().map_or(Ok(()), |limits| limits.note(bytes, aside.received()));
+                let noted = limits.as_mut().map_or(Ok(()), |limits| limits.note(bytes, aside));
                 Some(noted.map(|()| frame))
             }
             Err(e) => Some(Err(e)),

@@ -36,14 +36,14 @@ pub fn announced(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// Brings the head to the form that the rest of the gateway sees: its path in its one form, its host and cookies in one
-/// place. Gives the body. The head has at most `max_head` bytes, as [`size`] counts them, the body `limit` (0: any number).
+/// place. Gives the body. The head has at most `max_head` bytes, as [`size`] counts them.
 ///
 /// # Errors
 /// Why it may not enter.
 pub fn read(
     head: &mut Parts,
     incoming: Option<&Incoming>,
-    (max_head, limit): (usize, u64),
+    max_head: usize,
     (aside, owed): (&Rc<Aside>, Option<&Owed>),
 ) -> Result<(PathAndQuery, Body), Refusal> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
@@ -74,13 +74,9 @@ pub fn read(
     // The library has compared it with what comes.
     let announced = announced(&head.headers);
     let Some(incoming) = incoming.filter(|_| announced != Some(0)) else { return Ok((target, Body::empty())) };
-    let is_grpc = is_grpc(&head.headers);
-    if !is_grpc && limit != 0 && announced.is_some_and(|length| length > limit) {
-        return Err(Refusal::TooLarge { limit });
-    }
     let body = Received::new(incoming.clone(), announced, aside.clone(), owed.cloned());
     // A call may be a conversation.
-    Ok((target, Body::stream(if is_grpc { body } else { body.limited(limit) })))
+    Ok((target, Body::stream(if is_grpc(&head.headers) { body } else { body.limited() })))
 }
 
 /// Whether it is a path, or `*`. Source: RFC 9113 §8.3.1; how long it may be is no other than in HTTP/1.

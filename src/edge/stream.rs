@@ -49,7 +49,7 @@ pub async fn answer(shared: Rc<Shared>, request: Request<RecvStream>, mut respon
     let Shared { proxy, client, credit } = &*shared;
     let world = proxy.world();
     let rules = &world.config.http;
-    let (limits, patience) = ((rules.max_header_size, rules.max_body_size.unwrap_or(0)), rules.header_timeout);
+    let (max_head, patience) = (rules.max_header_size, rules.header_timeout);
     drop(world);
     let (mut head, body) = request.into_parts();
     let only_head = head.method == Method::HEAD;
@@ -67,7 +67,7 @@ pub async fn answer(shared: Rc<Shared>, request: Request<RecvStream>, mut respon
     };
     let answer = {
         let mut handling = pin!(async {
-            match bare.and_then(|()| read(&mut head, incoming.as_ref(), limits, (&aside, owed.as_ref()))) {
+            match bare.and_then(|()| read(&mut head, incoming.as_ref(), max_head, (&aside, owed.as_ref()))) {
                 Ok((target, body)) => {
                     let (method, version, fields) = (head.method, head.version, head.headers.into());
                     proxy.handle(message::Request { method, target, version, fields, body }, client, &aside).await

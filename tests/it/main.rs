@@ -10,6 +10,7 @@ mod admin;
 mod alerts;
 mod balance;
 mod beside;
+mod bodies;
 mod churn;
 mod circuit;
 mod clients;

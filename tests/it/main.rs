@@ -53,6 +53,7 @@ mod smuggle;
 mod snapshot;
 mod spread;
 mod stack;
+mod stderr;
 mod streams;
 mod switch;
 mod systemd;

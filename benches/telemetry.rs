@@ -14,6 +14,7 @@ use lictor::bench::{Counting, Marked};
 #[global_allocator]
 static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+#[expect(clippy::expect_used, reason = "a benchmark that cannot be made ready is none")]
 fn count(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("telemetry/count");
     // By a thread of their own, as the control plane makes them: what is written beside them is no worker's.

@@ -21,8 +21,9 @@ use crate::{
     consul, control,
     control::{
         Control, News, keeper, kv,
+        lookout::Lookout,
         registrar::Registrar,
-        reload::{self, Occasion, Reloader},
+        reload::{self, Reloader},
     },
     discovery::{self, Wanted},
     edge::{
@@ -51,12 +52,11 @@ pub struct Gateway {
     access: Arc<AccessLog>,
     orders: watch::Sender<Order>,
     workers: Vec<JoinHandle<()>>,
-    occasions: mpsc::Sender<Occasion>,
+    asking: mpsc::Sender<()>,
     tasks: JoinSet<()>,
     keeping: Option<Last>,
     registering: Option<Last>,
     export: Option<JoinSet<()>>,
-    _watcher: Option<Box<dyn Send>>,
 }
 
 /// Lists from discovery that may wait for the writer.
@@ -87,7 +87,8 @@ impl Gateway {
         let (orders, ordered) = watch::channel(Order::Serve);
         let mut tasks = JoinSet::new();
 
-        // Sockets first: an address that is taken ends the start before anything else has begun.
+        let client = config.consul.as_ref().map(|consul| agent::client(consul, &metrics)).transpose()?;
+        // Sockets before all tasks: an address that is taken ends the start before anything else has begun.
         let Listening { sockets, addresses, certificates } = listen(&config, &metrics)?;
         let https = config.https.as_ref();
         let (files, wanted_files) = watch::channel(https.map(|https| https.files.clone()));
@@ -102,7 +103,6 @@ impl Gateway {
         let keeping = kept.map(keeper).map(|keeper| Last::start(|end| keeper.run(end)));
         let (wanted, wanting) = watch::channel(control::wanted(&config));
         let carriers = saved.as_ref().map(|saved| saved.lists.carriers.clone()).unwrap_or_default();
-        let client = config.consul.as_ref().map(|consul| agent::client(consul, &metrics)).transpose()?;
         discover(client.as_ref(), wanting, carriers, news.clone(), &mut tasks);
         let (telling, documents) = mpsc::channel(1);
         if let Some((client, key)) =
@@ -121,12 +121,13 @@ impl Gateway {
         // The first request is to find what the configuration alone says.
         reader.clone().changed().await;
 
-        let (occasions, occasion) = mpsc::channel(2); // a change and a wish
-        let watcher = watcher(&config, &occasions, &events);
+        let (asking, asked) = mpsc::channel(1);
         let reloader = Reloader {
             sources,
             current: config.clone(),
             newest: config.stored.clone(),
+            lookout: Lookout::new(&config.files),
+            blind: None,
             seen: reload::contents(&config.files),
             started: config.clone(),
             refused: false,
@@ -142,7 +143,7 @@ impl Gateway {
                 }
             }),
         };
-        tasks.spawn(reloader.run(occasion, documents));
+        tasks.spawn(reloader.run(asked, documents));
 
         if systemd::is_asked() {
             tasks.spawn(systemd::run(reader.clone(), events.clone()));
@@ -165,12 +166,11 @@ impl Gateway {
             access,
             orders,
             workers,
-            occasions,
+            asking,
             tasks,
             keeping,
             registering,
             export,
-            _watcher: watcher,
         })
     }
 
@@ -188,7 +188,7 @@ impl Gateway {
                         systemd::reloading(&self.reader);
                         self.access.reopen();
                         // One that waits already does for this one too.
-                        let _ = self.occasions.try_send(Occasion::Asked);
+                        let _ = self.asking.try_send(());
                     }
                 },
                 Some(Err(error)) = self.tasks.join_next(), if !self.tasks.is_empty() => {
@@ -327,17 +327,6 @@ fn discover(
             }
         }
     });
-}
-
-fn watcher(config: &Config, occasions: &mpsc::Sender<Occasion>, events: &Events) -> Option<Box<dyn Send>> {
-    match reload::watch(&config.files, occasions.clone()) {
-        Ok(watcher) => Some(Box::new(watcher)),
-        Err(e) => {
-            let cause = format!("changes of the configuration files will not be seen: {e}; SIGHUP still reloads");
-            events.publish(Event::new("watch_failed", cause));
-            None
-        }
-    }
 }
 
 fn relog(log: &Log, config: &Config) {

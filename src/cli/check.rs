@@ -23,7 +23,13 @@ pub fn run(sources: &Sources, live: bool) -> ExitCode {
     match config::load(sources) {
         Ok(config) => {
             say(summary(&config));
-            if live { ask(sources, config) } else { ExitCode::SUCCESS }
+            if live {
+                return ask(sources, config);
+            }
+            for doubt in config::doubts(sources, None) {
+                say(format!("warning: {doubt}"));
+            }
+            ExitCode::SUCCESS
         }
         Err(problems) => {
             let _ = writeln!(io::stderr(), "{problems}");

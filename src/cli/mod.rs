@@ -137,6 +137,9 @@ async fn start(sources: Sources) -> Result<(Gateway, Ending)> {
     let log = log::start(rules.format, &rules.level).context("cannot start the log")?;
     log.take_panics();
     let ending = log.ending();
+    for doubt in config::doubts(&sources, None) {
+        tracing::warn!("{doubt}");
+    }
     Ok((Gateway::start(config, sources, log).await?, ending))
 }
 

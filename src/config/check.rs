@@ -13,13 +13,15 @@ use crate::model::{
 pub struct Check {
     merged: Merged,
     found: RefCell<Vec<(usize, Problem)>>,
+    doubts: RefCell<Vec<Problem>>,
 }
 
 impl Check {
-    /// Nothing found yet.
+    /// Nothing found yet but what the layers may not say.
     #[must_use]
     pub fn new(merged: Merged) -> Self {
-        Self { merged, found: RefCell::default() }
+        let found = merged.refused().into();
+        Self { merged, found, doubts: RefCell::default() }
     }
 
     /// The document as a whole.
@@ -34,6 +36,12 @@ impl Check {
         let mut found = self.found.into_inner();
         found.sort_by_key(|(layer, problem)| (*layer, problem.place.line));
         found.into_iter().map(|(_, problem)| problem).collect()
+    }
+
+    /// What holds, and can hardly be meant.
+    #[must_use]
+    pub fn doubts(self) -> Vec<Problem> {
+        self.doubts.into_inner()
     }
 
     /// The value, if nothing was found.
@@ -72,6 +80,12 @@ impl At<'_> {
         self.check.found.borrow_mut().push((layer, Problem { place, message: message.to_string() }));
     }
 
+    /// Notes what holds here, and can hardly be meant.
+    pub fn doubt(&self, message: impl Display) {
+        let (_, place) = self.check.merged.place(&self.path);
+        self.check.doubts.borrow_mut().push(Problem { place, message: message.to_string() });
+    }
+
     /// Whether nobody wrote the value here.
     #[must_use]
     pub fn is_default(&self) -> bool {
@@ -84,10 +98,17 @@ impl At<'_> {
         self.check.merged.has(&self.path)
     }
 
-    /// The line of this place, where it is in a file.
+    /// What stands here as it is called at another place: ` in line 7`, or by its file or key too where that says more.
     #[must_use]
-    pub fn line(&self) -> Option<usize> {
-        self.check.merged.place(&self.path).1.line
+    pub fn called_at(&self, other: &Self) -> String {
+        let place = self.check.merged.place(&self.path).1;
+        let near = place.source == self.check.merged.place(&other.path).1.source;
+        match place.line {
+            Some(line) if near => format!(" in line {line}"),
+            Some(line) => format!(" in {}:{line}", place.source),
+            None if near => format!(" `{}`", place.key),
+            None => format!(" `{}` of {}", place.key, place.source),
+        }
     }
 
     /// Reads what stands here, or notes why it cannot be.

@@ -138,8 +138,6 @@ pub struct Consul {
     pub snapshot: Option<PathBuf>,
     /// Where in Consul's KV more configuration is; `None`: nowhere.
     pub config: Option<Key>,
-    /// Networks that no instance may be in.
-    pub deny: Vec<IpNet>,
     /// What the gateway registers itself as; `None`: it does not.
     pub register: Option<Register>,
 }
@@ -193,7 +191,6 @@ impl Consul {
             at.key("wait")
                 .say(format!("expected a duration from `1s` to `10m`, which is Consul's limit; got `{}`", Time(wait)));
         }
-        let deny = at.key("deny").each(table.deny.as_deref().unwrap_or_default(), network);
         let filled = |text: Option<&String>| text.filter(|text| !text.is_empty()).cloned();
         let checked = Self {
             address: read.unwrap_or_default(),
@@ -214,7 +211,6 @@ impl Consul {
             config: filled(table.config.as_ref())
                 .and_then(|name| at.key("config").take(key(&name)))
                 .map(|name| Key { name, is_written: !at.key("config").is_default() }),
-            deny,
             register: table.register.as_ref().and_then(|table| Register::check(table, &at.key("register"))),
         };
         (written != Some("")).then_some(checked)
@@ -239,7 +235,7 @@ impl Consul {
         ));
     }
 
-    /// As it would be written.
+    /// As it would be written, with no networks denied: those are not Consul's alone.
     #[must_use]
     pub fn shown(&self) -> Table {
         let (cert, key) = self.tls.client.clone().unzip();
@@ -261,7 +257,7 @@ impl Consul {
             max_watches: u32::try_from(self.max_watches).ok(),
             snapshot: self.snapshot.clone(),
             config: Some(self.config.as_ref().map(|key| key.name.clone()).unwrap_or_default()),
-            deny: Some(self.deny.iter().map(ToString::to_string).collect()),
+            deny: Some(Vec::new()),
             register: self.register.as_ref().map(Register::shown),
         }
     }
@@ -301,6 +297,11 @@ impl ConsulTls {
         };
         Self { ca: path(table.ca.as_ref()), client }
     }
+}
+
+/// Networks that no instance may be in, whoever tells of it: Consul, DNS or the configuration itself.
+pub fn deny(table: &Table, at: &At<'_>) -> Vec<IpNet> {
+    at.key("deny").each(table.deny.as_deref().unwrap_or_default(), network)
 }
 
 /// Reads a boolean as Consul does.

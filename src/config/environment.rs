@@ -116,14 +116,15 @@ fn read(text: &str, node: Option<Node<'_>>) -> Value {
     match file::parse_value(text.trim()) {
         Some(value @ Value::Array(..)) if takes("array") => return value,
         Some(value @ Value::Dict(..)) if takes("object") => return value,
-        Some(value @ Value::Num(..)) if takes("integer") && !takes("string") => return value,
+        Some(value @ Value::Num(..)) if (takes("integer") || takes("number")) && !takes("string") => return value,
         Some(value @ Value::Bool(..)) if takes("boolean") => return value,
         Some(value @ Value::String(..)) if text.trim_start().starts_with(['"', '\'']) => return value,
         _ => {}
     }
     if takes("array") && (!takes("string") || text.contains(',')) {
+        let items = node.and_then(Node::items);
         let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
-        return Value::Array(Tag::Default, entries.map(as_text).collect());
+        return Value::Array(Tag::Default, entries.map(|entry| read(entry, items)).collect());
     }
     as_text(text)
 }

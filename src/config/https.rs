@@ -123,8 +123,11 @@ impl Pair {
             }
         }
         let pair = Self { cert: table.cert.clone(), key: table.key.clone() };
-        at.key("cert").take(pem::chain(&pair.cert))?;
-        at.key("key").take(pem::certified(&pair))?;
-        Some(pair)
+        pair.judge(at).then_some(pair)
+    }
+
+    /// Whether the files can serve, and go together; if not, that is said below `at`.
+    pub fn judge(&self, at: &At<'_>) -> bool {
+        at.key("cert").take(pem::chain(&self.cert)).is_some() && at.key("key").take(pem::certified(self)).is_some()
     }
 }

@@ -11,7 +11,7 @@ use super::{
     file::Lines,
     place::{Path, Step},
 };
-use crate::model::problem::Place;
+use crate::model::problem::{Place, Problem};
 
 /// One source of values.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +22,8 @@ pub struct Layer {
     pub values: Dict,
     /// In a file: the line of each.
     pub lines: Lines,
+    /// What it says and may not; none of that is in the values.
+    pub refused: Vec<Problem>,
 }
 
 impl Layer {
@@ -34,7 +36,7 @@ impl Layer {
         });
         let root = keys.fold(value, |value, key| Value::Dict(Tag::Default, Dict::from([(key, value)])));
         let Value::Dict(_, values) = root else { return Self::default() };
-        Self { source: source.into(), values, lines: Lines::new() }
+        Self { source: source.into(), values, ..Self::default() }
     }
 
     /// The value at a path.
@@ -93,6 +95,13 @@ impl Merged {
             entries.entry(ROUTES.into()).or_insert(Value::Array(Tag::Default, routes));
         }
         Self { layers, figment, routes: places, root }
+    }
+
+    /// What the layers say and may not, each with the number of its layer.
+    #[must_use]
+    pub fn refused(&self) -> Vec<(usize, Problem)> {
+        let all = self.layers.iter().enumerate();
+        all.flat_map(|(number, layer)| layer.refused.iter().map(move |problem| (number, problem.clone()))).collect()
     }
 
     /// Where the value at this path was written, or the table that should have had it; and how late its layer is.
@@ -179,7 +188,7 @@ mod tests {
     fn merged(files: &[&str]) -> Merged {
         let layer = |(i, text): (usize, &&str)| {
             let (values, lines) = file::parse(text).unwrap();
-            Layer { source: format!("{i}.toml"), values, lines }
+            Layer { source: format!("{i}.toml"), values, lines, ..Layer::default() }
         };
         Merged::new(files.iter().enumerate().map(layer).collect())
     }

@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use figment::value::{Dict, Tag, Value};
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,7 @@ mod http;
 mod https;
 mod layers;
 mod listen;
+mod opened;
 mod operators;
 mod otel;
 pub mod pem;
@@ -131,6 +133,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// Consul; `None`: there is none.
     pub consul: Option<Consul>,
+    /// Networks that no instance may be in, with Consul or without.
+    pub deny: Vec<IpNet>,
     /// Who is asked for names.
     pub dns: Dns,
     /// How services expose themselves; `None`: they do not.
@@ -151,15 +155,15 @@ pub fn policy_shown(policy: &Policy) -> serde_json::Value {
     serde_json::to_value(policy::shown(policy)).unwrap_or_default()
 }
 
-/// Reads, layers and checks.
+/// Reads, layers and checks, and opens what a start opens.
 ///
 /// # Errors
 /// Everything that is wrong.
 pub fn load(sources: &Sources) -> Result<Config, Problems> {
-    load_with(sources, None)
+    start(sources, &environment::variables())
 }
 
-/// As [`load`], with the document in Consul's KV over the files.
+/// For a gateway that runs: with the document in Consul's KV over the files, and without what is opened at the start alone.
 ///
 /// # Errors
 /// Everything that is wrong.
@@ -167,7 +171,7 @@ pub fn load_with(sources: &Sources, stored: Option<&Stored>) -> Result<Config, P
     load_of(sources, stored, &environment::variables())
 }
 
-/// As [`load`], with the environment as an argument.
+/// As [`load_with`], without a document, and with the environment as an argument.
 ///
 /// # Errors
 /// Everything that is wrong.
@@ -175,14 +179,38 @@ pub fn load_from(sources: &Sources, variables: &Variables) -> Result<Config, Pro
     load_of(sources, None, variables)
 }
 
+/// What holds, and can hardly be meant. Nothing of what does not hold.
+#[must_use]
+pub fn doubts(sources: &Sources, stored: Option<&Stored>) -> Vec<Problem> {
+    doubts_of(sources, stored, &environment::variables())
+}
+
+fn doubts_of(sources: &Sources, stored: Option<&Stored>, variables: &Variables) -> Vec<Problem> {
+    checked(sources, stored, variables).map(|(_, check)| check.doubts()).unwrap_or_default()
+}
+
 fn load_of(sources: &Sources, stored: Option<&Stored>, variables: &Variables) -> Result<Config, Problems> {
+    let (config, check) = checked(sources, stored, variables)?;
+    check.end(config)
+}
+
+fn start(sources: &Sources, variables: &Variables) -> Result<Config, Problems> {
+    let (config, check) = checked(sources, None, variables)?;
+    if let Some(consul) = &config.consul {
+        opened::judge(consul, &check.root().key("consul"));
+    }
+    check.end(config)
+}
+
+/// What was read, and what is wrong with it.
+fn checked(sources: &Sources, stored: Option<&Stored>, variables: &Variables) -> Result<(Config, Check), Problems> {
     let merged = Merged::new(layers(sources, stored, variables)?);
     let mut root = merged.root.clone();
     let check = Check::new(merged);
     fit::fit(&mut root, Node::root(), &check.root());
     let document = check.root().take(root.deserialize::<Document>()).unwrap_or_default();
     let config = Config::check(&document, variables, &check.root());
-    check.end(Config { files: sources.files.clone(), stored: stored.cloned(), ..config })
+    Ok((Config { files: sources.files.clone(), stored: stored.cloned(), ..config }, check))
 }
 
 fn layers(sources: &Sources, stored: Option<&Stored>, variables: &Variables) -> Result<Vec<Layer>, Problems> {
@@ -197,7 +225,7 @@ fn read(sources: &Sources, stored: Option<&Stored>, variables: &Variables) -> (V
     for file in &sources.files {
         let source = file.display().to_string();
         match file::read(file) {
-            Ok((values, lines)) => over.push(Layer { source, values, lines }),
+            Ok((values, lines)) => over.push(Layer { source, values, lines, ..Layer::default() }),
             Err(faults) => problems.extend(faults.into_iter().map(|fault| Problem {
                 place: Place { source: source.clone(), line: fault.line, key: String::new() },
                 message: fault.message,
@@ -241,12 +269,13 @@ impl Config {
         let listeners = listeners.into_iter().chain(https.as_ref().map(|https| ("https", &https.listen)));
         listen::distinct(listeners.map(|(table, list)| (table, list.as_slice())), at);
         let consul = Consul::check(&document.consul, &at.key("consul"));
+        let deny = consul::deny(&document.consul, &at.key("consul"));
         let dns = Dns::check(&document.dns, &at.key("dns"));
         // Without Consul there is nobody to expose anything.
         let expose = Expose::check(&document.expose, &at.key("expose")).filter(|_| consul.is_some());
         let defaults = policy::check(&document.defaults, &Policy::default(), &at.key("defaults"));
         let mut services = Services::check(&document.services, &defaults, consul.is_some(), &at.key("services"));
-        let routes = routes::check(&document.routes, &mut services, &at.key("routes"));
+        let routes = routes::check(&document.routes, &mut services, http.health.as_deref(), &at.key("routes"));
         let telemetry = Telemetry::check(&document.telemetry, variables, &at.key("telemetry"));
         let services = services.known;
         if let Some(register) = consul.as_ref().and_then(|consul| consul.register.as_ref()) {
@@ -258,7 +287,22 @@ impl Config {
             consul.judge_watches(datacenters, &at.key("consul").key("max_watches"));
         }
         let (files, stored) = (Vec::new(), None);
-        Self { files, stored, http, https, admin, metrics, consul, dns, expose, defaults, services, routes, telemetry }
+        Self {
+            files,
+            stored,
+            http,
+            https,
+            admin,
+            metrics,
+            consul,
+            deny,
+            dns,
+            expose,
+            defaults,
+            services,
+            routes,
+            telemetry,
+        }
     }
 
     /// The keys that a change to `next` cannot put in force without a restart.
@@ -292,7 +336,7 @@ impl Config {
             None => was,
         });
         self.consul = started.consul.clone().map(|was| match self.consul {
-            Some(now) => Consul { deny: now.deny, max_watches: now.max_watches, register: now.register, ..was },
+            Some(now) => Consul { max_watches: now.max_watches, register: now.register, ..was },
             None => was,
         });
         self
@@ -301,12 +345,14 @@ impl Config {
     /// What is in force, in the form of the document, secrets masked.
     #[must_use]
     pub fn shown(&self) -> serde_json::Value {
+        let consul = self.consul.as_ref().map_or_else(consul::Table::none, Consul::shown);
+        let deny = self.deny.iter().map(ToString::to_string).collect();
         let document = Document {
             http: self.http.shown(),
             https: self.https.as_ref().map(Https::shown),
             admin: self.admin.shown(),
             metrics: self.metrics.shown(),
-            consul: self.consul.as_ref().map_or_else(consul::Table::none, Consul::shown),
+            consul: consul::Table { deny: Some(deny), ..consul },
             dns: self.dns.shown(),
             expose: Expose::shown(self.expose.as_ref()),
             defaults: policy::shown(&self.defaults),

@@ -88,9 +88,9 @@ pub struct Route {
     pub retry: Option<RetryRules>,
 }
 
-/// Checks what was written; services that only routes name are added to `services`.
+/// Checks what was written; services that only routes name are added to `services`, and at `health` the gateway answers.
 #[must_use]
-pub fn check(tables: &[Table], services: &mut Services, at: &At<'_>) -> Vec<Route> {
+pub fn check(tables: &[Table], services: &mut Services, health: Option<&str>, at: &At<'_>) -> Vec<Route> {
     let mut names: BTreeMap<&str, usize> = BTreeMap::new();
     let mut routes = Vec::new();
     for (i, table) in tables.iter().enumerate() {
@@ -98,16 +98,21 @@ pub fn check(tables: &[Table], services: &mut Services, at: &At<'_>) -> Vec<Rout
         if let Some(name) = &table.name {
             check_name(name, &here.key("name"));
             if let Some(first) = names.get(name.as_str()) {
-                let line = at.index(*first).line().map(|line| format!(" in line {line}")).unwrap_or_default();
-                here.key("name").say(format!("`{name}` is the name of the route{line} already; give this one another"));
+                let first = at.index(*first).called_at(&here);
+                here.key("name")
+                    .say(format!("`{name}` is the name of the route{first} already; give this one another"));
             }
             names.entry(name).or_insert(i);
         }
         let Some(route) = Route::check(table, services, &here) else { continue };
         if let Some((first, _)) = routes.iter().find(|(_, other): &&(usize, Route)| route.is_matched_as(other)) {
-            let line = at.index(*first).line().map(|line| format!(" in line {line}")).unwrap_or_default();
+            let first = at.index(*first).called_at(&here);
             here.key("match")
-                .say(format!("takes the same requests as the route{line}; give one of them another condition"));
+                .say(format!("takes the same requests as the route{first}; give one of them another condition"));
+        }
+        if health.is_some_and(|health| route.path.is_only(health)) {
+            let why = "the gateway answers this path itself, so the route never does";
+            here.key("match").key("path").doubt(format!("{why}; give it another one, or set `http.health`"));
         }
         routes.push((i, route));
     }

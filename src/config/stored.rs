@@ -36,10 +36,10 @@ impl fmt::Display for Stored {
 }
 
 impl Stored {
-    /// Reads it as a layer.
+    /// Reads it as a layer, which holds what of it may be said.
     ///
     /// # Errors
-    /// It is too large, is not TOML, or says what it may not.
+    /// It is too large, or is not TOML.
     pub fn layer(&self) -> Result<Layer, Vec<Problem>> {
         let source = self.to_string();
         let problem = |line: Option<usize>, key: &str, message: String| Problem {
@@ -52,32 +52,30 @@ impl Stored {
         let faults = |faults: Vec<Fault>| {
             faults.into_iter().map(|fault| problem(fault.line, "", fault.message)).collect::<Vec<_>>()
         };
-        let (values, lines) = file::decode(&self.text).map_err(faults)?;
-        let layer = Layer { source: source.clone(), values, lines };
+        let (mut values, lines) = file::decode(&self.text).map_err(faults)?;
         let mut found = Vec::new();
-        judge(&layer.values, &Path::default(), &mut found);
+        judge(&mut values, &Path::default(), &mut found);
         let refused = found.into_iter().map(|(path, why)| {
             problem(
-                layer.lines.get(&path).copied(),
+                lines.get(&path).copied(),
                 &path.to_string(),
                 format!("{why}; set it in a file, a variable or a flag"),
             )
         });
-        let mut refused: Vec<_> = refused.collect();
-        refused.sort_by_key(|problem| problem.place.line);
-        if refused.is_empty() { Ok(layer) } else { Err(refused) }
+        let refused = refused.collect();
+        Ok(Layer { source: source.clone(), values, lines, refused })
     }
 }
 
-/// What of a table may not be said, and why. A key that nobody knows is left to those who name the nearest.
-fn judge(table: &Dict, path: &Path, found: &mut Vec<(Path, &'static str)>) {
-    for (key, value) in table {
+/// Takes out of a table what may not be said, and says why. A key that nobody knows is left to those who name the nearest.
+fn judge(table: &mut Dict, path: &Path, found: &mut Vec<(Path, &'static str)>) {
+    table.retain(|key, value| {
         let path = path.key(key);
-        let Some(_) = Node::root().find(&path) else { continue };
+        let Some(_) = Node::root().find(&path) else { return true };
         match (may(&path, value), value) {
             (May::Partly, Value::Dict(_, table)) => judge(table, &path, found),
             (May::Partly, Value::Array(_, list)) => {
-                for (i, entry) in list.iter().enumerate() {
+                for (i, entry) in list.iter_mut().enumerate() {
                     if let Value::Dict(_, table) = entry {
                         judge(table, &path.index(i), found);
                     }
@@ -85,9 +83,13 @@ fn judge(table: &Dict, path: &Path, found: &mut Vec<(Path, &'static str)>) {
             }
             // Any other kind of value fits no table.
             (May::Partly | May::Wholly, _) => {}
-            (May::Not(why), _) => found.push((path, why)),
+            (May::Not(why), _) => {
+                found.push((path, why));
+                return false;
+            }
         }
-    }
+        true
+    });
 }
 
 /// What the document may say of a value.

@@ -6,14 +6,19 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    model::{instance::Health, units::Secret},
-    upstream::tls::Trust,
+    model::{
+        instance::Health,
+        units::{Secret, Share},
+    },
+    upstream::{retry::Factor, tls::Trust},
 };
 
 mod documents;
 mod https;
+mod opened;
 mod refusals;
 mod register;
+mod routes;
 mod rules;
 mod stored;
 
@@ -173,6 +178,30 @@ fn a_text_means_what_its_key_takes() {
 }
 
 #[test]
+fn a_number_is_read_from_a_text_with_decimals_or_without_and_in_a_list() {
+    for (text, want) in [("0.5", 0.5), ("1", 1.0), ("1.0", 1.0), ("5e-1", 0.5), (" 0.25 ", 0.25)] {
+        let keys = ["defaults.breaker.error_rate", "defaults.breaker.max_ejected", "defaults.retry.budget"];
+        let sets = keys.map(|key| format!("{key}={text}"));
+        let world = World::default().sets(&sets.each_ref().map(String::as_str));
+        let config = world.variables(&[("LICTOR_DEFAULTS__RETRY__FACTOR", "1.5")]).load();
+        let Policy { breaker, retry, .. } = config.defaults;
+        let want = Share::new(want).unwrap();
+        assert_eq!([breaker.error_rate, breaker.max_ejected, retry.budget], [want; 3], "{text}");
+        assert_eq!(retry.factor, Factor::new(1.5).unwrap());
+    }
+    let lists = ["defaults.breaker.failure_status=500, 503", "defaults.retry.on=connect,503"];
+    let config = World::default().sets(&lists).load();
+    assert_eq!(config.defaults.breaker.failure_status, [500, 503]);
+    assert_eq!(config.defaults.retry.on.len(), 2);
+    let world = World::default().sets(&["defaults.retry.factor=fast", "defaults.breaker.max_ejected=\"0.4\""]);
+    let problems = [
+        "--set defaults.retry.factor: expected a number; got the text `fast`",
+        "--set defaults.breaker.max_ejected: expected a number; got the text `0.4`",
+    ];
+    assert_eq!(world.problems(), problems);
+}
+
+#[test]
 fn whom_to_believe_is_read_from_a_text_too() {
     let world = World::default()
         .variables(&[("LICTOR_HTTP__TRUSTED_PROXIES", "10.1.2.3/8, ::1"), ("LICTOR_HTTP__PROXY_PROTOCOL", "true")]);
@@ -221,8 +250,11 @@ fn consuls_own_variables_fill_what_is_left_out() {
 
 #[test]
 fn without_consul_nothing_asks_for_it() {
-    let config = World::file("[consul]\naddress = ''\n[services.s]\ninstances = ['localhost:80']").load();
+    let config =
+        World::file("[consul]\naddress = ''\ndeny = ['10.1.0.0/8']\n[services.s]\ninstances = ['localhost:80']");
+    let config = config.load();
     assert_eq!((config.consul, config.expose), (None, None));
+    assert_eq!(config.deny, ["10.0.0.0/8".parse().unwrap()]);
 }
 
 #[test]
@@ -245,7 +277,8 @@ fn what_is_shown_reads_as_what_is_in_force() {
     for file in [
         everything.as_str(),
         "",
-        "[consul]\naddress = ''",
+        "[consul]\naddress = ''\ndeny = ['10.0.0.0/8']",
+        "[consul]\ndeny = ['10.0.0.0/8', '::1/128']",
         "[consul]\nregister = { name = 'edge', address = '10.0.0.5', port = 80, tags = ['a'], check = '2s' }",
         "[consul]\nregister = {}",
         "[http]\nlisten = []\nmax_body_size = 0\nhealth = ''",

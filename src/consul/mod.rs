@@ -38,6 +38,7 @@ pub use gate::Agent;
 pub use registration::{Registration, Standing};
 pub use rights::Right;
 pub use settings::{Consistency, Settings};
+pub use token::Token;
 pub use watch::{Fresh, Wakes, Watch};
 
 /// Is told of what the client does.

@@ -44,8 +44,7 @@ pub struct Rosters {
 pub fn barred(config: &Config) -> Barred {
     let https = config.https.iter().flat_map(|https| &https.listen);
     let own = config.http.listen.iter().chain(https).chain(&config.admin.listen).chain(&config.metrics.listen);
-    let networks = config.consul.as_ref().map(|consul| consul.deny.clone()).unwrap_or_default();
-    Barred { networks, own: own.copied().collect() }
+    Barred { networks: config.deny.clone(), own: own.copied().collect() }
 }
 
 /// What configuration says of a service, whether it has a table or is exposed without one. `claimed` is what its own

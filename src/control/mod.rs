@@ -6,6 +6,7 @@ mod exposure;
 pub mod keeper;
 mod known;
 pub mod kv;
+pub mod lookout;
 pub mod registrar;
 pub mod reload;
 mod restore;
@@ -296,11 +297,10 @@ impl Control {
             self.exposed(BTreeMap::new(), BTreeSet::new(), &mut dirty);
             self.carriers = None;
         }
-        let deny = config.consul.as_ref().map(|consul| consul.deny.clone()).unwrap_or_default();
         for (service, table) in &config.services {
             if let Origin::Fixed(addresses) = &table.origin {
                 self.answers.lists.insert((service.clone(), None));
-                self.told(fixed::update(service, addresses, &deny), &mut dirty);
+                self.told(fixed::update(service, addresses, &config.deny), &mut dirty);
             }
         }
         for service in self.exposures.services() {

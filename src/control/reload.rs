@@ -1,21 +1,11 @@
 //! Reads the configuration again: on SIGHUP, and when one of its files or its document in Consul's KV changes. One that
 //! does not hold changes nothing.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use notify::{RecursiveMode, Watcher};
-use tokio::{
-    select,
-    sync::mpsc,
-    time::{sleep, timeout},
-};
+use tokio::{select, sync::mpsc, time::sleep};
 
-use super::{News, kv};
+use super::{News, kv, lookout::Lookout};
 use crate::{
     config::{self, Config, Sources, Stored},
     consul,
@@ -29,7 +19,7 @@ use crate::{
 
 /// Why the configuration is read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Occasion {
+enum Occasion {
     /// SIGHUP.
     Asked,
     /// A file changed.
@@ -46,6 +36,10 @@ pub struct Reloader {
     pub current: Arc<Config>,
     /// The document in Consul's KV as it was told last; the one in force is in `current`.
     pub newest: Option<Stored>,
+    /// Sees that they change.
+    pub lookout: Lookout,
+    /// Why some change may not be seen.
+    pub blind: Option<String>,
     /// What the files held when they were read last.
     pub seen: Vec<Option<Vec<u8>>>,
     /// What the program was started with: some of it cannot be changed.
@@ -67,26 +61,40 @@ const SETTLE: Duration = Duration::from_millis(50);
 
 impl Reloader {
     /// Works until nobody can ask any more.
-    pub async fn run(mut self, mut occasions: mpsc::Receiver<Occasion>, mut documents: mpsc::Receiver<kv::Told>) {
+    pub async fn run(mut self, mut asking: mpsc::Receiver<()>, mut documents: mpsc::Receiver<kv::Told>) {
+        self.look_out();
+        // What changed before it could be seen.
+        self.reload(Occasion::Changed).await;
         loop {
             let mut occasion = select! {
                 Some(told) = documents.recv() => {
                     self.hear(told).await;
                     continue;
                 }
-                occasion = occasions.recv() => match occasion {
-                    Some(occasion) => occasion,
+                asked = asking.recv() => match asked {
+                    Some(()) => Occasion::Asked,
                     None => return,
                 },
+                () = self.lookout.changed() => Occasion::Changed,
             };
             sleep(SETTLE).await;
-            while let Ok(Some(more)) = timeout(Duration::ZERO, occasions.recv()).await {
-                if more == Occasion::Asked {
-                    occasion = more;
-                }
+            if asking.try_recv().is_ok() {
+                occasion = Occasion::Asked;
             }
+            // Before they are read: what changes from then on is seen.
+            self.look_out();
             self.reload(occasion).await;
         }
+    }
+
+    /// Looks at the files where they are now. That this fails is said once, until it does not.
+    fn look_out(&mut self) {
+        let failed = self.lookout.turn().err().map(|error| error.to_string());
+        if let Some(error) = failed.as_ref().filter(|_| failed != self.blind) {
+            let cause = format!("changes of the configuration files may not be seen: {error}; SIGHUP still reloads");
+            self.events.publish(Event::new("watch_failed", cause));
+        }
+        self.blind = failed;
     }
 
     /// Takes in what Consul says of the document.
@@ -124,7 +132,7 @@ impl Reloader {
     async fn reload(&mut self, occasion: Occasion) {
         let contents = contents(&self.sources.files);
         if occasion == Occasion::Changed && contents == self.seen {
-            return; // another file in the same folder, such as our own log
+            return; // one of the links on the way, and it leads to the same
         }
         self.seen = contents;
         let config = match self.load(occasion) {
@@ -216,33 +224,6 @@ pub fn resumed(config: Config, sources: &Sources, saved: Option<&Saved>, events:
 #[must_use]
 pub fn contents(files: &[PathBuf]) -> Vec<Option<Vec<u8>>> {
     files.iter().map(|file| std::fs::read(file).ok()).collect()
-}
-
-/// Watches the folders of `files`, since a file may be replaced rather than written. The watch ends when it is dropped.
-///
-/// # Errors
-/// The system watches no more folders.
-pub fn watch(files: &[PathBuf], occasions: mpsc::Sender<Occasion>) -> notify::Result<impl Send + use<>> {
-    let names: BTreeSet<PathBuf> = files.iter().map(|file| absolute(file)).collect();
-    let folders: BTreeSet<PathBuf> = names.iter().filter_map(|file| file.parent()).map(Path::to_owned).collect();
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Kubernetes swaps a link beside the file: any change but a mere look in these folders is worth one.
-        if event.is_ok_and(|event| !event.kind.is_access()) {
-            // One that waits already does for this one too.
-            // One place stays free for who asks.
-            if occasions.capacity() == occasions.max_capacity() {
-                let _ = occasions.try_send(Occasion::Changed);
-            }
-        }
-    })?;
-    for folder in folders {
-        watcher.watch(&folder, RecursiveMode::NonRecursive)?;
-    }
-    Ok(watcher)
-}
-
-fn absolute(file: &Path) -> PathBuf {
-    std::path::absolute(file).unwrap_or_else(|_| file.to_owned())
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::{
         Client, Error, Right,
         wire::{Catalog, Services, kv::Kv},
     },
+    model::line,
 };
 
 /// How bad it is.
@@ -75,7 +76,12 @@ impl Report {
     }
 
     fn add(&mut self, severity: Severity, about: impl Display, text: impl Display) {
-        self.findings.push(Finding { severity, text: format!("{about}: {text}") });
+        self.line(severity, &format!("{about}: {text}"));
+    }
+
+    /// Consul's names and tags are whatever somebody registered.
+    fn line(&mut self, severity: Severity, text: &str) {
+        self.findings.push(Finding { severity, text: line::one(text).into_owned() });
     }
 }
 
@@ -90,6 +96,9 @@ pub async fn survey(sources: &Sources, config: Config, client: Option<&Client>, 
         _ => config,
     };
     names::look(&config, report).await;
+    for doubt in config::doubts(sources, config.stored.as_ref()) {
+        report.line(Severity::Warning, &doubt.to_string());
+    }
 }
 
 /// Asks Consul. Gives back the configuration with what the KV has to say.
@@ -179,7 +188,7 @@ async fn document(sources: &Sources, config: Config, consul: &Consul, client: &C
         }
         Err(problems) => {
             for line in problems.to_string().lines() {
-                report.findings.push(Finding { severity: Severity::Error, text: line.to_owned() });
+                report.line(Severity::Error, line);
             }
             config
         }

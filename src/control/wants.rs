@@ -32,7 +32,7 @@ pub fn wanted(config: &Config) -> Wanted {
         name_servers: config.dns.servers.clone(),
         expose_tag: config.expose.as_ref().map(|expose| expose.tag.clone()),
         taken: config.services.keys().cloned().collect(),
-        deny: config.consul.as_ref().map(|consul| consul.deny.clone()).unwrap_or_default(),
+        deny: config.deny.clone(),
         others: config.consul.as_ref().map_or(0, |consul| usize::from(consul.config.is_some())),
         max_watches: config.consul.as_ref().map_or(0, |consul| consul.max_watches),
     }

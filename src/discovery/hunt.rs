@@ -166,8 +166,11 @@ impl Hunt {
         }
         self.nodes = nodes;
         if let Stage::Whole { since, turn, sign } = self.stage {
-            if sign || !names.is_empty() {
-                self.judge(!names.is_empty(), now);
+            match (names.is_empty(), self.is_trusted(now)) {
+                (true, _) if sign => self.judge(false, now),
+                (false, true) => self.judge(true, now),
+                // What was for nothing a moment ago may be again.
+                _ => self.failed = false,
             }
             if matches!(turn, Turn::Free | Turn::Charged) {
                 // The larger it is, the less often: it is work for Consul too.
@@ -276,7 +279,7 @@ const LONGEST_INTERVAL: Duration = Duration::from_secs(8);
 const REFUSAL_LASTS: Duration = Duration::from_mins(1);
 const RETRY: Duration = Duration::from_secs(1);
 const IN_VAIN: u32 = 2;
-const DISTRUST: Duration = Duration::from_secs(10);
+const DISTRUST: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests;

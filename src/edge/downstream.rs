@@ -299,7 +299,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        (Downstream::new(Io::new(accepted.unwrap().0).unwrap()), client.unwrap())
+        (Downstream::new(Io::new(accepted.unwrap().0)), client.unwrap())
     }
 
     /// Reads pieces until `enough` bytes have come.

@@ -63,11 +63,11 @@ impl Server {
             (fresh, open) = (false, false);
             let ended = match next {
                 Next::Head(head) => Box::pin(self.exchange(&connection, head, &client)).await,
-                Next::Refused(refusal) => {
+                Next::Refused(refusal, head_only) => {
                     let glimpse =
                         Glimpse { method: &unknown_method(), target: None, version: None, fields: &Fields::new() };
                     let answer = self.proxy.refuse(&refusal, &client, &glimpse);
-                    let asked = Asked { head_only: false, http10: false, keep_alive: false };
+                    let asked = Asked { head_only, http10: false, keep_alive: false };
                     Ended { written: self.answer(&connection, answer, &asked).await.is_some(), ..Ended::default() }
                 }
                 Next::Http2 => {
@@ -131,7 +131,10 @@ impl Server {
                     match reader.read(input) {
                         Ok(Some(head)) => return Poll::Ready(Next::Head(head)),
                         Ok(None) => {}
-                        Err(e) => return Poll::Ready(Next::Refused(Refusal::Head(e))),
+                        Err(e) => {
+                            let head_only = reader.wants_head_alone(input);
+                            return Poll::Ready(Next::Refused(Refusal::Head(e), head_only));
+                        }
                     }
                 }
                 match connection.io.poll_read(cx, input, ROOM) {
@@ -150,7 +153,8 @@ impl Server {
             let limit = if fresh || begun { header_timeout } else { keep_alive };
             let since = *since.get_or_insert_with(Instant::now);
             ready!(connection.timer.borrow_mut().poll(cx, since + limit));
-            Poll::Ready(if begun { Next::Refused(Refusal::TimedOut) } else { Next::Gone })
+            let head_only = reader.wants_head_alone(input);
+            Poll::Ready(if begun { Next::Refused(Refusal::TimedOut, head_only) } else { Next::Gone })
         })
         .await
     }
@@ -234,7 +238,8 @@ fn unknown_method() -> Method {
 
 enum Next {
     Head(RequestHead),
-    Refused(Refusal),
+    /// True: it asked for a head alone.
+    Refused(Refusal, bool),
     /// The client speaks HTTP/2, without having asked.
     Http2,
     /// The client left, or was idle for too long.

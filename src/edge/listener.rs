@@ -61,6 +61,8 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
+    // Small writes leave at once. Linux hands it down to the connections, which need not be told one by one.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
 }
@@ -209,15 +211,15 @@ impl Connections {
                 let server = &place.of.server;
                 if one_too_many {
                     // A handshake costs more than the word that there is no room.
-                    if let (Ok(io), None) = (Io::new(stream), certificates) {
-                        Box::pin(server.turn_away(io, &Client::new(peer, "http"))).await;
+                    if certificates.is_none() {
+                        Box::pin(server.turn_away(Io::new(stream), &Client::new(peer, "http"))).await;
                     }
                 } else if let Some(certificates) = certificates {
                     let client = Client::new(peer, "https");
                     // In a box: connections without TLS need not have room for it.
                     Box::pin(tls::serve(server, &certificates, stream, client, &idle)).await;
-                } else if let Ok(io) = Io::new(stream) {
-                    server.serve(io, Client::new(peer, "http"), &idle, true).await;
+                } else {
+                    server.serve(Io::new(stream), Client::new(peer, "http"), &idle, true).await;
                 }
             }
         });
@@ -326,5 +328,24 @@ impl Drop for Place {
         if open.is_empty() {
             self.of.emptied.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_send_small_writes_at_once_without_being_told() {
+        let bound = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let address = bound[0].local_addr().unwrap();
+        let listeners: Vec<_> = bound.into_iter().map(|one| TcpListener::from_std(one).unwrap()).collect();
+        let client = TcpStream::connect(address).await.unwrap();
+        let (accepted, _) = tokio::select! {
+            accepted = listeners[0].accept() => accepted.unwrap(),
+            accepted = listeners[1].accept() => accepted.unwrap(),
+        };
+        assert!(accepted.nodelay().unwrap());
+        assert!(!client.nodelay().unwrap(), "which is not how it is of itself");
     }
 }

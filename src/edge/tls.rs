@@ -45,7 +45,6 @@ async fn handshake(
     stream: TcpStream,
     idle: &Cell<bool>,
 ) -> io::Result<TlsStream<TcpStream>> {
-    stream.set_nodelay(true)?;
     // Not `readable`, which may be so for nothing.
     stream.peek(&mut [0]).await?;
     idle.set(false); // who has begun is let in, also at the end

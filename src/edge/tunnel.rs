@@ -184,7 +184,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-        (Io::new(near.unwrap()).unwrap(), far.unwrap().0)
+        (Io::new(near.unwrap()), far.unwrap().0)
     }
 
     #[tokio::test(start_paused = true)]

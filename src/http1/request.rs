@@ -111,6 +111,8 @@ pub struct RequestReader {
     section: Section,
     line: Option<RequestLine>,
     blank_line: bool,
+    /// What was refused last asked for a head alone.
+    head_only: bool,
 }
 
 #[derive(Debug)]
@@ -140,10 +142,18 @@ impl RequestReader {
         }
         let Some(end) = self.section.end(buf, &self.limits)? else { return Ok(None) };
         let Some(line) = self.line.take() else { return Ok(None) };
+        self.head_only = line.method == Method::HEAD;
         let head = read_head(line, &buf.split_to(end).freeze(), &self.section);
         self.section = Section::default();
         self.blank_line = false;
         head.map(Some)
+    }
+
+    /// Whether what was refused, or is not whole, asks for the head of an answer alone, so far as `buf` or what was read of it says.
+    #[must_use]
+    pub fn wants_head_alone(&self, buf: &[u8]) -> bool {
+        let line = self.line.as_ref().is_some_and(|line| line.method == Method::HEAD);
+        self.head_only || line || buf.trim_ascii_start().starts_with(b"HEAD ")
     }
 
     fn request_line(&mut self, buf: &[u8]) -> Result<Option<RequestLine>, RequestError> {

@@ -47,6 +47,12 @@ impl PathPattern {
         self.segments.iter().map(nameless).collect()
     }
 
+    /// Whether it serves this path, which is in its one form, and no other.
+    #[must_use]
+    pub fn is_only(&self, path: &str) -> bool {
+        self.segments.iter().all(|segment| matches!(segment, Segment::Literal(_))) && self.to_string() == path
+    }
+
     /// Where the parameter of this name stands.
     #[must_use]
     pub fn position(&self, name: &str) -> Option<usize> {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::line;
+
 /// Where in a configuration something stands. Prints as `lictor.toml:41 http.listen`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
@@ -35,7 +37,8 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)
+        let (place, message) = (self.place.to_string(), &self.message);
+        write!(f, "{}: {}", line::one(&place), line::one(message))
     }
 }
 
@@ -85,5 +88,7 @@ mod tests {
             "a.toml:1 x: unknown key\na.toml:3 x: unknown key"
         );
         assert_eq!(Problems::default().to_string(), "");
+        let forged = Problem { message: "got `a\nok: b\u{1b}[8m`".into(), ..problem(1) };
+        assert_eq!(forged.to_string(), "a.toml:1 x: got `a\\nok: b\\u{1b}[8m`");
     }
 }

@@ -1,7 +1,7 @@
 //! Which fields pass, which are removed, and which are ours.
 //! Sources: RFC 9110 §7.6.1 (fields of the connection), RFC 7239 (Forwarded), RFC 9110 §7.6.3 (Via).
 
-use std::{fmt::Write, net::IpAddr, rc::Rc};
+use std::{net::IpAddr, rc::Rc};
 
 use http::{HeaderName, HeaderValue, header};
 
@@ -9,7 +9,10 @@ use super::{
     client::{Caller, FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO},
     told::{Told, apart},
 };
-use crate::{http1::encode::Block, model::fields::Fields};
+use crate::{
+    http1::encode::Block,
+    model::{fields::Fields, text},
+};
 
 const VIA: HeaderValue = HeaderValue::from_static("1.1 lictor");
 
@@ -85,23 +88,25 @@ pub fn outbound(fields: &mut Fields, caller: &Caller, told: &Told) -> (HeaderVal
 /// What upstream is told of who asks for `host`, where nobody says for which one it was asked first; and of us.
 fn ours(caller: &Caller, host: &HeaderValue) -> Block {
     let asked_for = caller.host.as_ref().unwrap_or(host);
-    let mut addresses = caller.address.to_string();
-    let mut elements = String::with_capacity(96);
+    let mut addresses = Vec::with_capacity(48);
+    text::ip(&mut addresses, caller.address);
+    let mut elements = Vec::with_capacity(128);
     element(&mut elements, caller.address, asked_for, caller.scheme);
     for (i, proxy) in caller.via.iter().enumerate() {
-        // Writing to a string cannot fail.
-        let _ = write!(addresses, ", {proxy}");
-        elements.push_str(", ");
+        addresses.extend_from_slice(b", ");
+        text::ip(&mut addresses, *proxy);
+        elements.extend_from_slice(b", ");
         if i + 1 == caller.via.len() {
             element(&mut elements, *proxy, host, caller.came_by);
         } else {
             node(&mut elements, *proxy);
         }
     }
+    let value = |text: &[u8], or| HeaderValue::from_bytes(text).unwrap_or(HeaderValue::from_static(or));
     let mut fields = Vec::with_capacity(5);
-    fields.push((X_FORWARDED_FOR, HeaderValue::from_str(&addresses).unwrap_or(HeaderValue::from_static("unknown"))));
+    fields.push((X_FORWARDED_FOR, value(&addresses, "unknown")));
     fields.push((X_FORWARDED_PROTO, HeaderValue::from_static(caller.scheme)));
-    fields.push((FORWARDED, HeaderValue::from_str(&elements).unwrap_or(HeaderValue::from_static("for=unknown"))));
+    fields.push((FORWARDED, value(&elements, "for=unknown")));
     if !asked_for.is_empty() {
         fields.push((X_FORWARDED_HOST, apart(asked_for)));
     }
@@ -110,20 +115,23 @@ fn ours(caller: &Caller, host: &HeaderValue) -> Block {
 }
 
 /// What one hop says in `Forwarded`. Source: RFC 7239 §4; a host with a port stands in quotes.
-fn element(text: &mut String, ip: IpAddr, host: &HeaderValue, scheme: &str) {
-    node(text, ip);
+fn element(out: &mut Vec<u8>, ip: IpAddr, host: &HeaderValue, scheme: &str) {
+    node(out, ip);
     if let Some(host) = host.to_str().ok().filter(|host| !host.is_empty() && !host.contains(['"', '\\'])) {
-        let _ = write!(text, ";host=\"{host}\"");
+        out.extend_from_slice(b";host=\"");
+        out.extend_from_slice(host.as_bytes());
+        out.push(b'"');
     }
-    let _ = write!(text, ";proto={scheme}");
+    out.extend_from_slice(b";proto=");
+    out.extend_from_slice(scheme.as_bytes());
 }
 
 /// Source: RFC 7239 §6: an IPv6 address stands in brackets and quotes.
-fn node(text: &mut String, ip: IpAddr) {
-    let _ = match ip {
-        IpAddr::V4(ip) => write!(text, "for={ip}"),
-        IpAddr::V6(ip) => write!(text, "for=\"[{ip}]\""),
-    };
+fn node(out: &mut Vec<u8>, ip: IpAddr) {
+    let (before, behind): (&[u8], &[u8]) = if ip.is_ipv4() { (b"for=", b"") } else { (b"for=\"[", b"]\"") };
+    out.extend_from_slice(before);
+    text::ip(out, ip);
+    out.extend_from_slice(behind);
 }
 
 #[cfg(test)]

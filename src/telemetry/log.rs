@@ -27,6 +27,7 @@ use tracing_subscriber::{
 };
 
 use self::queue::Queue;
+use crate::model::line::{self, is_odd};
 
 /// How a record is written.
 #[derive(
@@ -123,7 +124,7 @@ fn telling(queue: Arc<Queue>) -> impl Fn(&PanicHookInfo<'_>) {
             tracing::error!(thread, place, cause, trace, "panicked");
         } else {
             let text = format!("lictor: thread `{thread}` panicked at {place}: {cause}");
-            queue.push(format!("{}\n", escaped(&text, Format::Text)).as_bytes());
+            queue.push(format!("{}\n", line::one(&text)).as_bytes());
         }
         // It may be the last that is done.
         queue.flush(LAST_WORDS);
@@ -229,23 +230,14 @@ impl<W: io::Write> io::Write for Line<W> {
 }
 
 fn escaped(text: &str, format: Format) -> Cow<'_, str> {
-    if !text.contains(odd) {
-        return text.into();
+    if format == Format::Text || !text.contains(is_odd) {
+        return line::one(text);
     }
     let mut out = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        match format {
-            _ if !odd(c) => out.push(c),
-            Format::Text => out.extend(c.escape_default()),
-            Format::Json => _ = write!(out, "\\u{:04x}", u32::from(c)),
-        }
+        if is_odd(c) { _ = write!(out, "\\u{:04x}", u32::from(c)) } else { out.push(c) }
     }
     out.into()
-}
-
-// The separators of Unicode are no control characters, yet line ends to some readers.
-fn odd(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 #[cfg(test)]
@@ -290,7 +282,7 @@ mod tests {
     fn no_text_can_forge_a_line_or_reach_the_terminal() {
         let text = written(Format::Text, log_evil);
         assert_eq!(text.lines().count(), 2, "{text:?}");
-        assert_eq!(text.chars().find(|&c| c != '\n' && odd(c)), None, "{text:?}");
+        assert_eq!(text.chars().find(|&c| c != '\n' && is_odd(c)), None, "{text:?}");
         assert_eq!(text.matches(r"a\r\n2026").count(), 5, "{text:?}");
     }
 
@@ -298,7 +290,7 @@ mod tests {
     fn json_holds_what_was_said_on_one_line() {
         let json = written(Format::Json, log_evil);
         assert_eq!(json.lines().count(), 2);
-        assert_eq!(json.chars().find(|&c| c != '\n' && odd(c)), None, "{json:?}");
+        assert_eq!(json.chars().find(|&c| c != '\n' && is_odd(c)), None, "{json:?}");
         let line: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
         assert_eq!((&line["text"], &line["shown"], &line["message"]), (&EVIL.into(), &EVIL.into(), &EVIL.into()));
         assert_eq!(line["level"], "INFO");

@@ -70,11 +70,11 @@ pub async fn dial(
 ) -> Result<Connection, DialError> {
     let dialed = async {
         let stream = connect(address, barred).await.map_err(|source| refused(address, source))?;
-        let failed = |source| refused(address, source);
+        // Small writes leave at once.
+        stream.set_nodelay(true).map_err(|source| refused(address, source))?;
         let io = match tls {
-            None => Io::new(stream).map_err(failed)?,
+            None => Io::new(stream),
             Some(tls) => {
-                stream.set_nodelay(true).map_err(failed)?;
                 let shaken = tls.shake(stream, address).await;
                 let shaken = shaken.map_err(|e| DialError::Tls { address: address.clone(), source: Arc::new(e) })?;
                 Io::tls(shaken.into())

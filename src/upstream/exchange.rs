@@ -15,7 +15,13 @@ use http::{Method, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::{aside::Aside, permit::Permit, policy::Timeouts, pool::Connection, progress::Progress};
+use super::{
+    aside::Aside,
+    permit::Permit,
+    policy::Timeouts,
+    pool::Connection,
+    progress::{Progress, Upload},
+};
 use crate::{
     body::{Body, BodyError, Duplex},
     http1::{
@@ -147,7 +153,8 @@ impl Exchange {
                 }
             }
             progress.note(self.sender.progress(), read);
-            let (deadline, error) = progress.deadline(self.sender.is_done(), timeouts);
+            let upload = Upload::of(self.sender.is_done(), self.sender.is_blocked());
+            let Some((deadline, error)) = progress.deadline(upload, timeouts) else { return Poll::Pending };
             self.connection.timer.poll(cx, deadline).map(|()| Err(error))
         })
         .await;

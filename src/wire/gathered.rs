@@ -194,7 +194,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let (near, outlet) = gathered(Io::new(near.unwrap()).unwrap().rewound(Bytes::new()));
+        let (near, outlet) = gathered(Io::new(near.unwrap()).rewound(Bytes::new()));
         (near, outlet, far.unwrap().0)
     }
 

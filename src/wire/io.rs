@@ -30,13 +30,10 @@ pub enum Stream {
 }
 
 impl Io {
-    /// Takes a connected socket; small writes leave at once.
-    ///
-    /// # Errors
-    /// The socket is already gone.
-    pub fn new(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        Ok(Self(RefCell::new(Stream::Plain(stream))))
+    /// Takes a connected socket, which whoever opened it has told to send small writes at once.
+    #[must_use]
+    pub fn new(stream: TcpStream) -> Self {
+        Self(RefCell::new(Stream::Plain(stream)))
     }
 
     /// Takes a connection whose handshake has ended.
@@ -171,7 +168,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-        (Io::new(near.unwrap()).unwrap(), far.unwrap().0)
+        (Io::new(near.unwrap()), far.unwrap().0)
     }
 
     async fn readable(io: &Io) {

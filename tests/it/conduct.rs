@@ -246,10 +246,10 @@ async fn upstream_is_not_blamed_for_a_slow_upload() {
             connection.stream.write_all(end.as_bytes()).await.unwrap();
         })
         .await;
-        let gateway = before(&origin, "[defaults]\ntimeout = { read = \"200ms\", total = \"5s\" }").await;
+        let gateway = before(&origin, "[defaults]\ntimeout = { read = \"200ms\", total = \"1s\" }").await;
         let mut client = connected(&gateway, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n").await;
         for half in ["1234", "5678"] {
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            tokio::time::sleep(Duration::from_millis(1500)).await;
             client.write_all(half.as_bytes()).await.unwrap();
         }
         let answer = read_until(&mut client, if early { "0\r\n\r\n" } else { "ok" }).await;

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use serde_json::json;
+
 use crate::support::{Consul, Gateway, Origin, consul::free_ports, until};
 
 /// An agent with a DNS port.
@@ -109,4 +111,39 @@ async fn beside_consul_a_name_that_nobody_resolves_does_not_hold_up_readiness() 
     gateway.until_usable("late", 1).await;
     let failed = gateway.until_event("dns_failed").await;
     assert_eq!(failed["service"], "other");
+}
+
+#[tokio::test]
+async fn without_consul_denied_networks_hold_for_fixed_instances_and_for_those_of_dns() {
+    let origin = Origin::start("a").await;
+    let port = origin.address.port();
+    let tables = format!(
+        "[services.fixed]\ninstances = ['127.0.0.1:{port}', '[::1]:{port}']\n[services.named]\ninstances = ['localhost:{port}']\n\
+         [services.found]\ndns = 'localhost:{port}'\n[[routes]]\nmatch.path = '/fixed'\nservice = 'fixed'\n\
+         [[routes]]\nmatch.path = '/named'\nservice = 'named'\n[[routes]]\nmatch.path = '/found'\nservice = 'found'\n"
+    );
+    let deny = |list: &str| format!("[consul]\ndeny = {list}\n{tables}");
+    let paths = ["/fixed", "/named", "/found"];
+    let gateway = Gateway::fixed(&deny("['127.0.0.0/8', '::1']")).await;
+    assert_eq!(gateway.admin("/api/config").await.json()["consul"]["deny"], json!(["127.0.0.0/8", "::1/128"]));
+    let found = until("what DNS says", || async {
+        let topology = gateway.admin("/api/topology").await.json();
+        topology["services"]["found"]["instances"].as_array().filter(|found| !found.is_empty()).cloned()
+    });
+    assert!(found.await.iter().all(|instance| instance["usable"] == false));
+    for path in paths {
+        // What a name means is known only when it is dialed.
+        let refused = if path == "/named" { 502 } else { 503 };
+        assert_eq!(gateway.get(path).await.status, refused, "{path}");
+    }
+    assert_eq!(origin.count(), 0);
+
+    gateway.configure(&deny("[]"));
+    for path in paths {
+        assert_eq!(gateway.until_status(path, 200).await.text, "a");
+    }
+    gateway.configure(&deny("['127.0.0.1', '::1']"));
+    for path in ["/fixed", "/found"] {
+        gateway.until_status(path, 503).await;
+    }
 }

@@ -139,9 +139,11 @@ async fn services_that_are_not_there_or_of_no_use_are_named_with_what_to_do() {
     consul.put("/v1/catalog/register", &node).await;
     consul.register_checked("sick", "s1", at("127.0.0.1:9003")).await;
     consul.check("s1", "fail").await;
+    consul.register_checked("bold", "b1", at("127.0.0.1:9004")).await;
+    consul.check("b1", "fail").await;
     let rest = "deny = [\"169.254.0.0/16\"]\n[services.users]\nconsul = \"user-service\"\n[services.near]\nconsul = \"user-servce\"\n\
         [services.gone]\n[services.tagged]\nconsul = \"user-service\"\ntag = \"v2\"\n[services.portless]\n[services.sick]\n\
-        [services.fixed]\ninstances = [\"10.0.0.1:1\"]\n";
+        [services.bold]\npanic = true\n[services.fixed]\ninstances = [\"10.0.0.1:1\"]\n";
     check(&consul.address(), "", rest).await.expect(
         1,
         &[
@@ -154,9 +156,38 @@ async fn services_that_are_not_there_or_of_no_use_are_named_with_what_to_do() {
             "error: services.portless: instance `p1` is of no use: port `0` is not between 1 and 65535; register it with \
              another address or port",
             "warning: services.sick: no instance may be asked: each is critical, and `accept` is passing or warning",
-            "4 errors, 2 warnings",
+            "warning: services.bold: no instance is as it should be: each is critical, and `accept` is passing or warning; by \
+             `panic`, 1 of 1 may be asked nevertheless",
+            "4 errors, 3 warnings",
         ],
     );
+}
+
+#[tokio::test]
+async fn what_others_registered_forges_no_line_and_moves_no_cursor() {
+    let consul = Consul::start().await;
+    let evil = "\nok: services.pay: 3 of 3 instances of `pay` may be asked\u{1b}[8m\r";
+    let shown = "\\nok: services.pay: 3 of 3 instances of `pay` may be asked\\u{1b}[8m\\r";
+    consul.register_tagged("odd", "o1", at("127.0.0.1:9001"), &["lictor", &format!("lictor.x{evil}")]).await;
+    consul.register_tagged("tagged", "t1", at("127.0.0.1:9002"), &[evil]).await;
+    let node = json!({
+        "Node": "n1", "Address": "127.0.0.1", "Service": { "ID": format!("p1{evil}"), "Service": "portless", "Port": 0 },
+    });
+    consul.put("/v1/catalog/register", &node).await;
+    // JSON's texts are TOML's too.
+    consul.set("lictor/config", &format!("[http]\nhealth = {}\n", json!(evil))).await;
+    let said = check(&consul.address(), "", "[services.tagged]\ntag = \"v2\"\n[services.portless]\n").await;
+    said.expect(
+        1,
+        &[&format!("error: services.tagged: no instance of `tagged` carries the tag `v2`; the tags are `{shown}`")],
+    );
+    let lines: Vec<_> = said.out.lines().filter(|line| line.contains("services.pay")).collect();
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+    assert!(
+        lines.iter().all(|line| line.starts_with("error: ") && line.contains(shown.trim_end_matches("\\r"))),
+        "{lines:#?}"
+    );
+    assert!(!said.out.contains(|c: char| c.is_control() && c != '\n'), "{:?}", said.out);
 }
 
 #[tokio::test]
@@ -242,6 +273,35 @@ async fn the_document_in_the_kv_is_checked_and_so_is_what_it_adds() {
             "2 errors, 0 warnings",
         ],
     );
+    // What may not be in it hides nothing else.
+    let both = "[http]\nlisten = \"\"\nlisen = \"\"\n[consul]\nmax_watches = 1\n";
+    consul.set("lictor/config", both).await;
+    check(&consul.address(), "", "").await.expect(
+        1,
+        &[
+            "error: KV lictor/config:2 http.listen: this is for each gateway's operator, not for whoever may write to the KV; \
+             set it in a file, a variable or a flag",
+            "error: KV lictor/config:3 http.lisen: unknown key; did you mean `listen`?",
+            "error: KV lictor/config:5 consul.max_watches: `1` is too small; the least is `2`",
+            "3 errors, 0 warnings",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn a_route_that_the_health_report_hides_is_warned_of() {
+    let consul = Consul::start().await;
+    let route = "[[routes]]\nmatch.path = \"/health\"\nservice = \"web\"\n";
+    let web = "[services.web]\ninstances = [\"10.0.0.1:1\"]\n";
+    let hidden =
+        "the gateway answers this path itself, so the route never does; give it another one, or set `http.health`";
+    consul.set("lictor/config", route).await;
+    let line = format!("warning: KV lictor/config:2 routes[0].match.path: {hidden}");
+    check(&consul.address(), "", web).await.expect(0, &[&line, "0 errors, 1 warning"]);
+    let said = lictor(&["check"], &[], &[("lictor.toml", &format!("{web}{route}"))]);
+    said.expect(0, &[&format!("warning: lictor.toml:4 routes[0].match.path: {hidden}")]);
+    let off = lictor(&["check"], &[("LICTOR_HTTP__HEALTH", "/healthz")], &[("lictor.toml", &format!("{web}{route}"))]);
+    assert_eq!((off.code, off.out.lines().count()), (Some(0), 1), "{}", off.out);
 }
 
 #[tokio::test]
@@ -252,10 +312,6 @@ async fn an_agent_that_cannot_be_asked_is_told_by_what_is_wrong_with_it() {
         1,
         &["error: consul.datacenter: `dc9` is not known to the agent, which knows `dc1`", "1 error, 0 warnings"],
     );
-    let none = check(&known, "token_file = \"nowhere\"", "").await;
-    none.expect(1, &[
-        "error: consul: cannot use `consul.token_file`: cannot read `nowhere`: No such file or directory (os error 2)",
-    ]);
     check("", "", "[services.a]\ninstances = [\"10.0.0.1:1\"]\n")
         .await
         .expect(0, &["ok: consul.address: it is empty, so there is no Consul to ask"]);

@@ -126,6 +126,23 @@ async fn head_and_bodyless_answers_have_no_body() {
 }
 
 #[tokio::test]
+async fn who_asks_for_a_head_gets_no_body_of_a_refusal_either() {
+    let origin = Origin::start("a").await;
+    let gateway = before(&origin).await;
+    let long = "x".repeat(40_000);
+    let (no_host, target) = ("HEAD / HTTP/1.1\r\n\r\n".to_owned(), format!("HEAD /{long} HTTP/1.1\r\nhost: x\r\n\r\n"));
+    let field = format!("HEAD / HTTP/1.1\r\nhost: x\r\nlong: {long}\r\n\r\n");
+    for (head, status) in [(no_host, "400"), (target, "414"), (field, "431")] {
+        let answer = gateway.raw(head.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.ends_with("\r\n\r\n"), "{answer}");
+        assert!(!answer.contains("content-length: 0"), "what a GET would be told: {answer}");
+        let told = gateway.raw(head.replacen("HEAD", "GET", 1).as_bytes()).await;
+        assert!(told.contains("\"title\""), "{told}");
+    }
+    assert_eq!(origin.count(), 0);
+}
+
+#[tokio::test]
 async fn a_chunked_upload_arrives_whole_and_is_framed_anew() {
     let origin = Origin::start("a").await;
     let gateway = before(&origin).await;

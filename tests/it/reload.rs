@@ -1,5 +1,11 @@
 //! The configuration is read again: what holds is in force, what does not changes nothing.
 
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
 use tokio::task::JoinSet;
 
 use crate::support::{Gateway, Origin, until};
@@ -60,6 +66,71 @@ async fn another_file_in_the_same_folder_is_no_reason_to_read_again() {
     gateway.until_status("/two", 200).await;
 
     assert_eq!(gateway.events("reload_refused").len(), 1);
+}
+
+/// Makes a link, or has it lead elsewhere at once.
+fn link(to: impl AsRef<Path>, at: PathBuf) {
+    let next = at.with_file_name("next");
+    symlink(to, &next).unwrap();
+    fs::rename(next, at).unwrap();
+}
+
+#[tokio::test]
+async fn a_file_behind_a_link_to_another_folder_is_seen_to_change() {
+    let (origin, elsewhere) = (Origin::start("a").await, tempfile::tempdir().unwrap());
+    let gateway = Gateway::fixed(&serving(&origin, "/1")).await;
+    let real = elsewhere.path().join("l.toml");
+    fs::write(&real, serving(&origin, "/2")).unwrap();
+    link(&real, gateway.file("lictor.toml"));
+    gateway.until_status("/2", 200).await;
+    // Written in place, and replaced.
+    fs::write(&real, serving(&origin, "/3")).unwrap();
+    gateway.until_status("/3", 200).await;
+    let next = elsewhere.path().join("next");
+    fs::write(&next, serving(&origin, "/4")).unwrap();
+    fs::rename(next, &real).unwrap();
+    gateway.until_status("/4", 200).await;
+    // The whole folder goes, and another one comes in its place.
+    fs::rename(elsewhere.path(), elsewhere.path().with_extension("old")).unwrap();
+    fs::create_dir(elsewhere.path()).unwrap();
+    fs::write(&real, serving(&origin, "/5")).unwrap();
+    gateway.until_status("/5", 200).await;
+    fs::write(&real, serving(&origin, "/6")).unwrap();
+    gateway.until_status("/6", 200).await;
+    fs::remove_dir_all(elsewhere.path().with_extension("old")).unwrap();
+}
+
+#[tokio::test]
+async fn links_that_are_swapped_on_the_way_to_a_file_are_followed_again_and_again() {
+    let origin = Origin::start("a").await;
+    let gateway = Gateway::fixed(&serving(&origin, "/0")).await;
+    let write = |file: &str, path: &str| fs::write(gateway.file(file), serving(&origin, path)).unwrap();
+    let release = |folder: &str, path: &str| {
+        fs::create_dir(gateway.file(folder)).unwrap();
+        write(&format!("{folder}/l.toml"), path);
+    };
+    // As Kubernetes mounts a ConfigMap, and as a deployment by releases has it.
+    for current in ["..data", "current"] {
+        let path = |n: u32| format!("/{current}/{n}");
+        for folder in [format!("{current}.v1"), format!("{current}.v2")] {
+            release(&folder, &path(1));
+        }
+        link(format!("{current}.v1"), gateway.file(current));
+        link(format!("{current}/l.toml"), gateway.file("lictor.toml"));
+        gateway.until_status(&path(1), 200).await;
+        write(&format!("{current}.v1/l.toml"), &path(2));
+        gateway.until_status(&path(2), 200).await;
+        // The other one holds what is in force, until it is written.
+        write(&format!("{current}.v2/l.toml"), &path(2));
+        link(format!("{current}.v2"), gateway.file(current));
+        write(&format!("{current}.v2/l.toml"), &path(3));
+        gateway.until_status(&path(3), 200).await;
+        link(format!("{current}.v1"), gateway.file(current));
+        gateway.until_status(&path(2), 200).await;
+        write(&format!("{current}.v1/l.toml"), &path(4));
+        gateway.until_status(&path(4), 200).await;
+    }
+    assert!(gateway.events("watch_failed").is_empty() && gateway.events("reload_refused").is_empty());
 }
 
 #[tokio::test]

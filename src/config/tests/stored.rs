@@ -31,9 +31,10 @@ fn it_is_over_files_and_under_variables_and_flags() {
 fn what_leads_to_it_cannot_be_in_it() {
     let text = "[consul]\nmax_watches = 9\naddress = 'http://x:1'\ntokn = ''\ntls = { ca = 'x' }\ntoken = 's3cret'";
     let why = "lictor needs it to find this document, so it cannot be in it; set it in a file, a variable or a flag";
-    let want = [(3, "address"), (5, "tls"), (6, "token")];
-    let want: Vec<_> = want.iter().map(|(line, key)| format!("KV lictor/config:{line} consul.{key}: {why}")).collect();
-    assert_eq!(problems(text), want.join("\n"));
+    let want =
+        [(3, "address", why), (4, "tokn", "unknown key; did you mean `token`?"), (5, "tls", why), (6, "token", why)];
+    let want = want.iter().map(|(line, key, why)| format!("KV lictor/config:{line} consul.{key}: {why}"));
+    assert_eq!(problems(text), want.collect::<Vec<_>>().join("\n"));
 }
 
 #[test]

@@ -55,5 +55,12 @@ async fn there(
     let all = listed.instances.len();
     let good = listed.instances.iter().filter(|i| service.policy.accept.contains(&i.health)).count();
     let what = format!("{good} of {all} instances of `{}` in `{datacenter}` may be asked", query.consul);
-    if good > 0 { report.fine(about, what) } else { report.warning(about, what) }
+    match (good, services::desperate(&service.policy, &listed)) {
+        (1.., _) => report.fine(about, what),
+        (0, 0) => report.warning(about, what),
+        (0, some) => {
+            let rest = format!("by `panic`, {some} may be asked nevertheless while no datacenter has another");
+            report.warning(about, format!("{what}; {rest}"));
+        }
+    }
 }

@@ -18,6 +18,7 @@ use crate::{
         instance::{Health, Instance},
         name::{Datacenter, ServiceName},
     },
+    upstream::policy::Policy,
 };
 
 /// What Consul said of one service.
@@ -63,7 +64,7 @@ pub async fn look(config: &Config, catalog: &Services, client: &Client, report: 
             // Of what is seen of no node, the token is to blame.
             let nodes = denied.iter().all(|right| !matches!(right, Right::Node(_)));
             let listed = lists.get(name).filter(|list| nodes || !list.instances.is_empty());
-            table(name, (consul, tag.as_deref()), listed, &service.policy.accept, catalog, report);
+            table(name, (consul, tag.as_deref()), listed, &service.policy, catalog, report);
         }
     }
     exposed::look(config, &plan, &lists, report);
@@ -134,7 +135,7 @@ fn table(
     name: &ServiceName,
     (consul, tag): (&str, Option<&str>),
     listed: Option<&Listed>,
-    accept: &[Health],
+    policy: &Policy,
     catalog: &Services,
     report: &mut Report,
 ) {
@@ -156,20 +157,33 @@ fn table(
     }
     useless(&about, listed, report);
     let all = listed.instances.len();
-    let good = listed.instances.iter().filter(|instance| accept.contains(&instance.health)).count();
+    let good = listed.instances.iter().filter(|instance| policy.accept.contains(&instance.health)).count();
     match (all, good) {
         (0, _) if listed.useless.is_empty() => {
             report.error(about, format!("`{consul}` is registered, and no instance of it is seen"));
         }
         (0, _) => {}
         (_, 0) => {
-            let accepted = accept.iter().map(|health| health.as_str()).collect::<Vec<_>>().join(" or ");
-            let all: BTreeSet<_> = listed.instances.iter().map(|instance| instance.health.as_str()).collect();
-            let all = all.into_iter().collect::<Vec<_>>().join(" or ");
-            report.warning(about, format!("no instance may be asked: each is {all}, and `accept` is {accepted}"));
+            let accepted = policy.accept.iter().map(|health| health.as_str()).collect::<Vec<_>>().join(" or ");
+            let every: BTreeSet<_> = listed.instances.iter().map(|instance| instance.health.as_str()).collect();
+            let every = every.into_iter().collect::<Vec<_>>().join(" or ");
+            let why = format!("each is {every}, and `accept` is {accepted}");
+            let what = match desperate(policy, listed) {
+                0 => format!("no instance may be asked: {why}"),
+                some => format!(
+                    "no instance is as it should be: {why}; by `panic`, {some} of {all} may be asked nevertheless"
+                ),
+            };
+            report.warning(about, what);
         }
         _ => report.fine(about, format!("{good} of {all} instances of `{consul}` may be asked")),
     }
+}
+
+/// How many instances are used though none is accepted.
+pub fn desperate(policy: &Policy, listed: &Listed) -> usize {
+    let there = |instance: &&Instance| instance.health != Health::Maintenance;
+    if policy.panic { listed.instances.iter().filter(there).count() } else { 0 }
 }
 
 /// Says which instances are of no use. It is an error where no other is left.

@@ -47,7 +47,7 @@ async fn written(status: u16, told: Option<&'static str>, body: Body, asked: &As
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-    let connection = Downstream::new(Io::new(accepted.unwrap().0).unwrap());
+    let connection = Downstream::new(Io::new(accepted.unwrap().0));
     let mut response = Response::new(StatusCode::from_u16(status).unwrap(), body);
     if let Some(told) = told {
         response.fields.insert(header::CONTENT_LENGTH, http::HeaderValue::from_static(told));
@@ -152,7 +152,7 @@ async fn a_client_that_reads_nothing_is_cut_and_its_request_goes_on_until_then()
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (_client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-    let connection = Downstream::new(Io::new(accepted.unwrap().0).unwrap());
+    let connection = Downstream::new(Io::new(accepted.unwrap().0));
     let went_on = Rc::new(Cell::new(0));
     let response = Response::new(StatusCode::OK, Body::duplex(Endless(went_on.clone())));
     let (mut sender, _) = sender(Vec::new(), response, &ASKED);
@@ -167,7 +167,7 @@ async fn what_is_sent_ahead_of_an_answer_is_held_within_bounds() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-    let connection = Downstream::new(Io::new(accepted.unwrap().0).unwrap());
+    let connection = Downstream::new(Io::new(accepted.unwrap().0));
     let mut client = client.unwrap();
     let piece = vec![b'x'; 64 * 1024];
     let flood = async { while tokio::time::timeout(STALL / 100, client.write_all(&piece)).await.is_ok() {} };

@@ -78,3 +78,29 @@ fn an_answer_whose_head_is_too_large_is_refused() {
     let too_many = Err(ResponseError::Head(HeadError::TooManyFields));
     assert_eq!(with(limits, b"HTTP/1.1 200 OK\r\na:1\r\nb:2\r\nc:3\r\n"), too_many);
 }
+
+#[test]
+fn fields_are_the_same_wherever_in_a_head_they_stand() {
+    let limits = Limits { max_head: 1 << 20, max_fields: 128 };
+    // Among the first lines and behind them, below 64 KiB, on its border and above it, after a blank line too.
+    for (lines, first) in
+        [(3, 10), (23, 10), (24, 10), (25, 10), (127, 10), (3, 65_400), (30, 65_400), (3, 200_000), (127, 900_000)]
+    {
+        for shift in 0..140 {
+            let fill = "x".repeat(first + shift);
+            let rest: Vec<_> = (2..lines).map(|n| (format!("name-{n}"), format!("value {n}"))).collect();
+            let fields: String = rest.iter().map(|(name, value)| [name, ":  ", value, " \r\n"].concat()).collect();
+            let blank = if shift % 2 == 0 { "" } else { "\r\n" };
+            let text = format!("{blank}GET / HTTP/1.1\r\nhost: a\r\nfill: {fill}\r\n{fields}\r\nGET /next");
+            let mut buf = BytesMut::from(text.as_str());
+            let head = RequestReader::new(limits).read(&mut buf).unwrap().expect("a whole head");
+            assert_eq!(&buf[..], b"GET /next", "{lines} {first} {shift}");
+            let read = head.fields.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+            let want = [("host", &b"a"[..]), ("fill", fill.as_bytes())].into_iter();
+            assert!(
+                read.eq(want.chain(rest.iter().map(|(n, v)| (n.as_str(), v.as_bytes())))),
+                "{lines} {first} {shift}"
+            );
+        }
+    }
+}

@@ -4,14 +4,13 @@
 use std::{
     fmt::Write as _,
     io::Write as _,
-    net::{IpAddr, SocketAddr},
     time::{Duration, SystemTime},
 };
 
 use http::{HeaderValue, Version};
 
 use super::super::journey::Journey;
-use crate::model::instance::Address;
+use crate::model::text::{address, decimal, fraction, ip};
 
 /// How a line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,49 +70,60 @@ pub fn write(
     out.push(b'\n');
 }
 
+/// What stands before a number, and before a text.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+    ($name:literal, text) => {
+        concat!(",\"", $name, "\":\"")
+    };
+}
+
 fn json(out: &mut Vec<u8>, clock: &Clock, milliseconds: u32, journey: &Journey, status: u16, took: Duration) {
     let asked = &journey.asked;
-    out.extend_from_slice(b"{\"time\":\"");
-    out.extend_from_slice(clock.rfc3339.trim_end_matches('Z').as_bytes());
+    put(out, "{\"time\":\"");
+    put(out, clock.rfc3339.trim_end_matches('Z'));
     out.push(b'.');
-    digits(out, milliseconds.into(), 3);
-    out.extend_from_slice(b"Z\",\"client\":\"");
+    fraction(out, milliseconds, 1_000);
+    put(out, "Z\",\"client\":\"");
     ip(out, asked.client);
     out.push(b'"');
-    text(out, "method", asked.method.as_str().as_bytes());
+    word(out, key!("method", text), asked.method.as_str());
     if let Some(target) = &asked.target {
-        text(out, "path", target.as_str().as_bytes());
+        text(out, key!("path", text), target.as_str().as_bytes());
     }
-    field(out, "host", asked.host.as_ref());
+    field(out, key!("host", text), asked.host.as_ref());
     if let Some(version) = asked.version {
-        text(out, "protocol", protocol(version).as_bytes());
+        word(out, key!("protocol", text), protocol(version));
     }
-    text(out, "scheme", asked.scheme.as_bytes());
+    word(out, key!("scheme", text), asked.scheme);
     if let Some(version) = asked.tls {
-        text(out, "tls", version.as_bytes());
+        word(out, key!("tls", text), version);
     }
-    number(out, "status", status.into());
-    number(out, "bytes_in", journey.received.get());
-    number(out, "bytes_out", journey.sent.get());
-    seconds(out, "duration_seconds", took);
+    number(out, key!("status"), status.into());
+    number(out, key!("bytes_in"), journey.received.get());
+    number(out, key!("bytes_out"), journey.sent.get());
+    seconds(out, key!("duration_seconds"), took);
     if let Some(found) = &*journey.found.borrow() {
-        text(out, "route", found.route.as_str().as_bytes());
-        text(out, "service", found.service.as_str().as_bytes());
+        text(out, key!("route", text), found.route.as_str().as_bytes());
+        text(out, key!("service", text), found.service.as_str().as_bytes());
     }
     let tries = journey.tries.borrow();
     if let Some(last) = tries.last() {
-        out.extend_from_slice(b",\"upstream\":\"");
+        put(out, key!("upstream", text));
         address(out, &last.address);
         out.push(b'"');
         if let Some(status) = last.status {
-            number(out, "upstream_status", status.as_u16().into());
+            number(out, key!("upstream_status"), status.as_u16().into());
         }
-        seconds(out, "upstream_seconds", tries.iter().filter_map(|one| one.ended).map(|(took, _)| took).sum());
+        let waited = tries.iter().filter_map(|one| one.ended).map(|(took, _)| took).sum();
+        seconds(out, key!("upstream_seconds"), waited);
     }
-    number(out, "tries", tries.len() as u64);
-    field(out, "request_id", Some(&journey.request_id));
-    text(out, "trace_id", journey.context.as_bytes().get(3..35).unwrap_or_default());
-    field(out, "user_agent", asked.user_agent.as_ref());
+    number(out, key!("tries"), tries.len() as u64);
+    field(out, key!("request_id", text), Some(&journey.request_id));
+    text(out, key!("trace_id", text), journey.context.as_bytes().get(3..35).unwrap_or_default());
+    field(out, key!("user_agent", text), asked.user_agent.as_ref());
     out.push(b'}');
 }
 
@@ -151,107 +161,85 @@ fn protocol(version: Version) -> &'static str {
     }
 }
 
-fn key(out: &mut Vec<u8>, name: &str) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
+#[inline]
+fn put(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
 }
 
-fn number(out: &mut Vec<u8>, name: &str, value: u64) {
-    key(out, name);
+#[inline]
+fn number(out: &mut Vec<u8>, key: &str, value: u64) {
+    put(out, key);
     decimal(out, value);
 }
 
 /// To the microsecond.
-fn seconds(out: &mut Vec<u8>, name: &str, value: Duration) {
-    key(out, name);
-    decimal(out, value.as_secs());
+#[inline]
+fn seconds(out: &mut Vec<u8>, key: &str, value: Duration) {
+    number(out, key, value.as_secs());
     out.push(b'.');
-    digits(out, value.subsec_micros().into(), 6);
+    fraction(out, value.subsec_micros(), 1_000_000);
 }
 
-fn field(out: &mut Vec<u8>, name: &str, value: Option<&HeaderValue>) {
+#[inline]
+fn field(out: &mut Vec<u8>, key: &str, value: Option<&HeaderValue>) {
     if let Some(value) = value {
-        text(out, name, value.as_bytes());
+        text(out, key, value.as_bytes());
     }
 }
 
-fn text(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    key(out, name);
+/// A text that has nothing to be escaped: a token, or one of ours.
+#[inline]
+fn word(out: &mut Vec<u8>, key: &str, value: &str) {
+    put(out, key);
+    put(out, value);
     out.push(b'"');
-    let mut plain = true;
-    // To stop at the first that is not would keep from looking at many at a time.
-    for &b in value {
-        plain &= matches!(b, b' '..=b'~') && b != b'"' && b != b'\\';
-    }
-    if plain {
+}
+
+fn text(out: &mut Vec<u8>, key: &str, value: &[u8]) {
+    put(out, key);
+    // To stop at the first that is not costs more than to look at all.
+    if value.iter().fold(true, |plain, &byte| plain & PLAIN[usize::from(byte)]) {
         out.extend_from_slice(value);
     } else {
-        for c in String::from_utf8_lossy(value).chars() {
-            match c {
-                '"' | '\\' => out.extend_from_slice(&[b'\\', if c == '"' { b'"' } else { b'\\' }]),
-                // The separators of Unicode end a line to some readers.
-                c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => {
-                    let _ = write!(out, "\\u{:04x}", u32::from(c));
-                }
-                c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
-            }
-        }
+        escaped(out, value);
     }
     out.push(b'"');
 }
+
+#[cold]
+fn escaped(out: &mut Vec<u8>, value: &[u8]) {
+    for c in String::from_utf8_lossy(value).chars() {
+        match c {
+            '"' | '\\' => out.extend_from_slice(&[b'\\', if c == '"' { b'"' } else { b'\\' }]),
+            // The separators of Unicode end a line to some readers.
+            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+}
+
+/// Visible ASCII and the blank, but for what would end the quotes.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = b' ';
+    while byte <= b'~' {
+        plain[byte as usize] = byte != b'"' && byte != b'\\';
+        byte += 1;
+    }
+    plain
+};
 
 /// Visible ASCII as it is, but for what would end the quotes; all else as `\xHH`, as nginx does.
 fn quoted(out: &mut Vec<u8>, value: &[u8]) {
     for &byte in value {
-        if matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\' {
+        if PLAIN[usize::from(byte)] {
             out.push(byte);
         } else {
             let _ = write!(out, "\\x{byte:02X}");
         }
     }
-}
-
-/// An address needs no escape. Most are of version 4, which formatters take ten times as long for.
-fn ip(out: &mut Vec<u8>, ip: IpAddr) {
-    match ip {
-        IpAddr::V4(ip) => {
-            for (i, octet) in ip.octets().into_iter().enumerate() {
-                if i > 0 {
-                    out.push(b'.');
-                }
-                decimal(out, octet.into());
-            }
-        }
-        // Writing to memory cannot fail.
-        IpAddr::V6(ip) => drop(write!(out, "{ip}")),
-    }
-}
-
-fn address(out: &mut Vec<u8>, address: &Address) {
-    if let Address::Ip(SocketAddr::V4(at)) = address {
-        ip(out, IpAddr::V4(*at.ip()));
-        out.push(b':');
-        decimal(out, at.port().into());
-    } else {
-        let _ = write!(out, "{address}");
-    }
-}
-
-fn decimal(out: &mut Vec<u8>, value: u64) {
-    digits(out, value, 1);
-}
-
-/// At least so many digits.
-fn digits(out: &mut Vec<u8>, mut value: u64, least: usize) {
-    let mut written = [b'0'; 20];
-    let mut first = written.len();
-    while value > 0 || written.len() - first < least {
-        first -= 1;
-        written[first] = b'0' + u8::try_from(value % 10).unwrap_or(0);
-        value /= 10;
-    }
-    out.extend_from_slice(&written[first..]);
 }
 
 #[cfg(test)]
@@ -266,7 +254,7 @@ mod tests {
         },
         *,
     };
-    use crate::model::fields::Fields;
+    use crate::model::{fields::Fields, instance::Address};
 
     const EVIL: &[u8] = b"x\" 200 1 \"-\"\\ \t\x80\xff\xe2\x80\xa8 \"z\":1, \xc3\xbc";
 

@@ -27,11 +27,11 @@ use super::{
     exchange::ExchangeError,
     permit::Permit,
     policy::Timeouts,
-    progress::Progress,
+    progress::{Progress, Upload},
     tries::Tries,
 };
 use crate::{
-    body::Body,
+    body::{Body, BodyError},
     model::{fields::Fields, instance::Address, message::Response},
     telemetry::cells::Outcome,
     wire::{Outflow, Timer},
@@ -200,10 +200,18 @@ impl Stream {
                 return Poll::Ready(answer.map_err(Unheard::Stream));
             }
             progress.note(self.upload.sent(), 0);
-            let (mut until, mut error) = progress.deadline(self.upload.is_done(), &self.waits);
-            if let Some(deadline) = self.deadline.filter(|deadline| deadline.at < until) {
-                (until, error) = (deadline.at, ExchangeError::Deadline(deadline.limit));
+            let upload = Upload::of(self.upload.is_done(), self.upload.is_held());
+            let mut due = progress.deadline(upload, &self.waits);
+            if due.is_none() && self.is_grpc {
+                // Nobody else sees to it that a stream of messages is not silent for ever.
+                due = Some((progress.uploaded + self.waits.total, ExchangeError::Body(BodyError::TooSlow)));
             }
+            if let Some(Deadline { at, limit, .. }) = self.deadline
+                && due.as_ref().is_none_or(|(until, _)| at < *until)
+            {
+                due = Some((at, ExchangeError::Deadline(limit)));
+            }
+            let Some((until, error)) = due else { return Poll::Pending };
             self.timer.poll(cx, until).map(|()| Err(Unheard::Exchange(error)))
         })
         .await;

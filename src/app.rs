@@ -79,6 +79,7 @@ impl Gateway {
         relog(&log, &config);
         let count = config.http.workers;
         let metrics = Metrics::bounded(count, config.metrics.buckets.clone());
+        log.count_lost(metrics.log_dropped());
         let access = AccessLog::new(count, &metrics);
         telling::access(&access, &config);
         let (tracer, export) = telling::traces(&config, &metrics);

@@ -10,7 +10,7 @@ mod schema;
 mod status;
 mod table;
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode, sync::mpsc, thread, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
@@ -18,7 +18,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     app::Gateway,
     config::{self, Sources},
-    telemetry::log,
+    telemetry::log::{self, Ending},
 };
 
 /// An API gateway that follows Consul.
@@ -104,10 +104,17 @@ impl Settings {
 /// Ends with what people should read, on standard error.
 fn done(result: Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
-    // Where nobody reads standard error, the exit code still tells.
-    let _ = writeln!(std::io::stderr(), "lictor: {error:#}");
+    // Where nobody reads standard error, the exit code still tells; and one that takes nothing must not hold up the end.
+    let (said, heard) = mpsc::channel();
+    let _ = thread::Builder::new().spawn(move || {
+        let _ = writeln!(std::io::stderr(), "lictor: {error:#}");
+        let _ = said.send(());
+    });
+    let _ = heard.recv_timeout(LAST_WORD);
     ExitCode::FAILURE
 }
+
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// What others wrote, fit for a terminal: nothing in it moves the cursor or begins a line.
 fn plain(text: &str) -> String {
@@ -117,20 +124,23 @@ fn plain(text: &str) -> String {
 fn run(settings: &Settings) -> Result<()> {
     let sources = settings.sources();
     block_on(async {
-        start(sources).await?.run().await?;
-        Ok(())
+        let (gateway, _ending) = start(sources).await?;
+        gateway.run().await
     })
 }
 
-async fn start(sources: Sources) -> Result<Gateway> {
+/// The gateway, and what is to be held until it has ended.
+async fn start(sources: Sources) -> Result<(Gateway, Ending)> {
     let config =
         config::load(&sources).map_err(|problems| anyhow::anyhow!("the configuration does not hold:\n{problems}"))?;
     let rules = &config.telemetry.log;
     let log = log::start(rules.format, &rules.level).context("cannot start the log")?;
+    log.take_panics();
+    let ending = log.ending();
     for doubt in config::doubts(&sources, None) {
         tracing::warn!("{doubt}");
     }
-    Gateway::start(config, sources, log).await
+    Ok((Gateway::start(config, sources, log).await?, ending))
 }
 
 fn demonstrate(args: demo::Args) -> Result<()> {
@@ -138,11 +148,10 @@ fn demonstrate(args: demo::Args) -> Result<()> {
         let mut sources = Settings::default().sources();
         sources.files.clear();
         sources.sets.push(format!("consul.address={}", stage.consul()));
-        let gateway = start(sources).await?;
+        let (gateway, _ending) = start(sources).await?;
         let port = gateway.addresses.first().map_or(0, std::net::SocketAddr::port);
         let _ = writeln!(std::io::stdout(), "{}", stage.calls(port));
-        gateway.run().await?;
-        Ok(())
+        gateway.run().await
     }))
 }
 

@@ -1,8 +1,21 @@
 //! The log of the program, on stderr: text or JSON, from a level up, both changeable while it runs.
-//! One record is one line, whatever is in it: control characters are escaped on the way out.
+//! One record is one line, whatever is in it: control characters are escaped on the way out. Who logs never waits: `queue`.
 
-use std::{borrow::Cow, env, fmt::Write as _, io};
+mod queue;
 
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    borrow::Cow,
+    env,
+    fmt::Write as _,
+    io,
+    panic::{self, PanicHookInfo},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use prometheus::IntCounter;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
@@ -13,6 +26,7 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
+use self::queue::Queue;
 use crate::model::line::{self, is_odd};
 
 /// How a record is written.
@@ -32,17 +46,32 @@ pub enum Format {
 pub struct Log {
     filter: reload::Handle<EnvFilter, Registry>,
     writer: reload::Handle<Boxed, Filtered>,
+    queue: Arc<Queue>,
+}
+
+/// Writes what waits when it goes, for as long as [`LAST_LINES`] at most: who drops it is at the end.
+#[must_use]
+pub struct Ending(Arc<Queue>);
+
+/// How long the end waits for a standard error that takes nothing.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.flush(LAST_LINES);
+    }
 }
 
 /// Starts the log of the program. `RUST_LOG`, where set, is in place of `level`.
 ///
 /// # Errors
-/// If the level cannot be read, or a log was started before.
+/// If the level cannot be read, the system gives no thread, or a log was started before.
 pub fn start(format: Format, level: &str) -> Result<Log, LogError> {
     let (filter, filter_handle) = reload::Layer::new(filter(level)?);
-    let (writer, writer_handle) = reload::Layer::new(layer(format, io::stderr));
+    let queue = Queue::start(io::stderr()).map_err(LogError::Thread)?;
+    let (writer, writer_handle) = reload::Layer::new(layer(format, queue.clone()));
     tracing_subscriber::registry().with(filter).with(writer).try_init().map_err(LogError::Started)?;
-    Ok(Log { filter: filter_handle, writer: writer_handle })
+    Ok(Log { filter: filter_handle, writer: writer_handle, queue })
 }
 
 /// Whether [`start`] would take this as a level.
@@ -61,9 +90,49 @@ impl Log {
     pub fn change(&self, format: Format, level: &str) -> Result<(), LogError> {
         let filter = filter(level)?;
         self.filter.reload(filter).map_err(LogError::Gone)?;
-        self.writer.reload(layer(format, io::stderr)).map_err(LogError::Gone)
+        self.writer.reload(layer(format, self.queue.clone())).map_err(LogError::Gone)
+    }
+
+    /// Counts there what is lost from now on, and what was lost before.
+    pub fn count_lost(&self, lost: &IntCounter) {
+        self.queue.count_lost(lost);
+    }
+
+    /// To be held until nothing is logged any more.
+    pub fn ending(&self) -> Ending {
+        Ending(self.queue.clone())
+    }
+
+    /// Has panics logged, in place of being written by whoever panics: that would wait for a standard error that takes
+    /// nothing, and a worker's connections with it.
+    pub fn take_panics(&self) {
+        panic::set_hook(Box::new(telling(self.queue.clone())));
     }
 }
+
+/// What to do with a panic.
+fn telling(queue: Arc<Queue>) -> impl Fn(&PanicHookInfo<'_>) {
+    move |what| {
+        let thread = thread::current();
+        let thread = thread.name().unwrap_or("unnamed");
+        let place = what.location().map(ToString::to_string).unwrap_or_default();
+        let cause = what.payload_as_str().unwrap_or("something that is no text");
+        // As `RUST_BACKTRACE` says.
+        let trace = Backtrace::capture();
+        let trace = (trace.status() == BacktraceStatus::Captured).then(|| trace.to_string());
+        if tracing::enabled!(tracing::Level::ERROR) {
+            tracing::error!(thread, place, cause, trace, "panicked");
+        } else {
+            let text = format!("lictor: thread `{thread}` panicked at {place}: {cause}");
+            queue.push(format!("{}\n", line::one(&text)).as_bytes());
+        }
+        // It may be the last that is done.
+        queue.flush(LAST_WORDS);
+    }
+}
+
+/// How long a panic waits until it is told.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Why the log does not do as it is told.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +147,9 @@ pub enum LogError {
         /// What is wrong with it.
         source: ParseError,
     },
+    /// Nobody would write it.
+    #[error("the system gives no thread for the log")]
+    Thread(#[source] io::Error),
     /// There is a log already.
     #[error("the log was started before")]
     Started(#[source] TryInitError),
@@ -258,5 +330,28 @@ mod tests {
         }
         let error = check("lictor=loud").unwrap_err();
         assert_eq!(error.to_string(), "level `lictor=loud` is not a log level; try `info` or `warn,lictor=debug`");
+    }
+
+    #[test]
+    fn a_panic_is_told_even_where_nothing_is_logged() {
+        let buffer = Buffer::default();
+        let tell = telling(Queue::start(buffer.clone()).unwrap());
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(
+            move |what| {
+                if thread::current().name() == Some("fails") { tell(what) } else { before(what) }
+            },
+        ));
+        let fails = thread::Builder::new().name("fails".into()).spawn(|| panic!("this {}\nwent", "part")).unwrap();
+        assert!(fails.join().is_err());
+        let text = || String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+        // The panic itself waits a moment only.
+        while !text().ends_with('\n') {
+            thread::yield_now();
+        }
+        let text = text();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.starts_with("lictor: thread `fails` panicked at src/telemetry/log.rs:"), "{text}");
+        assert!(text.ends_with(": this part\\nwent\n"), "{text}");
     }
 }

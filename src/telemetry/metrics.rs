@@ -71,6 +71,8 @@ metrics! {
     IN_FLIGHT: GAUGE[service] = "lictor_in_flight";
     /// Instances of a service, by what may be done with them.
     INSTANCES: GAUGE[service, state] = "lictor_instances";
+    /// Lines of the program's log that were not written: standard error did not take them, or not as fast as they came.
+    LOG_DROPPED: COUNTER[] = "lictor_log_dropped_total";
     /// Requests answered.
     REQUEST: COUNTER[service, route, method, status] = "lictor_request_total";
     /// Seconds from the first byte of a request to the last byte of its answer, or its abort.
@@ -99,6 +101,7 @@ pub struct Metrics {
     consul_request: IntCounterVec,
     consul_watches: IntGauge,
     instances: IntGaugeVec,
+    log_dropped: IntCounter,
     reload: IntCounterVec,
     reload_success: IntGauge,
     retry: IntCounterVec,
@@ -134,6 +137,7 @@ impl Metrics {
             consul_request: counters(&registry, &CONSUL_REQUEST, IntCounterVec::new),
             consul_watches: counters(&registry, &CONSUL_WATCHES, IntGaugeVec::new).with_label_values::<&str>(&[]),
             instances: counters(&registry, &INSTANCES, IntGaugeVec::new),
+            log_dropped: counters(&registry, &LOG_DROPPED, IntCounterVec::new).with_label_values::<&str>(&[]),
             reload: counters(&registry, &CONFIG_RELOAD, IntCounterVec::new),
             reload_success: counters(&registry, &CONFIG_RELOAD_SUCCESS, IntGaugeVec::new)
                 .with_label_values::<&str>(&[]),
@@ -165,6 +169,12 @@ impl Metrics {
     #[must_use]
     pub fn access_log_dropped(&self) -> &IntCounter {
         &self.access_log_dropped
+    }
+
+    /// Counts lines of the program's log that are lost.
+    #[must_use]
+    pub fn log_dropped(&self) -> &IntCounter {
+        &self.log_dropped
     }
 
     /// Counts spans that are lost.

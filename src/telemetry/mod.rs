@@ -12,6 +12,7 @@ pub mod events;
 pub mod histogram;
 pub mod instance;
 pub mod journey;
+mod lines;
 pub mod log;
 pub mod metrics;
 pub mod otlp;

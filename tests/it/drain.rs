@@ -12,7 +12,7 @@ use tokio::{
 use crate::support::{Caller, Gateway, Origin, PATIENCE, until};
 
 /// A service that answers once it is let to, and the sender that lets it.
-async fn held() -> (Origin, watch::Sender<bool>) {
+pub async fn held() -> (Origin, watch::Sender<bool>) {
     let (go, wait) = watch::channel(false);
     let origin = Origin::serving(move |mut connection| {
         let mut wait = wait.clone();
@@ -30,7 +30,8 @@ async fn held() -> (Origin, watch::Sender<bool>) {
     (origin, go)
 }
 
-async fn before(origin: &Origin, http: &str) -> Gateway {
+/// A gateway before it, with these keys of `[http]`.
+pub async fn before(origin: &Origin, http: &str) -> Gateway {
     let address = origin.address;
     let route = "[[routes]]\nmatch = { path = \"/{*rest}\" }\nservice = \"web\"\n";
     Gateway::fixed(&format!("[http]\n{http}\n[services.web]\ninstances = [\"{address}\"]\n{route}")).await

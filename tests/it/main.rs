@@ -54,6 +54,7 @@ mod smuggle;
 mod snapshot;
 mod spread;
 mod stack;
+mod stderr;
 mod streams;
 mod streams_odd;
 mod switch;

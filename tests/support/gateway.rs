@@ -14,6 +14,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
     process::{Child, Command},
+    sync::watch,
     task::JoinSet,
     time::timeout,
 };
@@ -27,6 +28,7 @@ pub struct Gateway {
     folder: TempDir,
     child: Child,
     log: Arc<Mutex<Vec<Value>>>,
+    read: watch::Sender<bool>,
     http: reqwest::Client,
     _reading: JoinSet<()>,
 }
@@ -105,11 +107,14 @@ impl Gateway {
             .unwrap();
         let log = Arc::<Mutex<Vec<Value>>>::default();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (read, mut reads) = watch::channel(true);
         let mut reading = JoinSet::new();
         reading.spawn({
             let log = log.clone();
             async move {
-                while let Ok(Some(line)) = lines.next_line().await {
+                while reads.wait_for(|reads| *reads).await.is_ok()
+                    && let Ok(Some(line)) = lines.next_line().await
+                {
                     let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
                     log.lock().unwrap().push(line);
                 }
@@ -125,7 +130,7 @@ impl Gateway {
         };
         let address = listening("http").await;
         let admin = listening("admin").await;
-        Self { address, admin, folder, child, log, http: client(), _reading: reading }
+        Self { address, admin, folder, child, log, read, http: client(), _reading: reading }
     }
 
     /// Where the listener with TLS is.
@@ -249,6 +254,11 @@ impl Gateway {
     /// Waits for its end.
     pub async fn ended(&mut self) -> ExitStatus {
         timeout(PATIENCE, self.child.wait()).await.expect("it did not end").unwrap()
+    }
+
+    /// Leaves its standard error unread from the next line on, or reads it again.
+    pub fn read_log(&self, reads: bool) {
+        self.read.send_replace(reads);
     }
 
     /// The log so far.

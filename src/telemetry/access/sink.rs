@@ -3,14 +3,17 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Write},
+    io,
     time::Duration,
 };
 
 use prometheus::IntCounter;
 use tokio::time::Instant;
 
-use super::Place;
+use super::{
+    super::lines::{count, put},
+    Place,
+};
 
 /// Takes lines, on a thread that may wait for a disk.
 pub struct Sink {
@@ -110,30 +113,4 @@ impl Sink {
         }
         Ok(())
     }
-}
-
-#[expect(clippy::naive_bytecount, reason = "only what is lost is counted")]
-fn count(lines: &[u8]) -> u64 {
-    lines.iter().filter(|&&b| b == b'\n').count() as u64
-}
-
-/// Writes all of it, or tells how much was taken.
-fn put(to: &mut impl Write, lines: &[u8], torn: &mut bool) -> (usize, io::Result<()>) {
-    if *torn && let Err(error) = to.write_all(b"\n") {
-        return (0, Err(error));
-    }
-    *torn = false;
-    let mut written = 0;
-    while written < lines.len() {
-        match to.write(&lines[written..]) {
-            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
-            Ok(n) => written += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => {
-                *torn = written > 0 && lines[written - 1] != b'\n';
-                return (written, Err(error));
-            }
-        }
-    }
-    (written, to.flush())
 }

@@ -3,7 +3,10 @@
 use std::{
     fmt::Write as _,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -55,6 +58,7 @@ pub struct Fake {
 struct World {
     state: watch::Sender<State>,
     asked: Mutex<Vec<(Instant, String)>>,
+    kept: AtomicUsize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +80,8 @@ impl Fake {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = State { fault: Fault::None, leader: true, index: 1, instances: 1, stale_ms: 0 };
-        let world = Arc::new(World { state: watch::Sender::new(state), asked: Mutex::default() });
+        let world =
+            Arc::new(World { state: watch::Sender::new(state), asked: Mutex::default(), kept: AtomicUsize::default() });
         let mut tasks = JoinSet::new();
         let ours = world.clone();
         tasks.spawn(async move {
@@ -111,6 +116,11 @@ impl Fake {
     /// All that was asked, and when.
     pub fn asked(&self) -> Vec<(Instant, String)> {
         self.world.asked.lock().unwrap().clone()
+    }
+
+    /// How many queries wait for something newer.
+    pub fn kept(&self) -> usize {
+        self.world.kept.load(Relaxed)
     }
 }
 
@@ -194,7 +204,9 @@ async fn held(target: &str, world: &World) -> Option<String> {
     let wait: u64 = parameter("wait").map_or(0, |wait| wait.trim_end_matches("ms").parse().unwrap());
     let mut state = world.state.subscribe();
     let newer = state.wait_for(|state| state.index > index || state.fault != Fault::None);
+    let kept = (wait > 0).then(|| Kept::new(world));
     let _ = timeout(Duration::from_millis(wait), newer).await;
+    drop(kept);
     let state = *world.state.borrow();
     if state.fault != Fault::None {
         return Box::pin(answer(target, world)).await;
@@ -202,6 +214,22 @@ async fn held(target: &str, world: &World) -> Option<String> {
     let lag = if target.contains("stale") { state.stale_ms } else { 0 };
     let head = format!("x-consul-index: {}\r\nx-consul-lastcontact: {lag}\r\n", state.index);
     Some(plain(200, &head, &body(target, state.instances)))
+}
+
+/// A query that waits for something newer, also when it is taken back.
+struct Kept<'w>(&'w AtomicUsize);
+
+impl<'w> Kept<'w> {
+    fn new(world: &'w World) -> Self {
+        world.kept.fetch_add(1, Relaxed);
+        Self(&world.kept)
+    }
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 fn body(target: &str, instances: u64) -> String {

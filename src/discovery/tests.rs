@@ -205,8 +205,9 @@ async fn suffers(fault: Fault, leader: bool, max_watches: usize) {
             silent.remove(update.service.as_str());
         }
     }
-    // Each is asked again by then, and kept.
-    while consul.asked().iter().filter(|(_, head)| head.contains("index=")).count() < max_watches.min(10) {
+    // Each is asked again by then, and kept; and what the start has brought is looked into.
+    let quiet = || consul.asked().last().is_some_and(|(at, _)| at.elapsed() > QUIET);
+    while consul.kept() < max_watches.min(10) || !quiet() {
         sleep(Duration::from_millis(10)).await;
     }
     stage.told();
@@ -284,3 +285,4 @@ const FAULTS: [Fault; 15] = [
 ];
 const LIMIT: Duration = Duration::from_secs(15);
 const SECOND: Duration = Duration::from_secs(1);
+const QUIET: Duration = Duration::from_millis(700);

@@ -20,5 +20,6 @@ mod peak;
 pub mod sampling;
 pub mod scribe;
 mod series;
+pub mod standing;
 mod tally;
 pub mod window;

@@ -27,7 +27,7 @@ use crate::{
 pub struct Topology {
     /// The highest index of Consul's in it.
     index: u64,
-    /// Since Consul last answered; `null` without Consul.
+    /// Since Consul last answered; `null` without Consul, and before it ever has.
     age_seconds: Option<f64>,
     source: &'static str,
     services: BTreeMap<String, Served>,

@@ -123,7 +123,11 @@ async fn tell(args: &Args) -> Result<String> {
         let whole = Whole { gateway: place, ready, says, topology };
         return Ok(serde_json::to_string_pretty(&whole)? + "\n");
     }
-    let age = topology.age_seconds.map(|age| format!(", Consul last answered {age:.0} s ago")).unwrap_or_default();
+    let age = match topology.age_seconds {
+        Some(age) => format!(", Consul last answered {age:.0} s ago"),
+        None if topology.source == "consul" => ", which has not answered yet".to_owned(),
+        None => String::new(),
+    };
     let paint = if ready { GOOD } else { BAD };
     let head = format!("{paint}{says}{paint:#}: {place}; topology from {}{age}\n", topology.source);
     if topology.services.is_empty() {

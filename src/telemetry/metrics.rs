@@ -80,7 +80,7 @@ metrics! {
     REQUEST_DURATION: HISTOGRAM[service, route] = "lictor_request_duration_seconds";
     /// Tries of requests beyond the first, by what the one before came to.
     RETRY: COUNTER[service, reason] = "lictor_retry_total";
-    /// Seconds since Consul last answered, in the datacenter where that is longest.
+    /// Seconds since Consul last answered, in the datacenter where that is longest. Left out before it ever has.
     TOPOLOGY_AGE: GAUGE[] = "lictor_topology_age_seconds";
     /// Changes of a service's instances.
     TOPOLOGY_UPDATE: COUNTER[service, kind] = "lictor_topology_update_total";
@@ -269,7 +269,7 @@ impl Metrics {
         self.series.age.known(ago);
     }
 
-    /// Since when what is known of Consul may be out of date; `None` without Consul.
+    /// Since when what is known of Consul may be out of date; `None` without Consul, and before it has ever answered.
     #[must_use]
     pub fn topology_age(&self) -> Option<Duration> {
         self.series.age.read()

@@ -123,7 +123,7 @@ impl Metrics {
     pub fn bounded(workers: usize, bounds: Bounds) -> Arc<Self> {
         let metrics = Self::bare(workers, bounds);
         #[cfg(target_os = "linux")]
-        register(&metrics.registry, prometheus::process_collector::ProcessCollector::for_self());
+        register(&metrics.registry, super::process::Process::own());
         Arc::new(metrics)
     }
 

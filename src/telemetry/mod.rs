@@ -17,6 +17,8 @@ pub mod log;
 pub mod metrics;
 pub mod otlp;
 mod peak;
+#[cfg(target_os = "linux")]
+mod process;
 pub mod sampling;
 pub mod scribe;
 mod series;

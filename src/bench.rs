@@ -62,6 +62,7 @@ impl Routes {
                 target: Target::Service("s".into()),
                 rewrite: None,
                 policy: None,
+                max_body: None,
                 exposed: false,
                 cells: Arc::clone(&cells),
             })

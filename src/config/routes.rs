@@ -12,6 +12,7 @@ use crate::{
         name::{RouteName, ServiceName},
         pattern::{HostPattern, PathPattern},
         template::Template,
+        units::Size,
     },
     upstream::{
         policy::{Policy, Timeouts},
@@ -36,6 +37,10 @@ pub struct Table {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("examples" = ["/users/{rest}"]))]
     pub rewrite: Option<String>,
+    /// The largest request body, in place of `http.max_body_size`; 0: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Size>")]
+    pub max_body_size: Option<String>,
     /// How long to wait for what, each key over the service's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<policy::TimeoutTable>,
@@ -82,6 +87,8 @@ pub struct Route {
     pub service: ServiceName,
     /// The path there; `None`: as it came.
     pub rewrite: Option<Template>,
+    /// As many bytes may the body of a request have, where that is not just as for all; 0: any number.
+    pub max_body: Option<u64>,
     /// How long its requests wait, where that is not just as the service's.
     pub timeout: Option<Timeouts>,
     /// When they are tried again, where that is not just as the service's.
@@ -144,11 +151,13 @@ impl Route {
         let name = table.name.clone().unwrap_or_else(|| path.to_string()).into();
         let service = service?;
         let base = services.known.get(&service).map(|service| &service.policy);
+        let max_body = table.max_body_size.as_deref().and_then(|text| at.key("max_body_size").read(text));
+        let max_body = max_body.map(|Size(size)| size);
         let timeout = table.timeout.as_ref().zip(base);
         let timeout = timeout.map(|(table, base)| policy::timeouts(table, &base.timeout, &at.key("timeout")));
         let retry = table.retry.as_ref().zip(base);
         let retry = retry.map(|(table, base)| retry::check(table, &base.retry, &at.key("retry")));
-        Some(Self { name, hosts, path, methods, headers, service, rewrite, timeout, retry })
+        Some(Self { name, hosts, path, methods, headers, service, rewrite, max_body, timeout, retry })
     }
 
     /// The rules of its calls, where it changes anything of the service's.
@@ -190,6 +199,7 @@ impl Route {
             }),
             service: Some(self.service.to_string()),
             rewrite: self.rewrite.as_ref().map(ToString::to_string),
+            max_body_size: self.max_body.map(|size| Size(size).to_string()),
             timeout: self.timeout.as_ref().map(policy::shown_timeouts),
             retry: self.retry.as_ref().map(retry::shown),
         }

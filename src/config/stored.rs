@@ -124,7 +124,7 @@ fn may(path: &Path, value: &Value) -> May {
             "drain" | "drain_wait" | "header_timeout" | "health" | "keep_alive" | "max_body_size" | "max_connections"
             | "max_header_size",
         ]
-        | ["routes", _, "match" | "name" | "retry" | "rewrite" | "service" | "timeout"]
+        | ["routes", _, "match" | "max_body_size" | "name" | "retry" | "rewrite" | "service" | "timeout"]
         | ["services", _, "consul" | "datacenters" | "dns" | "host" | "instances" | "protocol" | "tag"]
         | ["services", _, "tls", "server_name"]
         | ["telemetry", "access_format" | "access_log"]

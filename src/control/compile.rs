@@ -290,6 +290,7 @@ pub fn routes(
         target: Target::Service(r.service.clone()),
         rewrite: r.rewrite.clone(),
         policy: config.services.get(&r.service).and_then(|service| r.policy(&service.policy)).map(Arc::new),
+        max_body: r.max_body,
         exposed: false,
     });
     let mut all: Vec<_> = configured.map(Arc::new).collect();
@@ -318,6 +319,7 @@ pub fn routes(
             target: Target::Service(claim.service.clone()),
             rewrite: claim.rewrite.clone(),
             policy: None,
+            max_body: None,
             exposed: true,
         }));
     }

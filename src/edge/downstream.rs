@@ -49,7 +49,6 @@ pub struct Downstream {
 #[derive(Debug)]
 struct Receiving {
     decoder: Decoder,
-    limit: u64,
     pace: Pace,
 }
 
@@ -65,10 +64,13 @@ pub(super) struct Pace {
 }
 
 impl Receiving {
-    /// Whether what came, and what was announced to come, is within the limit.
-    fn fits(&self, received: u64) -> Result<(), BodyError> {
-        let size = received.saturating_add(self.decoder.announced());
-        if self.limit != 0 && size > self.limit { Err(BodyError::TooLarge { limit: self.limit }) } else { Ok(()) }
+    /// Whether what came, and what was announced to come, is within what may.
+    fn fits(&self, aside: &Aside) -> Result<(), BodyError> {
+        let size = aside.received().saturating_add(self.decoder.announced());
+        match aside.most() {
+            Some(limit) if size > limit => Err(BodyError::TooLarge { limit }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -116,7 +118,7 @@ impl Downstream {
     /// A connection on which nothing was read yet.
     #[must_use]
     pub fn new(io: Io) -> Self {
-        let body = Receiving { decoder: Decoder::new(Length::Empty), limit: 0, pace: Pace::default() };
+        let body = Receiving { decoder: Decoder::new(Length::Empty), pace: Pace::default() };
         Self {
             io,
             input: RefCell::default(),
@@ -129,9 +131,9 @@ impl Downstream {
         }
     }
 
-    /// A request with a body of `length` begins. `limit` 0: the body may be of any length.
-    pub fn begin(&self, length: Length, limit: u64, expects_continue: bool) {
-        *self.body.borrow_mut() = Receiving { decoder: Decoder::new(length), limit, pace: Pace::default() };
+    /// A request begins whose body goes through this decoder.
+    pub fn begin(&self, decoder: Decoder, expects_continue: bool) {
+        *self.body.borrow_mut() = Receiving { decoder, pace: Pace::default() };
         self.owed.set(expects_continue);
     }
 
@@ -219,10 +221,10 @@ impl Downstream {
         self.owed.set(false);
         loop {
             match body.decoder.decode(input).map_err(BodyError::Malformed)? {
-                Piece::More => body.fits(self.aside.received())?,
+                Piece::More => body.fits(&self.aside)?,
                 Piece::Data(data) => {
                     self.aside.note(data.len());
-                    body.fits(self.aside.received())?;
+                    body.fits(&self.aside)?;
                     return Poll::Ready(Ok(Piece::Data(data)));
                 }
                 piece => return Poll::Ready(Ok(piece)),
@@ -316,7 +318,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_sends_a_byte_now_and_then_is_too_slow() {
         let (connection, mut client) = connected().await;
-        connection.begin(Length::Exact(1_000_000), 0, false);
+        connection.begin(Decoder::new(Length::Exact(1_000_000)), false);
         let start = Instant::now();
         let drip = async {
             for _ in 0..20 {
@@ -335,7 +337,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_sends_fast_enough_may_take_its_time() {
         let (connection, mut client) = connected().await;
-        connection.begin(Length::Exact(200 * 1024), 0, false);
+        connection.begin(Decoder::new(Length::Exact(200 * 1024)), false);
         let send = async {
             for _ in 0..100 {
                 sleep(Duration::from_millis(1_500)).await;
@@ -350,7 +352,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_is_not_too_slow_while_upstream_is() {
         let (connection, mut client) = connected().await;
-        connection.begin(Length::Exact(20), 0, false);
+        connection.begin(Decoder::new(Length::Exact(20)), false);
         for _ in 0..10 {
             client.write_all(b"ab").await.unwrap();
             read(&connection, 2).await.unwrap();
@@ -362,7 +364,7 @@ mod tests {
     #[tokio::test]
     async fn who_waits_for_100_continue_gets_it_with_the_first_read_of_the_body() {
         let (connection, mut client) = connected().await;
-        connection.begin(Length::Exact(2), 0, true);
+        connection.begin(Decoder::new(Length::Exact(2)), true);
         let play = async {
             let mut told = [0; 25];
             tokio::io::AsyncReadExt::read_exact(&mut client, &mut told).await.unwrap();
@@ -376,7 +378,8 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_cut_where_its_limit_is() {
         let (connection, mut client) = connected().await;
-        connection.begin(Length::Chunked, 5, false);
+        connection.begin(Decoder::new(Length::Chunked), false);
+        connection.aside.allow(5);
         client.write_all(b"3\r\nabc\r\n3\r\nabc\r\n0\r\n\r\n").await.unwrap();
         let failed = read(&connection, 6).await.unwrap_err();
         assert!(matches!(failed, BodyError::TooLarge { limit: 5 }), "{failed:?}");
@@ -386,7 +389,8 @@ mod tests {
     #[tokio::test]
     async fn a_chunk_over_the_limit_is_refused_by_its_size() {
         let (connection, mut client) = connected().await;
-        connection.begin(Length::Chunked, 5, false);
+        connection.begin(Decoder::new(Length::Chunked), false);
+        connection.aside.allow(5);
         client.write_all(b"3\r\nabc\r\n3\r\n").await.unwrap();
         let failed = read(&connection, 6).await.unwrap_err();
         assert!(matches!(failed, BodyError::TooLarge { limit: 5 }), "{failed:?}");

@@ -14,15 +14,19 @@ use tokio::{
     time::Instant,
 };
 
-use crate::wire::Gathered;
+use crate::{
+    http1::trailer,
+    wire::{Frames, Gathered},
+};
 
 /// How many such frames a connection may have at once, and for each second of its life: clients ask for signs of life.
 const FREE: u64 = 10_000;
 const A_SECOND: u64 = 10;
 /// How often the sum is made, in frames.
 const EVERY: u64 = 1024;
-/// What begins a connection, before its first frame.
-const PREFACE: usize = 24;
+/// What trailers may take as they come: more than they may hold, and less than where some of them could be lost, for letters
+/// take five bits at least.
+const TRAILERS: usize = 4 * trailer::LIMITS.max_head;
 
 /// How many frames requests and answers account for.
 #[derive(Clone, Debug, Default)]
@@ -65,57 +69,13 @@ pub struct Watched {
     since: Instant,
 }
 
-/// Where the incoming bytes are between frames.
-#[derive(Debug)]
-struct Frames {
-    /// Bytes before the next frame begins.
-    skip: usize,
-    head: [u8; 5],
-    came: usize,
-    /// Frames that carry nothing, so far.
-    idle: u64,
-}
-
 impl Watched {
     /// A connection of which nothing was read as frames yet.
     #[must_use]
     pub fn new(stream: Gathered, credit: Credit) -> Self {
-        Self { stream, frames: Frames::new(), credit, since: Instant::now() }
+        Self { stream, frames: Frames::of_client(TRAILERS), credit, since: Instant::now() }
     }
 }
-
-impl Frames {
-    fn new() -> Self {
-        Self { skip: PREFACE, head: [0; 5], came: 0, idle: 0 }
-    }
-
-    /// Follows what came. Source: RFC 9113 §4.1.
-    fn note(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            if self.skip > 0 {
-                let now = self.skip.min(bytes.len());
-                self.skip -= now;
-                bytes = &bytes[now..];
-                continue;
-            }
-            // Length, kind and flags: what follows, the stream, is skipped with the payload.
-            let now = (self.head.len() - self.came).min(bytes.len());
-            self.head[self.came..self.came + now].copy_from_slice(&bytes[..now]);
-            self.came += now;
-            bytes = &bytes[now..];
-            if self.came == self.head.len() {
-                let [a, b, c, kind, _] = self.head;
-                self.skip = 4 + u32::from_be_bytes([0, a, b, c]) as usize;
-                self.came = 0;
-                self.idle += u64::from(!matches!(kind, DATA | HEADERS | CONTINUATION));
-            }
-        }
-    }
-}
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const CONTINUATION: u8 = 9;
 
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -123,11 +83,11 @@ impl AsyncRead for Watched {
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         let heard = &self.credit.0.heard;
         heard.set(heard.get() + 1);
-        let looked = self.frames.idle / EVERY;
-        self.frames.note(&buffer.filled()[before..]);
-        if self.frames.idle / EVERY != looked {
+        let looked = self.frames.idle() / EVERY;
+        self.frames.note(&buffer.filled()[before..])?;
+        if self.frames.idle() / EVERY != looked {
             let allowed = FREE + self.since.elapsed().as_secs() * A_SECOND + self.credit.0.frames.get();
-            if self.frames.idle > allowed {
+            if self.frames.idle() > allowed {
                 return Poll::Ready(Err(io::Error::other("a flood of frames that carry nothing")));
             }
         }
@@ -158,24 +118,5 @@ impl AsyncWrite for Watched {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn frames_are_told_apart_however_the_bytes_come() {
-        let mut bytes = vec![b'x'; PREFACE];
-        for (kind, length) in [(4, 6), (HEADERS, 40), (DATA, 300), (6, 8), (8, 4), (CONTINUATION, 0), (2, 5)] {
-            bytes.extend([0, u8::from(length > 255), u8::try_from(length % 256).unwrap(), kind, 0, 0, 0, 0, 1]);
-            bytes.extend(vec![7; length]);
-        }
-        for size in [1, 2, 7, 1000] {
-            let mut frames = Frames::new();
-            bytes.chunks(size).for_each(|chunk| frames.note(chunk));
-            assert_eq!((frames.idle, frames.skip, frames.came), (4, 0, 0), "in pieces of {size}");
-        }
     }
 }

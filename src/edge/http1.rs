@@ -21,6 +21,7 @@ use super::{
 use crate::{
     body::Body,
     http1::{
+        body::Decoder,
         encode::{Connection, Framing, response_room, write_response_head},
         framing::Length,
         head::Limits,
@@ -160,8 +161,7 @@ impl Server {
     }
 
     async fn exchange(&self, connection: &Rc<Downstream>, head: RequestHead, client: &Client) -> Ended {
-        let limit = self.proxy.world().config.http.max_body_size.unwrap_or(0);
-        connection.begin(head.length, limit, head.expect_continue);
+        connection.begin(Decoder::of(head.length, &head.fields), head.expect_continue);
         connection.aside.begin(tunnel::wish(&head), head.version == Version::HTTP_11);
         let says_close = !head.keep_alive;
         let mut asked = Asked {
@@ -169,7 +169,7 @@ impl Server {
             http10: head.version == Version::HTTP_10,
             keep_alive: head.keep_alive,
         };
-        let answer = match entry::admit(&head, limit) {
+        let answer = match entry::admit(&head) {
             Ok(target) => {
                 let request = request(head, target, connection);
                 let mut handling = pin!(self.proxy.handle(request, client, &connection.aside));

@@ -35,6 +35,9 @@ const STREAMS: u32 = 100;
 /// What a client may send ahead on one stream, and on all of them; also the most that is kept for it to read.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What is taken at least of one head, or of trailers, by RFC 9113's measure (§6.5.2): of trailers beyond it the library
+/// loses a part without a word.
+const FIELDS: u32 = 64 * 1024;
 /// What small frames of data may cost that nobody has read yet: many small messages are no attack.
 const SMALL_FRAMES: usize = 4 * 1024 * 1024;
 /// How often a client is asked for a sign of life, and how long it may take to give one.
@@ -58,8 +61,9 @@ pub async fn serve(server: &Server, io: Io, read: Bytes, client: Client, idle: &
     let world = server.proxy.world();
     let rules = &world.config.http;
     let (header_timeout, keep_alive) = (rules.header_timeout, rules.keep_alive);
-    // One that is not far over it is refused by an answer of ours.
-    let max_head = u32::try_from(rules.max_header_size.saturating_mul(2)).unwrap_or(u32::MAX);
+    // One that is not far over it is refused by an answer of ours; and where trailers are too large, enough of them is
+    // kept for that to be seen.
+    let max_head = u32::try_from(rules.max_header_size.saturating_mul(2)).unwrap_or(u32::MAX).max(FIELDS);
     drop(world); // an idle connection holds no snapshot
 
     let peer = client.peer;

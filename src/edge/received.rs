@@ -14,7 +14,16 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
 use super::downstream::Pace;
-use crate::{body::BodyError, http1::trailer::may_trail, upstream::aside::Aside, wire::Timer};
+use crate::{
+    body::BodyError,
+    http1::{
+        self,
+        head::{HeadError, is_padded},
+        trailer,
+    },
+    upstream::aside::Aside,
+    wire::Timer,
+};
 
 /// What comes on a stream, for whoever forwards it, and for who lets the rest of it run out.
 pub type Incoming = Rc<RefCell<RecvStream>>;
@@ -34,7 +43,6 @@ pub struct Received {
 
 #[derive(Default)]
 struct Limits {
-    most: u64,
     pace: Pace,
     timer: Timer,
 }
@@ -80,17 +88,17 @@ impl Received {
         Self { stream, left: announced, is_read: false, limits: None, aside, owed }
     }
 
-    /// It may have at most `most` bytes (0: any number), and has to come fast enough.
+    /// It may have as many bytes as its route allows, and has to come fast enough.
     #[must_use]
-    pub fn limited(self, most: u64) -> Self {
-        Self { limits: Some(Limits { most, ..Limits::default() }), ..self }
+    pub fn limited(self) -> Self {
+        Self { limits: Some(Limits::default()), ..self }
     }
 
     /// The next piece, or trailers, as they come.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, h2::Error>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, BodyError>> {
         let stream = &mut *self.stream.borrow_mut();
         while !self.is_read {
-            match ready!(stream.poll_data(cx)?) {
+            match ready!(stream.poll_data(cx)).transpose().map_err(cut_short)? {
                 Some(data) => {
                     // It fails only where nothing came.
                     let _ = stream.flow_control().release_capacity(data.len());
@@ -102,26 +110,34 @@ impl Received {
                 None => self.is_read = true,
             }
         }
-        let trailers = ready!(stream.poll_trailers(cx)?);
-        Poll::Ready(Ok(trailers.map(|trailers| Frame::trailers(decent(trailers)))))
+        let Some(trailers) = ready!(stream.poll_trailers(cx)).map_err(cut_short)? else { return Poll::Ready(Ok(None)) };
+        let trailers = decent(trailers).map_err(|e| BodyError::Malformed(http1::body::BodyError::Trailers(e)))?;
+        Poll::Ready(Ok(Some(Frame::trailers(trailers))))
     }
 }
 
-fn decent(mut trailers: HeaderMap) -> HeaderMap {
-    while let Some(name) = trailers.keys().find(|name| !may_trail(name)).cloned() {
-        trailers.remove(name);
+/// What HTTP/1 has of trailers, by its rules.
+fn decent(mut trailers: HeaderMap) -> Result<HeaderMap, HeadError> {
+    trailer::check(&trailers, &trailer::LIMITS)?;
+    if trailers.values().any(is_padded) {
+        return Err(HeadError::Value);
     }
-    trailers
+    trailer::strip(&mut trailers);
+    Ok(trailers)
+}
+
+fn cut_short(error: h2::Error) -> BodyError {
+    BodyError::CutShort(Some(io::Error::other(error)))
 }
 
 impl Limits {
-    /// So many bytes came, `received` in all.
-    fn note(&mut self, bytes: usize, received: u64) -> Result<(), BodyError> {
+    /// So many bytes came, which are counted already.
+    fn note(&mut self, bytes: usize, aside: &Aside) -> Result<(), BodyError> {
         self.pace.note(bytes);
-        if self.most != 0 && received > self.most {
-            return Err(BodyError::TooLarge { limit: self.most });
+        match aside.most() {
+            Some(limit) if aside.received() > limit => Err(BodyError::TooLarge { limit }),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -148,10 +164,10 @@ impl http_body::Body for Received {
             Ok(Some(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 aside.note(bytes);
-                let noted = limits.as_mut().map_or(Ok(()), |limits| limits.note(bytes, aside.received()));
+                let noted = limits.as_mut().map_or(Ok(()), |limits| limits.note(bytes, aside));
                 Some(noted.map(|()| frame))
             }
-            Err(e) => Some(Err(BodyError::CutShort(Some(io::Error::other(e))))),
+            Err(e) => Some(Err(e)),
         })
     }
 

@@ -12,9 +12,12 @@ use super::received::{Incoming, Owed, Received};
 use crate::{
     body::Body,
     http1::{
-        head::{HeadError, Limits},
+        head::{HeadError, Limits, is_padded},
         host,
-        request::RequestError::{self, Host, NoHost, RepeatedHost},
+        request::{
+            MAX_TARGET,
+            RequestError::{self, Host, NoHost, RepeatedHost},
+        },
     },
     proxy::{Refusal, entry::target},
     upstream::aside::Aside,
@@ -26,23 +29,27 @@ pub fn awaits_leave(headers: &HeaderMap) -> Option<Owed> {
     headers.contains_key(header::EXPECT).then(Owed::new)
 }
 
+/// How long a head says that its body is.
+#[must_use]
+pub fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// Brings the head to the form that the rest of the gateway sees: its path in its one form, its host and cookies in one
-/// place. Gives the body. The head has at most `max_head` bytes, as [`size`] counts them, the body `limit` (0: any number).
+/// place. Gives the body. The head has at most `max_head` bytes, as [`size`] counts them.
 ///
 /// # Errors
 /// Why it may not enter.
 pub fn read(
     head: &mut Parts,
     incoming: Option<&Incoming>,
-    (max_head, limit): (usize, u64),
+    max_head: usize,
     (aside, owed): (&Rc<Aside>, Option<&Owed>),
 ) -> Result<(PathAndQuery, Body), Refusal> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method);
     }
-    if head.uri.path() == "*" && head.method != Method::OPTIONS {
-        return Err(Refusal::Target);
-    }
+    check_path(head.uri.path_and_query().map_or("", PathAndQuery::as_str), &head.method)?;
     if head.uri.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
         return Err(Refusal::Target);
     }
@@ -51,8 +58,7 @@ pub fn read(
         return Err(Refusal::Head(RequestError::Head(HeadError::TooLarge)));
     }
     // Source: RFC 9113 §8.2.1, which the library leaves to us.
-    let blank = |value: &HeaderValue| value.as_bytes().trim_ascii().len() != value.len();
-    if head.headers.values().any(blank) {
+    if head.headers.values().any(is_padded) {
         return Err(Refusal::Head(RequestError::Head(HeadError::Value)));
     }
     if head.headers.get(header::EXPECT).is_some_and(|expect| !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
@@ -66,16 +72,20 @@ pub fn read(
     }
     let target = target(head.uri.path(), head.uri.query(), || head.uri.path_and_query().cloned())?;
     // The library has compared it with what comes.
-    let announced = head.headers.get(header::CONTENT_LENGTH);
-    let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
+    let announced = announced(&head.headers);
     let Some(incoming) = incoming.filter(|_| announced != Some(0)) else { return Ok((target, Body::empty())) };
-    let is_grpc = is_grpc(&head.headers);
-    if !is_grpc && limit != 0 && announced.is_some_and(|length| length > limit) {
-        return Err(Refusal::TooLarge { limit });
-    }
     let body = Received::new(incoming.clone(), announced, aside.clone(), owed.cloned());
     // A call may be a conversation.
-    Ok((target, Body::stream(if is_grpc { body } else { body.limited(limit) })))
+    Ok((target, Body::stream(if is_grpc(&head.headers) { body } else { body.limited() })))
+}
+
+/// Whether it is a path, or `*`. Source: RFC 9113 §8.3.1; how long it may be is no other than in HTTP/1.
+fn check_path(text: &str, method: &Method) -> Result<(), Refusal> {
+    if text.len() > MAX_TARGET {
+        return Err(Refusal::Head(RequestError::TargetTooLong));
+    }
+    let is_path = text.starts_with('/') || (text == "*" && *method == Method::OPTIONS);
+    if is_path { Ok(()) } else { Err(Refusal::Target) }
 }
 
 /// How large a head is. Source: RFC 9113 §6.5.2.

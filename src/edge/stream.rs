@@ -17,12 +17,12 @@ use tokio::time::{Instant, timeout};
 use super::{
     flood::Credit,
     received::{Incoming, Owed},
-    request::{awaits_leave, read},
+    request::{announced, awaits_leave, read},
 };
 use crate::{
     body::{Body, BodyError},
     model::message,
-    proxy::{Account, Answer, Client, Glimpse, Proxy, strip_connection},
+    proxy::{Account, Answer, Client, Glimpse, Proxy, Refusal, strip_connection},
     upstream::aside::Aside,
     wire::{Outflow, Timer},
 };
@@ -48,16 +48,26 @@ pub struct Shared {
 pub async fn answer(shared: Rc<Shared>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let Shared { proxy, client, credit } = &*shared;
     let world = proxy.world();
-    let limits = (world.config.http.max_header_size, world.config.http.max_body_size.unwrap_or(0));
+    let rules = &world.config.http;
+    let (max_head, patience) = (rules.max_header_size, rules.header_timeout);
     drop(world);
     let (mut head, body) = request.into_parts();
     let only_head = head.method == Method::HEAD;
     let incoming = (!body.is_end_stream()).then(|| Rc::new(RefCell::new(body)));
     let (owed, aside) = (awaits_leave(&head.headers), Rc::<Aside>::default());
     aside.begin(None, true);
+    let bare = match incoming.as_ref().filter(|_| announced(&head.headers) == Some(0)) {
+        None => Ok(()),
+        // Else it would be forwarded as whole, and be answered before the library finds it to be malformed.
+        Some(body) => match Box::pin(timeout(patience, is_bare(body))).await {
+            Ok(true) => Ok(()),
+            Ok(false) => return,
+            Err(_) => Err(Refusal::TimedOut),
+        },
+    };
     let answer = {
         let mut handling = pin!(async {
-            match read(&mut head, incoming.as_ref(), limits, (&aside, owed.as_ref())) {
+            match bare.and_then(|()| read(&mut head, incoming.as_ref(), max_head, (&aside, owed.as_ref()))) {
                 Ok((target, body)) => {
                     let (method, version, fields) = (head.method, head.version, head.headers.into());
                     proxy.handle(message::Request { method, target, version, fields, body }, client, &aside).await
@@ -92,6 +102,20 @@ pub async fn answer(shared: Rc<Shared>, request: Request<RecvStream>, mut respon
             run_out(rest).await;
         }
     }
+}
+
+/// Whether a body ends as it begins. The library resets the stream of one that was announced so and does not.
+async fn is_bare(body: &Incoming) -> bool {
+    poll_fn(|cx| {
+        let stream = &mut *body.borrow_mut();
+        while let Some(data) = ready!(stream.poll_data(cx)) {
+            if data.is_err() {
+                return Poll::Ready(false);
+            }
+        }
+        Poll::Ready(true)
+    })
+    .await
 }
 
 /// Gives the client its answer, or says that it broke off.
@@ -157,9 +181,12 @@ async fn send(
     let message::Response { status, fields, mut body, .. } = response;
     let mut head = Response::new(());
     (*head.status_mut(), *head.headers_mut()) = (status, fields.into_map());
-    if only_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        let length = body.length().filter(|&length| length > 0 && status != StatusCode::NO_CONTENT);
-        tell_length(head.headers_mut(), length);
+    if status == StatusCode::NO_CONTENT {
+        // Source: RFC 9110 §8.6; clients reset the stream over it.
+        head.headers_mut().remove(header::CONTENT_LENGTH);
+        body = Body::empty();
+    } else if only_head || status == StatusCode::NOT_MODIFIED {
+        tell_length(head.headers_mut(), body.length().filter(|&length| length > 0));
         body = Body::empty();
     }
     if body.is_empty() {
@@ -235,6 +262,7 @@ fn tell(respond: &mut SendResponse<Bytes>, aside: &Aside, owed: Option<&Owed>) {
         // To who waits for none, a 100 would say nothing.
         if status != StatusCode::CONTINUE || owed.is_some_and(Owed::settle) {
             strip_connection(&mut fields);
+            fields.remove(header::CONTENT_LENGTH); // RFC 9110 §8.6
             inform(respond, status, fields.into_map());
         }
     }

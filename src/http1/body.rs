@@ -1,16 +1,17 @@
 //! Bodies: takes the framing off, gives the bytes as they came, in pieces.
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use thiserror::Error;
 
 use super::{
     chunk::read_size,
-    framing::Length,
-    head::{HeadError, Limits, Section, read_fields},
+    framing::{Length, nominated},
+    head::{HeadError, Section, read_fields},
     lines::{LineError, Lines},
-    trailer::may_trail,
+    trailer::{LIMITS, may_trail},
 };
+use crate::model::fields::Fields;
 
 /// What a body is made of, in this order.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub enum BodyError {
 pub struct Decoder {
     state: State,
     extensions: usize,
+    /// Names that no trailer may have.
+    barred: Vec<HeaderName>,
 }
 
 #[derive(Debug)]
@@ -82,7 +85,15 @@ impl Decoder {
             Length::Chunked => State::ChunkLine,
             Length::UntilClose => State::UntilClose,
         };
-        Self { state, extensions: 0 }
+        Self { state, extensions: 0, barred: Vec::new() }
+    }
+
+    /// A decoder for the body that the head with these fields has announced. What the head's `Connection` nominates passes
+    /// as a trailer no more than as a field.
+    #[must_use]
+    pub fn of(length: Length, fields: &Fields) -> Self {
+        let barred = if length == Length::Chunked { nominated(fields) } else { Vec::new() };
+        Self { barred, ..Self::new(length) }
     }
 
     /// The next piece of the body at the front of `buf`.
@@ -123,14 +134,16 @@ impl Decoder {
                     Some(size) => self.state = State::ChunkData(size),
                 },
                 State::Trailers(section) => {
-                    let Some(end) = section.end(buf, &TRAILER_LIMITS)? else { return Ok(Piece::More) };
+                    let Some(end) = section.end(buf, &LIMITS)? else { return Ok(Piece::More) };
                     if section.is_bare() {
                         buf.advance(end);
                         self.state = State::Done;
                         return Ok(Piece::End);
                     }
                     let lines = buf.split_to(end).freeze();
-                    let trailers = read_fields::<HeadError>(&lines, 0, section, 0, |field| Ok(may_trail(field.name)))?;
+                    let trailers = read_fields::<HeadError>(&lines, 0, section, 0, |field| {
+                        Ok(may_trail(field.name) && !self.barred.contains(field.name))
+                    })?;
                     // Not before: a body whose trailers are malformed has no end behind which a message could begin.
                     self.state = State::Done;
                     return Ok(if trailers.is_empty() { Piece::End } else { Piece::Trailers(trailers.into_map()) });
@@ -200,8 +213,6 @@ fn take(buf: &mut BytesMut, left: &mut u64) -> Bytes {
     buf.split_to(bytes).freeze()
 }
 
-/// Trailers are few: a checksum, a status and its message.
-const TRAILER_LIMITS: Limits = Limits { max_head: 8 * 1024, max_fields: 64 };
 /// Size and extensions of one chunk, with the CRLF.
 const MAX_CHUNK_LINE: usize = 1024;
 /// Beyond the digits, over the whole body: else one byte of body may bring a kilobyte that nobody counts.

@@ -1,12 +1,13 @@
 //! Where a message ends and whether its connection goes on: Content-Length, Transfer-Encoding and Connection.
 
 use http::{
-    Version,
-    header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING},
+    HeaderName, Version,
+    header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
 };
 use thiserror::Error;
 
 use super::head::{Field, trim};
+use crate::model::fields::Fields;
 
 /// How much body follows a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,14 @@ pub enum FramingError {
     /// HTTP/1.0 knows no transfer codings.
     #[error("there is a Transfer-Encoding in an HTTP/1.0 message")]
     TransferEncodingInHttp10,
+}
+
+/// The fields, also those behind the body, that `Connection` says belong to it (RFC 9110 §7.6.1); except the host, for a
+/// request without one is for nobody.
+#[must_use]
+pub fn nominated(fields: &Fields) -> Vec<HeaderName> {
+    let options = fields.get_all(CONNECTION).flat_map(|value| value.as_bytes().split(|&b| b == b','));
+    options.filter_map(|name| HeaderName::from_bytes(trim(name)).ok()).filter(|name| *name != HOST).collect()
 }
 
 /// What the fields of one head say about framing.

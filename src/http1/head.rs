@@ -164,7 +164,7 @@ pub(super) fn is_blank(byte: u8) -> bool {
 }
 
 /// `bytes` without blanks on both sides.
-pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
+pub fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [first, rest @ ..] = bytes
         && is_blank(*first)
     {
@@ -176,6 +176,13 @@ pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
         bytes = rest;
     }
     bytes
+}
+
+/// Whether there are blanks around a value, which HTTP/2 does not take off. Source: RFC 9113 §8.2.1.
+#[must_use]
+pub fn is_padded(value: &HeaderValue) -> bool {
+    let bytes = value.as_bytes();
+    bytes.first().is_some_and(|&b| is_blank(b)) || bytes.last().is_some_and(|&b| is_blank(b))
 }
 
 /// RFC 9110 §5.6.2.

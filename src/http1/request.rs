@@ -265,7 +265,7 @@ fn read_head(line: RequestLine, head: &Bytes, section: &Section) -> Result<Reque
 const ROOM: usize = 2;
 /// Twice the longest registered method.
 const MAX_METHOD: usize = 32;
-/// RFC 9112 §3 asks for 8,000 octets at least.
-const MAX_TARGET: usize = 8 * 1024;
+/// The longest target, in bytes: RFC 9112 §3 asks for 8,000 at least.
+pub const MAX_TARGET: usize = 8 * 1024;
 /// Method, target, version, an empty line before and what stands between.
 const MAX_LINE: usize = MAX_TARGET + 64;

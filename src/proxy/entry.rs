@@ -7,26 +7,20 @@ use http::{Method, uri::PathAndQuery};
 
 use super::Refusal;
 use crate::{
-    http1::{framing::Length, request::RequestHead, target::Form},
+    http1::{request::RequestHead, target::Form},
     model::path,
 };
 
-/// The target of a request that HTTP/1.1 brought and that may enter, its body having at most `limit` bytes (0: any number).
+/// The target of a request that HTTP/1.1 brought and that may enter.
 ///
 /// # Errors
 /// Why it may not.
-pub fn admit(head: &RequestHead, limit: u64) -> Result<PathAndQuery, Refusal> {
+pub fn admit(head: &RequestHead) -> Result<PathAndQuery, Refusal> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method);
     }
     if head.expects_more {
         return Err(Refusal::Expectation);
-    }
-    if let Length::Exact(n) = head.length
-        && limit != 0
-        && n > limit
-    {
-        return Err(Refusal::TooLarge { limit });
     }
     match head.target.form() {
         Form::Authority => Err(Refusal::Method),

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{Refusal, entry, forward, headers, health, reply, trail::Trail};
 use crate::{
     body::Body,
-    http1::{head::Limits, request::RequestReader},
+    http1::{framing::Length, head::Limits, request::RequestReader},
     model::{
         fields::Fields,
         message::{Request, Response},
@@ -71,7 +71,7 @@ pub fn explain<'w>(world: &'w Snapshot, head: &str) -> Explanation<'w> {
     let entered = read.and_then(|read| {
         let Some(head) = read else { return Err(Refusal::TimedOut) };
         headers::host(&head.fields).clone_into(&mut explanation.host);
-        let target = entry::admit(&head, http.max_body_size.unwrap_or(0))?;
+        let target = entry::admit(&head)?;
         Ok((head, target))
     });
     let (head, target) = match entered {
@@ -81,7 +81,7 @@ pub fn explain<'w>(world: &'w Snapshot, head: &str) -> Explanation<'w> {
             return explanation;
         }
     };
-    let (method, version, fields) = (head.method, head.version, head.fields);
+    let (method, version, fields, length) = (head.method, head.version, head.fields, head.length);
     let mut request = Request { method, target, version, fields, body: Body::empty() };
     headers::strip_connection(&mut request.fields);
     let path = request.target.path().to_owned();
@@ -108,6 +108,14 @@ pub fn explain<'w>(world: &'w Snapshot, head: &str) -> Explanation<'w> {
             return explanation;
         }
     };
+    let most = route.max_body.or(http.max_body_size).unwrap_or(0);
+    if let Length::Exact(length) = length
+        && most != 0
+        && length > most
+    {
+        explanation.answer = Some(given(reply::too_large(most, &trail)));
+        return explanation;
+    }
     let Target::Service(service) = &route.target;
     let rewritten = route.rewrite.as_ref().map(|rewrite| rewrite.fill(&captures));
     match world.clusters.get(service) {

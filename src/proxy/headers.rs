@@ -3,14 +3,14 @@
 
 use std::{net::IpAddr, rc::Rc};
 
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderValue, header};
 
 use super::{
     client::{Caller, FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO},
     told::{Told, apart},
 };
 use crate::{
-    http1::encode::Block,
+    http1::{encode::Block, framing::nominated},
     model::{fields::Fields, text},
 };
 
@@ -27,11 +27,7 @@ pub fn strip_connection(fields: &mut Fields) {
     if !fields.iter().any(|(name, _)| is_of_connection(name.as_str())) {
         return;
     }
-    let options = fields.get_all(header::CONNECTION).flat_map(|value| value.as_bytes().split(|&b| b == b','));
-    let nominated: Vec<HeaderName> = options
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .filter(|name| *name != header::HOST)
-        .collect();
+    let nominated = nominated(fields);
     fields.retain(|name, _| !is_of_connection(name.as_str()) && !nominated.contains(name));
 }
 
@@ -136,6 +132,8 @@ fn node(out: &mut Vec<u8>, ip: IpAddr) {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::{
         super::{Client, client::resolve, trail::Trail},
         *,

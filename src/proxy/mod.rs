@@ -174,6 +174,11 @@ impl Proxy {
             });
             aside.follow(journey);
         }
+        aside.allow(way.max_body);
+        let is_over = way.max_body != 0 && request.body.length().is_some_and(|length| length > way.max_body);
+        if is_over && !trail.is_grpc {
+            return account.close(reply::too_large(way.max_body, &trail));
+        }
         let Some(to) = &way.to else {
             let Target::Service(service) = &route.target;
             return account.close(reply::no_instance(service, &trail));

@@ -32,11 +32,6 @@ pub enum Refusal {
     Crowded,
     /// Its head did not come in time.
     TimedOut,
-    /// Its body is announced as longer than allowed.
-    TooLarge {
-        /// The most that is allowed, in bytes.
-        limit: u64,
-    },
 }
 
 /// The members of a problem document.
@@ -163,7 +158,6 @@ pub(super) fn refused(refusal: &Refusal, trail: &Trail) -> Response<Body> {
             later(problem(StatusCode::SERVICE_UNAVAILABLE, detail, None, trail))
         }
         Refusal::TimedOut => problem(StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time", None, trail),
-        Refusal::TooLarge { limit } => too_large(*limit, trail),
     }
 }
 
@@ -172,7 +166,8 @@ pub(super) fn broken(trail: &Trail) -> Response<Body> {
     problem(StatusCode::BAD_GATEWAY, "the instance broke off its answer", None, trail)
 }
 
-fn too_large(limit: u64, trail: &Trail) -> Response<Body> {
+/// 413: the body has more bytes than the route takes.
+pub(super) fn too_large(limit: u64, trail: &Trail) -> Response<Body> {
     problem(StatusCode::PAYLOAD_TOO_LARGE, &format!("the body is over {limit} bytes"), None, trail)
 }
 

@@ -22,6 +22,8 @@ pub struct World {
 pub struct Way {
     /// Where they are counted.
     pub cells: Held<RouteCells>,
+    /// As many bytes may their bodies have; 0: any number.
+    pub max_body: u64,
     /// Where they go; `None`: the service is not known.
     pub to: Option<To>,
 }
@@ -56,6 +58,7 @@ impl World {
             policy: Rc::new(route.policy.as_ref().unwrap_or(&cluster.policy).clone()),
             cluster: cluster.clone(),
         });
-        Way { cells: Rc::new(route.cells.clone()), to }
+        let max_body = route.max_body.or(self.config.http.max_body_size).unwrap_or(0);
+        Way { cells: Rc::new(route.cells.clone()), max_body, to }
     }
 }

@@ -42,6 +42,8 @@ pub struct Route {
     pub rewrite: Option<Template>,
     /// The rules of its calls, where they are not just the service's.
     pub policy: Option<Arc<Policy>>,
+    /// As many bytes may the body of a request have, where that is not just as for all; 0: any number.
+    pub max_body: Option<u64>,
     /// Whether it comes from a service's tags, not from the configuration.
     pub exposed: bool,
     /// Where its requests are counted.
@@ -203,6 +205,7 @@ mod tests {
             target: Target::Service("s".into()),
             rewrite: None,
             policy: None,
+            max_body: None,
             exposed: name.starts_with('x'),
             cells: Arc::clone(&CELLS),
         })

@@ -30,6 +30,8 @@ pub struct Aside {
     journey: RefCell<Option<Rc<Journey>>>,
     /// Bytes of its body that came.
     received: Cell<u64>,
+    /// As many may come; 0: any number.
+    most: Cell<u64>,
 }
 
 /// A connection to an instance that speaks another protocol from now on.
@@ -59,6 +61,18 @@ impl Aside {
         *self.switched.borrow_mut() = None;
         *self.journey.borrow_mut() = None;
         self.received.set(0);
+        self.most.set(0);
+    }
+
+    /// The present request's body may have so many bytes (0: any number), which is known with its route.
+    pub fn allow(&self, most: u64) {
+        self.most.set(most);
+    }
+
+    /// How many bytes the present request's body may have; `None`: any number.
+    #[must_use]
+    pub fn most(&self) -> Option<u64> {
+        Some(self.most.get()).filter(|most| *most != 0)
     }
 
     /// Has what becomes of the present request be told there.

@@ -87,9 +87,9 @@ pub enum ExchangeError {
 }
 
 /// The bounds of an answer's head.
-const HEAD: Limits = Limits { max_head: 32 * 1024, max_fields: 256 };
+pub const HEAD: Limits = Limits { max_head: 32 * 1024, max_fields: 256 };
 /// Interim answers that are read before the connection is given up.
-const INTERIM: u32 = 8;
+pub const INTERIM: u32 = 8;
 /// Room for a head and a small body.
 const HEAD_ROOM: usize = 8 * 1024;
 /// Room for a piece of a body: measured to be the best.
@@ -186,7 +186,7 @@ impl Exchange {
         let (outcome, wait) = (policy.breaker.judge(head.status), policy.timeout.of_body(&head.fields));
         let mut answer = Answer {
             keep: head.keep_alive && !matches!(head.length, Length::UntilClose),
-            decoder: Decoder::new(head.length),
+            decoder: Decoder::of(head.length, &head.fields),
             connection: Some(self.connection),
             sender: (!self.sender.is_done()).then_some(self.sender),
             permit: Some(permit),

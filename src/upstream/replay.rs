@@ -30,6 +30,8 @@ struct Kept {
     most: u64,
     /// Some of it is gone.
     lost: bool,
+    /// Nobody will want it once more.
+    last: bool,
     ended: Option<Instant>,
 }
 
@@ -40,7 +42,8 @@ impl Replay {
             return None;
         }
         let rest = std::mem::take(body);
-        let kept = Kept { rest, pieces: Vec::new(), trailers: None, held: 0, most, lost: false, ended: None };
+        let kept =
+            Kept { rest, pieces: Vec::new(), trailers: None, held: 0, most, lost: false, last: false, ended: None };
         let replay = Self(Rc::new(RefCell::new(kept)));
         *body = replay.again()?;
         Some(replay)
@@ -54,6 +57,15 @@ impl Replay {
     /// Since when all of it has been here.
     pub fn ended(&self) -> Option<Instant> {
         self.0.borrow().ended
+    }
+}
+
+/// What is sent of it now is the last time: a long body need not be held until its end.
+impl Drop for Replay {
+    fn drop(&mut self) {
+        if let Ok(mut kept) = self.0.try_borrow_mut() {
+            kept.last = true;
+        }
     }
 }
 
@@ -84,11 +96,11 @@ impl Kept {
             if self.held > self.most {
                 self.lost = true;
                 self.pieces = Vec::new();
-            } else {
+            } else if !self.last {
                 self.pieces.push(data.clone());
             }
         }
-        if let Some(trailers) = frame.trailers_ref() {
+        if let Some(trailers) = frame.trailers_ref().filter(|_| !self.last) {
             self.trailers = Some(trailers.clone());
         }
         if self.rest.is_empty() {
@@ -109,6 +121,10 @@ impl http_body::Body for Again {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let mut kept = this.kept.borrow_mut();
+        if kept.last && this.next <= kept.pieces.len() {
+            kept.pieces.drain(..this.next);
+            this.next = 0;
+        }
         if let Some(piece) = kept.pieces.get(this.next).cloned() {
             this.next += 1;
             this.given += piece.len() as u64;
@@ -123,7 +139,7 @@ impl http_body::Body for Again {
         match &polled {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    this.next += 1;
+                    this.next += usize::from(!kept.last);
                     this.given += data.len() as u64;
                 } else {
                     this.next = kept.pieces.len() + 1;
@@ -217,6 +233,35 @@ mod tests {
         assert!(replay.again().is_none());
         assert!(Replay::of(&mut Body::from("abcd".to_owned()), 3).is_none());
         assert!(Replay::of(&mut Body::empty(), 3).is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_for_the_last_time_is_whole_and_not_held() {
+        for trailers in [false, true] {
+            let mut want = vec!["a", "bc", "d"];
+            want.extend(trailers.then_some("trailers"));
+            // Of the first time, of the second, and of that when it became the last.
+            for (first, second) in [(0, 0), (0, 2), (2, 0), (2, 1), (2, 2), (2, 3), (4, 1), (4, 3), (4, 4)] {
+                let mut body = Body::stream(Pieces(vec!["a", "bc", "d"], trailers));
+                let replay = Replay::of(&mut body, 4).unwrap();
+                for _ in 0..first {
+                    next(&mut body).await;
+                }
+                drop(body);
+                let (mut body, kept) = (replay.again().unwrap(), replay.0.clone());
+                let mut came = Vec::new();
+                for _ in 0..second {
+                    came.extend(next(&mut body).await);
+                }
+                drop(replay);
+                while let Some(piece) = next(&mut body).await {
+                    came.push(piece);
+                    assert!(kept.borrow().pieces.len() <= 3 - second.min(2), "{first} {second}");
+                }
+                assert_eq!(came, want, "{first} {second}");
+                assert!(body.is_empty());
+            }
+        }
     }
 
     #[tokio::test]

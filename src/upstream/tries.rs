@@ -39,7 +39,9 @@ impl<'c> Tries<'c> {
     ) -> Self {
         let rules = &policy.retry;
         let mut repeats = rules.repeats(&request.method);
-        let replay = if repeats { Replay::of(&mut request.body, rules.max_body) } else { None };
+        // Over HTTP/2 an instance may say that it did nothing of a request: then any is sent again.
+        let keeps = repeats || cluster.transport.protocol.is_http2();
+        let replay = if keeps { Replay::of(&mut request.body, rules.max_body) } else { None };
         repeats &= replay.is_some() || request.body.is_empty();
         cluster.live().asked(local.worker, now);
         Self { cluster, policy, local, repeats, replay, made: 0, kept: true }
@@ -53,6 +55,11 @@ impl<'c> Tries<'c> {
     /// Whether the request may be sent again though something of it was sent.
     pub fn repeats(&self) -> bool {
         self.repeats
+    }
+
+    /// The request's body from its beginning, where it was kept.
+    pub fn kept_body(&self) -> Option<Body> {
+        self.replay.as_ref()?.again()
     }
 
     /// Whether connections that were kept are of use.

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Rewound;
+use super::{Frames, Rewound};
 
 /// The codec's side: what it writes waits here, and what it flushes too.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct Outlet(Rc<RefCell<Waiting>>);
 #[derive(Debug)]
 struct Waiting {
     stream: Rewound,
+    /// What comes, where somebody bounds it.
+    frames: Option<Frames>,
     out: Vec<u8>,
     /// Of `out`, what has left.
     sent: usize,
@@ -41,9 +43,18 @@ const LARGE: usize = 4 * 1024;
 /// The two sides of a connection.
 #[must_use]
 pub fn gathered(stream: Rewound) -> (Gathered, Outlet) {
-    let waiting =
-        Rc::new(RefCell::new(Waiting { stream, out: Vec::new(), sent: 0, gave_way: false, unflushed: false }));
+    let waiting = Waiting { stream, frames: None, out: Vec::new(), sent: 0, gave_way: false, unflushed: false };
+    let waiting = Rc::new(RefCell::new(waiting));
     (Gathered(waiting.clone()), Outlet(waiting))
+}
+
+impl Gathered {
+    /// The same, where what comes is bounded so.
+    #[must_use]
+    pub fn bounded(self, frames: Frames) -> Self {
+        self.0.borrow_mut().frames = Some(frames);
+        self
+    }
 }
 
 impl Outlet {
@@ -143,7 +154,10 @@ impl Waiting {
 
 impl AsyncRead for Gathered {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.borrow_mut().stream).poll_read(cx, buffer)
+        let Waiting { stream, frames, .. } = &mut *self.0.borrow_mut();
+        let before = buffer.filled().len();
+        ready!(Pin::new(stream).poll_read(cx, buffer))?;
+        Poll::Ready(frames.as_mut().map_or(Ok(()), |frames| frames.note(&buffer.filled()[before..])))
     }
 }
 

@@ -1,6 +1,7 @@
 //! HTTP/1.1 messages over sockets, for both sides: the codec of `http1` driven by readiness, without a task of its own.
 //! Who may connect, what a message means and how long to wait is for `edge` and `upstream` to say.
 
+mod frames;
 mod gathered;
 mod io;
 mod outflow;
@@ -9,6 +10,7 @@ mod sender;
 pub mod spare;
 mod timer;
 
+pub use frames::Frames;
 pub use gathered::{Driven, Gathered, Outlet, gathered};
 pub use io::Io;
 pub use outflow::Outflow;

@@ -8,7 +8,7 @@ use http::HeaderMap;
 
 use crate::{
     body::{Body, BodyError},
-    http1::trailer::may_trail,
+    http1::trailer,
 };
 
 /// A body that is being sent.
@@ -63,10 +63,7 @@ impl Outflow {
 
     /// Sends these after what was sent so far, and nothing more.
     pub fn trail(&mut self, mut trailers: HeaderMap) {
-        let unwanted: Vec<_> = trailers.keys().filter(|name| !may_trail(name)).cloned().collect();
-        for name in unwanted {
-            trailers.remove(name);
-        }
+        trailer::strip(&mut trailers);
         let _ = self.stream.send_trailers(trailers);
         self.done = true;
     }
@@ -113,6 +110,9 @@ impl Outflow {
                     return Poll::Ready(Err(e));
                 }
             }
+        }
+        if self.pieces > 0 {
+            self.body = Body::empty(); // what it holds is of no more use
         }
         Poll::Ready(Ok(()))
     }

@@ -7,11 +7,12 @@ use tokio::{
 };
 
 use crate::support::{
-    Gateway, Origin, PATIENCE,
+    Gateway, Origin, PATIENCE, Streams,
     http2::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GET, GOAWAY, HEADERS, Http2, PING, PRIORITY, RST_STREAM,
         SETTINGS, WINDOW_UPDATE, fields, frame, get,
     },
+    streams::Stream,
 };
 
 async fn before(origin: &Origin) -> Gateway {
@@ -73,6 +74,12 @@ async fn a_malformed_request_is_reset_before_anything_is_forwarded() {
         [&without(":path")[..], &[(":path", "/a b")]].concat(),
         [&without(":path")[..], &[(":path", "*")]].concat(),
         [&without(":path")[..], &[(":path", "a")]].concat(),
+        [&without(":path")[..], &[(":path", "?x")]].concat(),
+        [&without(":path")[..], &[(":path", "?")]].concat(),
+        [&without(":path")[..], &[(":path", "?/../x")]].concat(),
+        [&without(":path")[..], &[(":path", "*?x")]].concat(),
+        [(":method", "OPTIONS"), GET[1], GET[2], (":path", "?x")].to_vec(),
+        [(":method", "OPTIONS"), GET[1], GET[2], (":path", "*/")].to_vec(),
     ] {
         let mut client = Frames::connect(gateway.address).await;
         client.send(&request(&list, true)).await;
@@ -101,6 +108,130 @@ async fn a_body_of_another_length_than_announced_is_reset() {
     assert_ne!(client.until(&[RST_STREAM, GOAWAY, HEADERS]).await.unwrap().0, HEADERS);
     assert_eq!(origin.count(), 0);
     is_well(&gateway).await;
+}
+
+/// Fields in a section without any compression, of any length.
+fn long(list: &[(String, String)]) -> Vec<u8> {
+    let text = |text: &str| {
+        // Source: RFC 7541 §5.1.
+        let mut length = vec![127];
+        let mut rest = text.len() - 127;
+        while rest >= 128 {
+            length.push(u8::try_from(rest % 128 + 128).unwrap());
+            rest /= 128;
+        }
+        length.push(u8::try_from(rest).unwrap());
+        [&length, text.as_bytes()].concat()
+    };
+    let short = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let any = |value: &str| if value.len() < 127 { short(value) } else { text(value) };
+    list.iter().flat_map(|(name, value)| [vec![0], short(name), any(value)].concat()).collect()
+}
+
+/// Trailers on stream 1, in as many frames as they need.
+fn trailers(list: &[(String, String)]) -> Vec<u8> {
+    let block = long(list);
+    let pieces: Vec<_> = block.chunks(16_000).collect();
+    let mut frames = Vec::new();
+    for (n, piece) in pieces.iter().enumerate() {
+        let kind = if n == 0 { HEADERS } else { CONTINUATION };
+        let end = if n + 1 == pieces.len() { END_HEADERS } else { 0 };
+        frames.extend(frame(kind, end | if n == 0 { END_STREAM } else { 0 }, 1, piece));
+    }
+    frames
+}
+
+#[tokio::test]
+async fn trailers_are_held_to_the_rules_of_http_1() {
+    let origin = Origin::start("a").await;
+    let gateway = before(&origin).await;
+    let post = [(":method", "POST"), GET[1], GET[2], GET[3]];
+    let large = |bytes| vec![("x".to_owned(), "v".repeat(bytes))];
+    let many = |count| (0..count).map(|n| (format!("x-{n}"), "1".to_owned())).collect::<Vec<_>>();
+    for (list, passes) in [
+        (many(64), true),
+        (many(65), false),
+        (many(300), false),
+        (large(8_000), true),
+        (large(9_000), false),
+        (large(60_000), false),
+        (large(200_000), false),
+        (vec![("x".to_owned(), " lead".to_owned())], false),
+        (vec![("x".to_owned(), "trail\t".to_owned())], false),
+    ] {
+        let so_far = origin.count();
+        let mut client = Frames::connect(gateway.address).await;
+        client.send(&request(&post, false)).await;
+        client.send(&frame(DATA, 0, 1, b"hello")).await;
+        client.send(&trailers(&list)).await;
+        let came = client.until(&[RST_STREAM, GOAWAY, HEADERS]).await;
+        // 200 is at place 8 of HPACK's own table. Source: RFC 7541, Appendix A.
+        let passed = came.as_ref().is_some_and(|(kind, _, _, payload)| *kind == HEADERS && payload[0] == 0x88);
+        assert_eq!(passed, passes, "{} {:?} {came:?}", list.len(), list[0].1.get(..20));
+        assert_eq!(origin.count() - so_far, usize::from(passes));
+    }
+    is_well(&gateway).await;
+}
+
+#[tokio::test]
+async fn trailers_may_be_larger_than_the_largest_head() {
+    let origin = Streams::serving(|mut stream: Stream| async move {
+        let (text, trailers) = stream.body().await;
+        stream.answer(&format!("{text} {}", trailers["x"].len()));
+    })
+    .await;
+    let route = "[[routes]]\nmatch = { path = \"/{*rest}\" }\nservice = \"web\"\n";
+    let service = format!("[services.web]\nprotocol = \"h2c\"\ninstances = [\"{}\"]\n", origin.address);
+    let gateway = Gateway::fixed(&format!("[http]\nmax_header_size = \"1KiB\"\n{service}{route}")).await;
+    let mut client = Frames::connect(gateway.address).await;
+    client.send(&request(&[(":method", "POST"), GET[1], GET[2], GET[3]], false)).await;
+    client.send(&frame(DATA, 0, 1, b"hello")).await;
+    client.send(&trailers(&[("x".to_owned(), "v".repeat(8_000))])).await;
+    assert_eq!(client.until(&[DATA, RST_STREAM, GOAWAY]).await.unwrap().3, "hello 8000");
+}
+
+#[tokio::test]
+async fn a_request_that_announces_nothing_is_forwarded_when_nothing_has_come() {
+    let origin = Origin::start("a").await;
+    let address = origin.address;
+    let route = "[[routes]]\nmatch = { path = \"/{*rest}\" }\nservice = \"web\"\n";
+    let http = "[http]\nheader_timeout = \"1s\"\n";
+    let gateway = Gateway::fixed(&format!("{http}[services.web]\ninstances = [\"{address}\"]\n{route}")).await;
+    let post = [(":method", "POST"), GET[1], GET[2], GET[3], ("content-length", "0")];
+    let end = frame(DATA, END_STREAM, 1, b"");
+    let trailers = frame(HEADERS, END_HEADERS | END_STREAM, 1, &fields(&[("x", "1")]));
+    for (rest, status) in [
+        (frame(DATA, END_STREAM, 1, b"hello"), None),
+        (frame(DATA, 0, 1, b"hello"), None),
+        // 408 is none of HPACK's own.
+        (Vec::new(), Some(0x48)),
+        ([frame(DATA, 0, 1, b""), end.clone()].concat(), Some(0x88)),
+        (end, Some(0x88)),
+        (trailers, Some(0x88)),
+    ] {
+        let so_far = origin.count();
+        let mut client = Frames::connect(gateway.address).await;
+        client.send(&request(&post, false)).await;
+        // It is taken up before the rest comes.
+        client.send(&frame(PING, 0, 0, b"12345678")).await;
+        client.until(&[PING]).await;
+        client.send(&rest).await;
+        let (kind, _, _, payload) = client.until(&[RST_STREAM, GOAWAY, HEADERS]).await.unwrap();
+        assert_eq!((kind == HEADERS).then(|| payload[0]), status, "{rest:?}");
+        assert_eq!(origin.count() - so_far, usize::from(status == Some(0x88)), "{rest:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_path_is_as_long_as_over_http_1_or_refused_with_414() {
+    let origin = Origin::start("a").await;
+    let gateway = before(&origin).await;
+    let client = Http2::connect(gateway.address).await;
+    for (length, status) in [(8192, 200), (8193, 414), (20_000, 414), (40_000, 414)] {
+        let answer = client.ask(get(&format!("/{}", "p".repeat(length - 1))), b"").await.unwrap();
+        assert_eq!(answer.head.status, status, "{length}");
+    }
+    assert_eq!(origin.only().line().len(), "GET  HTTP/1.1".len() + 8192);
 }
 
 #[tokio::test]

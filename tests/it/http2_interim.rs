@@ -20,6 +20,35 @@ async fn before(origin: &Origin) -> Gateway {
     Gateway::fixed(&format!("[services.web]\ninstances = [\"{address}\"]\n{route}")).await
 }
 
+#[tokio::test]
+async fn an_answer_that_has_no_body_announces_none() {
+    let told = "content-length: 5\r\n";
+    let origin = Origin::answering(move |got| match got.line().split(' ').nth(1) {
+        Some("/none") => format!("HTTP/1.1 204 No Content\r\n{told}\r\n").into_bytes(),
+        Some("/same") => format!("HTTP/1.1 304 Not Modified\r\n{told}\r\n").into_bytes(),
+        Some("/early") => {
+            let hint = format!("HTTP/1.1 103 Early Hints\r\n{told}\r\n");
+            format!("{hint}HTTP/1.1 200 OK\r\n{told}\r\nhello").into_bytes()
+        }
+        _ => format!("HTTP/1.1 200 OK\r\n{told}\r\n").into_bytes(),
+    })
+    .await;
+    let gateway = before(&origin).await;
+    let client = Http2::connect(gateway.address).await;
+    for (method, path, status, length) in
+        [("GET", "/none", 204, None), ("GET", "/same", 304, Some("5")), ("HEAD", "/", 200, Some("5"))]
+    {
+        let request = Request::builder().method(method).uri(format!("http://h{path}")).body(()).unwrap();
+        let came = client.ask(request, b"").await.unwrap();
+        let told = came.head.headers.get("content-length").map(|length| length.to_str().unwrap());
+        assert_eq!((came.head.status.as_u16(), told, came.body.len()), (status, length, 0), "{method} {path}");
+    }
+    let mut answer = client.begin(get("/early"), b"").await.unwrap();
+    let hint = interim(&mut answer).await;
+    assert_eq!((hint.status().as_u16(), hint.headers().len()), (103, 0));
+    assert_eq!(whole(answer.await.unwrap()).await.unwrap().body, "hello");
+}
+
 async fn interim(answer: &mut ResponseFuture) -> Response<()> {
     let told = timeout(PATIENCE, poll_fn(|cx| answer.poll_informational(cx))).await;
     told.expect("no interim answer").unwrap().unwrap()

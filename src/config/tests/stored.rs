@@ -88,6 +88,7 @@ fn where_requests_go_and_how_they_are_served_may_be_in_it() {
         match = { path = '/r', methods = ['GET'], hosts = ['nine.test'], headers = { x = '9' } }
         service = 'a'
         rewrite = '/'
+        max_body_size = '9KiB'
         timeout.total = '9s'
         retry.attempts = 1";
     let config = load(&World::default(), text).unwrap();

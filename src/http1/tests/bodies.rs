@@ -129,9 +129,16 @@ fn no_trailer_carries_framing_routing_identity_or_control() {
         "trailer",
         "transfer-encoding",
         "upgrade",
+        "forwarded",
+        "http2-settings",
+        "traceparent",
+        "tracestate",
+        "via",
+        "x-forwarded",
         "x-forwarded-for",
         "x-forwarded-host",
         "x-real-ip",
+        "x-request-id",
         "x_forwarded_for",
     ] {
         assert!(!may_trail(&name.parse().unwrap()), "{name}");
@@ -139,6 +146,18 @@ fn no_trailer_carries_framing_routing_identity_or_control() {
     for name in ["grpc-status", "grpc-message", "server-timing", "x-checksum", "etag", "digest"] {
         assert!(may_trail(&name.parse().unwrap()), "{name}");
     }
+}
+
+#[test]
+fn what_connection_nominates_is_no_trailer() {
+    let fields = [("connection", "close, X-Mine"), ("connection", "x-other,,host")];
+    let fields = fields.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).into_iter().collect();
+    let mut buf = BytesMut::from("0\r\nX-Mine: 1\r\nx-sum: 2\r\nX-OTHER: 3\r\n\r\n");
+    let piece = Decoder::of(Length::Chunked, &fields).decode(&mut buf).unwrap();
+    let Piece::Trailers(trailers) = piece else { panic!("{piece:?}") };
+    assert_eq!(trailers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["x-sum"]);
+    let mut buf = BytesMut::from("0\r\nX-Mine: 1\r\n\r\n");
+    assert_eq!(Decoder::of(Length::Chunked, &fields).decode(&mut buf), Ok(Piece::End));
 }
 
 #[test]

@@ -12,10 +12,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::sessions::{Place, into_io};
+use super::{
+    bounds,
+    sessions::{Place, into_io},
+};
 use crate::{
     body::{BodyError, Duplex},
-    http1::trailer::may_trail,
+    http1,
     telemetry::cells::Outcome,
     upstream::{deadline::Deadline, permit::Permit},
     wire::{Outflow, Timer},
@@ -110,7 +113,7 @@ impl Answer {
                 Poll::Pending => return self.poll_patience(cx),
             }
             return match self.stream.poll_trailers(cx) {
-                Poll::Ready(Ok(Some(trailers))) => Poll::Ready(Ok(self.trailers(trailers))),
+                Poll::Ready(Ok(Some(trailers))) => Poll::Ready(self.trailers(trailers)),
                 Poll::Ready(Ok(None)) => Poll::Ready(Ok(None)),
                 Poll::Ready(Err(e)) => Poll::Ready(Err(cut_short(e))),
                 Poll::Pending => self.poll_patience(cx),
@@ -118,18 +121,15 @@ impl Answer {
         }
     }
 
-    fn trailers(&mut self, mut trailers: HeaderMap) -> Option<Frame<Bytes>> {
+    fn trailers(&mut self, mut trailers: HeaderMap) -> Result<Option<Frame<Bytes>>, BodyError> {
+        bounds::trailers(&mut trailers).map_err(|e| BodyError::Malformed(http1::body::BodyError::Trailers(e)))?;
         if self.is_grpc {
             if let (Some(permit), Some(status)) = (&self.permit, trailers.get(GRPC_STATUS)) {
                 permit.heard_grpc(status);
             }
             self.outcome = call_outcome(trailers.get(GRPC_STATUS), self.deadline).unwrap_or(Outcome::Failure);
         }
-        let unwanted: Vec<_> = trailers.keys().filter(|name| !may_trail(name)).cloned().collect();
-        for name in unwanted {
-            trailers.remove(name);
-        }
-        (!trailers.is_empty()).then(|| Frame::trailers(trailers))
+        Ok((!trailers.is_empty()).then(|| Frame::trailers(trailers)))
     }
 
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, BodyError>> {

@@ -2,13 +2,19 @@
 //! answer; only the frames of a connection have a task of their own (`sessions`).
 
 mod answer;
+mod bounds;
 mod sessions;
 
-use std::{future::Future, pin::Pin, rc::Rc, task::Poll};
+use std::{
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
 
 use h2::{Reason, RecvStream, client::ResponseFuture};
 use http::{
-    HeaderValue, Request, Response as Told, Uri, Version,
+    HeaderValue, Request, StatusCode, Uri, Version,
     header::{CONTENT_LENGTH, CONTENT_TYPE, TE},
     uri::{Authority, Scheme},
 };
@@ -20,11 +26,12 @@ use self::{
 };
 use super::{
     Local,
+    aside::Aside,
     call::{AttemptError, Outbound, bodyless, dial_limit, unanswered, undialed},
     cluster::{Cluster, Member},
     deadline::{Deadline, GRPC_TIMEOUT},
     dial::DialError,
-    exchange::ExchangeError,
+    exchange::{ExchangeError, INTERIM},
     permit::Permit,
     policy::Timeouts,
     progress::{Progress, Upload},
@@ -39,8 +46,9 @@ use crate::{
 
 pub use sessions::Sessions;
 
-/// Connections that may say goodbye, one after the other, to a request that they have not begun: the instance is there.
-const GOODBYES: usize = 8;
+/// Kept connections that may say goodbye, one after the other, to a request that they have not begun: as many as there
+/// are to one instance.
+const GOODBYES: usize = sessions::CONNECTIONS;
 
 /// One try over HTTP/2.
 pub(super) async fn attempt(
@@ -67,6 +75,7 @@ pub(super) async fn attempt(
                 continue;
             }
             Broken::Left(e) | Broken::Refused(e) => (Outcome::Cancelled, AttemptError::Refused(e)),
+            Broken::Dismissed(e) => (Outcome::Failure, AttemptError::Refused(e)),
             Broken::Stale(e) => (Outcome::Cancelled, AttemptError::Stale(e)),
             Broken::Dial(e) => (undialed(&e), AttemptError::Dial(e)),
             Broken::Lost(e) => (unanswered(&e), AttemptError::Lost(e)),
@@ -85,7 +94,7 @@ async fn once(
     request: &mut Outbound,
     whole: Option<Instant>,
     tries: &Tries<'_>,
-) -> Result<(Stream, Told<RecvStream>), Broken> {
+) -> Result<(Stream, Head), Broken> {
     let (timeouts, repeatable) = (&tries.policy().timeout, tries.repeats());
     let limit = dial_limit(timeouts, whole);
     let overdue = request.deadline.filter(|deadline| deadline.at < Instant::now() + limit);
@@ -110,11 +119,12 @@ async fn once(
     let refused = error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
     // … or the connection broke, and the request may be repeated.
     let broke = error.is_io() && repeatable;
-    let untouched = stream.upload.untouched().map(|body| request.body = body).is_some();
+    let whole = stream.upload.untouched().or_else(|| tries.kept_body()).map(|body| request.body = body).is_some();
     let error = failed(error);
     Err(match () {
-        () if left && untouched => Broken::Left(error),
-        () if (left || refused) && (untouched || repeatable) => Broken::Refused(error),
+        () if left && whole && kept => Broken::Left(error),
+        () if left && whole => Broken::Dismissed(error),
+        () if refused && whole => Broken::Refused(error),
         // One that was there before may have been dead for long: that says nothing against the instance.
         () if broke && kept => Broken::Stale(error),
         () if broke => Broken::Lost(error),
@@ -126,9 +136,11 @@ async fn once(
 enum Broken {
     /// There is none.
     Dial(DialError),
-    /// It was about to end, and did nothing; the request is whole.
+    /// A kept connection was about to end, and did nothing; the request is whole.
     Left(ExchangeError),
-    /// Nothing was done for another reason; the request is whole, or may be repeated.
+    /// A new connection said goodbye, and did nothing; the request is whole.
+    Dismissed(ExchangeError),
+    /// Nothing was done for another reason; the request is whole.
     Refused(ExchangeError),
     /// A kept connection broke; the request may be repeated.
     Stale(ExchangeError),
@@ -156,9 +168,18 @@ struct Stream {
     is_grpc: bool,
     /// Until when the client waits, by its own word.
     deadline: Option<Deadline>,
+    /// What the client hears beside the answer.
+    aside: Rc<Aside>,
     place: Place,
     /// When the request last moved, once its answer has come.
     uploaded: Instant,
+}
+
+/// The head of an answer, and the stream on which the rest comes.
+struct Head {
+    status: StatusCode,
+    fields: Fields,
+    stream: RecvStream,
 }
 
 /// Why there is no head.
@@ -182,24 +203,25 @@ impl Stream {
         if let Some(deadline) = &request.deadline {
             head.headers_mut().insert(GRPC_TIMEOUT, deadline.left(uploaded));
         }
-        let deadline = request.deadline;
+        let (deadline, aside) = (request.deadline, request.aside.clone());
         let bare = request.body.is_empty();
         let (response, stream) = place.sender.send_request(head, bare)?;
         let upload = Outflow::new(stream, std::mem::take(&mut request.body), bare);
-        Ok(Self { response, upload, waits, timer: Timer::default(), is_grpc, deadline, place, uploaded })
+        Ok(Self { response, upload, waits, timer: Timer::default(), is_grpc, deadline, aside, place, uploaded })
     }
 
     /// Waits for the head of the answer, sending the body meanwhile.
-    async fn head(&mut self, started: Instant, whole: Option<Instant>) -> Result<Told<RecvStream>, Unheard> {
+    async fn head(&mut self, started: Instant, whole: Option<Instant>) -> Result<Head, Unheard> {
         let mut progress = Progress::new(started, whole);
+        let mut interim = 0;
         let head = std::future::poll_fn(|cx| {
             if let Poll::Ready(Err(e)) = self.upload.poll(cx) {
                 return Poll::Ready(Err(Unheard::Exchange(ExchangeError::Body(e))));
             }
-            if let Poll::Ready(answer) = Pin::new(&mut self.response).poll(cx) {
-                return Poll::Ready(answer.map_err(Unheard::Stream));
+            if let Poll::Ready(head) = self.poll_head(&mut interim, cx) {
+                return Poll::Ready(head);
             }
-            progress.note(self.upload.sent(), 0);
+            progress.note(self.upload.sent(), u64::from(interim));
             let upload = Upload::of(self.upload.is_done(), self.upload.is_held());
             let mut due = progress.deadline(upload, &self.waits);
             if due.is_none() && self.is_grpc {
@@ -219,11 +241,25 @@ impl Stream {
         head
     }
 
+    /// The head of the answer, and before it what the instance tells meanwhile.
+    fn poll_head(&mut self, interim: &mut u32, cx: &mut Context<'_>) -> Poll<Result<Head, Unheard>> {
+        let malformed = |e| Unheard::Exchange(ExchangeError::Malformed(e));
+        while let Poll::Ready(Some(Ok(told))) = self.response.poll_informational(cx) {
+            *interim += 1;
+            if *interim > INTERIM || told.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return Poll::Ready(Err(Unheard::Exchange(ExchangeError::Switched)));
+            }
+            let (head, ()) = told.into_parts();
+            self.aside.tell(head.status, bounds::fields(head.headers).map_err(malformed)?);
+        }
+        let (head, stream) = ready!(Pin::new(&mut self.response).poll(cx)).map_err(Unheard::Stream)?.into_parts();
+        bounds::check(head.status).map_err(malformed)?;
+        Poll::Ready(Ok(Head { status: head.status, fields: bounds::fields(head.headers).map_err(malformed)?, stream }))
+    }
+
     /// The answer with this head. Its body reports to the permit when it ends.
-    fn answer(self, head: Told<RecvStream>, mut permit: Permit) -> Response<Body> {
+    fn answer(self, Head { status, fields, stream }: Head, mut permit: Permit) -> Response<Body> {
         permit.asked(self.uploaded);
-        let (head, stream) = head.into_parts();
-        let (status, fields) = (head.status, Fields::from(head.headers));
         permit.heard(status);
         if let Some(status) = fields.get(GRPC_STATUS) {
             permit.heard_grpc(status);

@@ -35,21 +35,25 @@ use crate::{
         endpoint::Endpoint,
         policy::PoolRules,
     },
-    wire::{Driven, Gathered, Rewound, gathered},
+    wire::{Driven, Frames, Gathered, Rewound, gathered},
 };
 
 /// Streams at once on one connection, however many the other side takes.
 const STREAMS: usize = 256;
 /// Connections to one instance; a further one is opened when all streams of the others are taken.
-const CONNECTIONS: usize = 4;
+pub const CONNECTIONS: usize = 4;
 /// What an instance may send ahead on one stream …
 const STREAM_WINDOW: u32 = 64 * 1024;
 /// … and on all of them: so much that streams which nobody reads stop no other.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * 256;
 /// What of a request waits for the other side to take it.
 const SEND_BUFFER: usize = 64 * 1024;
-/// The largest head, by RFC 9113's measure (§6.5.2).
-const MAX_HEAD: u32 = 32 * 1024;
+/// What is taken of the fields of one head, or of trailers, by RFC 9113's measure (§6.5.2). Far above what is passed on
+/// (`bounds`): of trailers beyond it the library loses a part without a word.
+const MAX_FIELDS: u32 = 256 * 1024;
+/// What they may take as they come, which is never half of what they hold where a single one could be lost: letters
+/// take five bits at least.
+const MAX_LIST: usize = 128 * 1024;
 /// How often a connection with streams is asked whether it lives, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_WAIT: Duration = Duration::from_secs(10);
@@ -260,11 +264,12 @@ async fn shake(
         .enable_push(false)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(MAX_HEAD)
+        .max_header_list_size(MAX_FIELDS)
         .max_send_buffer_size(SEND_BUFFER)
         .initial_max_send_streams(0);
     let failed = |e: io::Error| DialError::Connect { address: endpoint.key.address.clone(), source: Arc::new(e) };
     let (stream, outlet) = gathered(stream);
+    let stream = stream.bounded(Frames::of_server(MAX_LIST));
     let (sender, codec) = rules.handshake(stream).await.map_err(into_io).map_err(failed)?;
     let mut connection = Driven { codec, outlet };
     // Its settings are the first that a server says (RFC 9113 §3.4). Until then nobody knows whether it speaks HTTP/2

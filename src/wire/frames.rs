@@ -1,0 +1,141 @@
+//! Follows the frames of HTTP/2 in the bytes that come: what h2, which reads them, tells nobody.
+
+use std::io;
+
+/// Where the incoming bytes are between frames.
+#[derive(Debug)]
+pub struct Frames {
+    /// Bytes before the next frame begins.
+    skip: usize,
+    head: [u8; 9],
+    came: usize,
+    /// Frames that carry nothing, so far.
+    idle: u64,
+    /// What a list of fields may take; beyond a size of its own, h2 loses a part of trailers without a word.
+    most: usize,
+    /// Of the list that comes, where it is bounded.
+    list: Option<usize>,
+    /// The last stream that was opened, where the other side opens them and its heads are bounded by h2.
+    newest: Option<u32>,
+}
+
+impl Frames {
+    /// Of a client, whose trailers may take `most` bytes as they come. h2 sees to its heads.
+    #[must_use]
+    pub fn of_client(most: usize) -> Self {
+        Self { skip: PREFACE, newest: Some(0), ..Self::of_server(most) }
+    }
+
+    /// Of a server, whose heads and trailers may take `most` bytes each as they come.
+    #[must_use]
+    pub fn of_server(most: usize) -> Self {
+        Self { skip: 0, head: [0; 9], came: 0, idle: 0, most, list: None, newest: None }
+    }
+
+    /// Frames that carried nothing, so far: neither data nor fields.
+    #[must_use]
+    pub fn idle(&self) -> u64 {
+        self.idle
+    }
+
+    /// Follows what came. Source: RFC 9113 §4.1.
+    ///
+    /// # Errors
+    /// A list of fields is too large: the connection has to end.
+    pub fn note(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let now = self.skip.min(bytes.len());
+                self.skip -= now;
+                bytes = &bytes[now..];
+                continue;
+            }
+            let now = (self.head.len() - self.came).min(bytes.len());
+            self.head[self.came..self.came + now].copy_from_slice(&bytes[..now]);
+            self.came += now;
+            bytes = &bytes[now..];
+            if self.came == self.head.len() {
+                self.came = 0;
+                self.begin()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A frame begins with this head.
+    fn begin(&mut self) -> io::Result<()> {
+        let [a, b, c, kind, _, stream @ ..] = self.head;
+        self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
+        match kind {
+            DATA => {}
+            HEADERS => self.list = self.is_bounded(u32::from_be_bytes(stream)).then_some(self.skip),
+            CONTINUATION => self.list = self.list.map(|list| list.saturating_add(self.skip)),
+            _ => self.idle += 1,
+        }
+        if self.list.is_some_and(|list| list > self.most) {
+            return Err(io::Error::other("more fields, or trailers, than may come at once"));
+        }
+        Ok(())
+    }
+
+    /// Whether what comes on this stream now is no head that h2 bounds.
+    fn is_bounded(&mut self, stream: u32) -> bool {
+        match &mut self.newest {
+            Some(newest) if stream > *newest => {
+                *newest = stream;
+                false
+            }
+            _ => true,
+        }
+    }
+}
+
+/// What begins a connection, before its first frame. Source: RFC 9113 §3.4.
+const PREFACE: usize = 24;
+/// Source: RFC 9113 §6.
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(list: &[(u8, u8, usize)]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for &(kind, stream, length) in list {
+            let [.., a, b, c] = length.to_be_bytes();
+            bytes.extend([a, b, c, kind, 0, 0, 0, 0, stream]);
+            bytes.extend(vec![7; length]);
+        }
+        bytes
+    }
+
+    #[test]
+    fn frames_are_told_apart_however_the_bytes_come() {
+        let list = [(4, 0, 6), (HEADERS, 1, 40), (DATA, 1, 300), (6, 0, 8), (8, 0, 4), (CONTINUATION, 1, 0), (2, 1, 5)];
+        let bytes = [vec![b'x'; PREFACE], frames(&list)].concat();
+        for size in [1, 2, 7, 1000] {
+            let mut frames = Frames::of_client(100);
+            bytes.chunks(size).for_each(|chunk| frames.note(chunk).unwrap());
+            assert_eq!((frames.idle(), frames.skip, frames.came), (4, 0, 0), "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn the_heads_and_trailers_of_a_server_and_the_trailers_of_a_client_are_bounded() {
+        for (list, of_server, of_client) in [
+            (&[(HEADERS, 1, 100)][..], true, true),
+            (&[(HEADERS, 1, 101)], false, true),
+            (&[(HEADERS, 1, 60), (CONTINUATION, 1, 60)], false, true),
+            (&[(HEADERS, 1, 60), (HEADERS, 3, 60), (DATA, 1, 500), (HEADERS, 1, 60)], true, true),
+            (&[(HEADERS, 1, 60), (HEADERS, 1, 60), (CONTINUATION, 1, 60)], false, false),
+            (&[(HEADERS, 3, 60), (HEADERS, 1, 101)], false, false),
+        ] {
+            let bytes = frames(list);
+            assert_eq!(Frames::of_server(100).note(&bytes).is_ok(), of_server, "{list:?}");
+            let bytes = [vec![b'x'; PREFACE], bytes].concat();
+            assert_eq!(Frames::of_client(100).note(&bytes).is_ok(), of_client, "{list:?}");
+        }
+    }
+}

@@ -27,7 +27,7 @@ use crate::{
 pub struct Topology {
     /// The highest index of Consul's in it.
     index: u64,
-    /// Since Consul last answered; `null` without Consul.
+    /// Since Consul last answered; `null` without Consul, and before it ever has.
     age_seconds: Option<f64>,
     source: &'static str,
     services: BTreeMap<String, Served>,
@@ -40,6 +40,8 @@ struct Served {
     requests: u64,
     /// Those among them that were answered with a status of 5xx.
     errors: u64,
+    /// Whether any route leads there.
+    routed: bool,
     #[serde(flatten)]
     service: Service,
 }
@@ -88,9 +90,10 @@ struct Since(#[serde(serialize_with = "events::rfc3339")] SystemTime);
 pub async fn topology(extract::State(admin): extract::State<Arc<Admin>>) -> Json<Topology> {
     let world = admin.reader.load();
     let answered = admin.metrics.answered();
+    let routed = world.routes.services();
     let services = world.clusters.iter().map(|(name, cluster)| {
         let Counts { requests, failures: errors } = answered.get(name.as_str()).copied().unwrap_or_default();
-        (name.to_string(), Served { requests, errors, service: service(cluster) })
+        (name.to_string(), Served { requests, errors, routed: routed.contains(name), service: service(cluster) })
     });
     Json(Topology {
         index: world.index,

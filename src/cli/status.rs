@@ -45,6 +45,7 @@ struct Topology {
 struct Service {
     requests: u64,
     errors: u64,
+    routed: bool,
     instances: Vec<Instance>,
 }
 
@@ -110,7 +111,12 @@ async fn tell(args: &Args) -> Result<String> {
     let place = readiness.url.trim_end_matches("/readyz");
     let unreadable = || format!("{place}/api/topology is not what this version of lictor tells");
     let read = |text: &str| serde_json::from_str::<Topology>(text).with_context(unreadable);
-    let topology = read(&text)?;
+    let mut topology = read(&text)?;
+    for service in topology.services.values_mut().filter(|service| !service.routed) {
+        for instance in service.instances.iter_mut().filter(|instance| instance.usable) {
+            (instance.usable, instance.reason) = (false, Some("no route leads to its service".into()));
+        }
+    }
     let traffic = match before {
         Some((earlier, seconds)) => traffic(&read(&earlier)?, &topology, seconds),
         None => BTreeMap::new(),
@@ -123,7 +129,11 @@ async fn tell(args: &Args) -> Result<String> {
         let whole = Whole { gateway: place, ready, says, topology };
         return Ok(serde_json::to_string_pretty(&whole)? + "\n");
     }
-    let age = topology.age_seconds.map(|age| format!(", Consul last answered {age:.0} s ago")).unwrap_or_default();
+    let age = match topology.age_seconds {
+        Some(age) => format!(", Consul last answered {age:.0} s ago"),
+        None if topology.source == "consul" => ", which has not answered yet".to_owned(),
+        None => String::new(),
+    };
     let paint = if ready { GOOD } else { BAD };
     let head = format!("{paint}{says}{paint:#}: {place}; topology from {}{age}\n", topology.source);
     if topology.services.is_empty() {
@@ -184,7 +194,11 @@ fn services(topology: &Topology, traffic: &BTreeMap<&str, Traffic>) -> String {
             |ratio: Option<f64>| ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.1} %", ratio * 100.0));
         table.row(vec![
             name.into(),
-            Cell::styled(&format!("{usable} of {}", service.instances.len()), if usable > 0 { GOOD } else { BAD }),
+            if service.routed {
+                Cell::styled(&format!("{usable} of {}", service.instances.len()), if usable > 0 { GOOD } else { BAD })
+            } else {
+                Cell::styled("no route", BAD)
+            },
             traffic.map(|traffic| format!("{:.1}", traffic.rate())).unwrap_or_default().into(),
             Cell::styled(
                 &ratio.map(percent).unwrap_or_default(),

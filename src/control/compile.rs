@@ -3,7 +3,7 @@
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -15,7 +15,7 @@ use crate::{
     model::{
         barred::Barred,
         instance::Instance,
-        name::{Datacenter, RouteName, ServiceName},
+        name::{Datacenter, InstanceId, RouteName, ServiceName},
         pattern::{HostPattern, PathPattern, Segment},
         protocol::Protocol,
         template::Template,
@@ -38,6 +38,40 @@ use crate::{
 pub struct Rosters {
     endpoints: Roster<EndpointKey, Endpoint>,
     services: Roster<ServiceName, Service>,
+    /// The instances that operators have taken out by name, as long as they are registered.
+    drained: HashMap<ServiceName, HashSet<InstanceId>>,
+}
+
+impl Rosters {
+    /// An operator takes an instance out.
+    pub fn drain(&mut self, service: &ServiceName, instance: &InstanceId) {
+        self.drained.entry(service.clone()).or_default().insert(instance.clone());
+    }
+
+    /// An operator puts those at one address back.
+    pub fn restore(&mut self, service: &ServiceName, instances: &[Instance]) {
+        if let Some(drained) = self.drained.get_mut(service) {
+            drained.retain(|id| instances.iter().all(|instance| instance.id != *id));
+        }
+    }
+
+    /// Forgets whom operators have taken out of a service that nobody wants any more.
+    pub fn forget(&mut self, service: &ServiceName) {
+        self.drained.remove(service);
+    }
+
+    /// Those that operators have taken out and that are told of still.
+    fn drained(&mut self, service: &ServiceName, told: &Members) -> HashSet<InstanceId> {
+        let Some(mut drained) = self.drained.remove(service) else { return HashSet::new() };
+        if !drained.is_empty() {
+            let told = told.places.iter().flat_map(|instances| instances.iter());
+            drained = told.filter(|instance| drained.contains(&instance.id)).map(|one| one.id.clone()).collect();
+        }
+        if !drained.is_empty() {
+            self.drained.insert(service.clone(), drained.clone());
+        }
+        drained
+    }
 }
 
 /// Where no instance may be.
@@ -79,6 +113,7 @@ pub fn cluster(
 ) -> Cluster {
     let service = rules.service.clone();
     let live = rosters.services.adopt(service.clone(), || Service::new(service.clone(), metrics, events));
+    let drained = rosters.drained(&service, told);
     let accept = &rules.policy.accept;
     let alike = before.is_some_and(|b| {
         b.transport == rules.transport && b.policy.accept == *accept && b.datacenters == rules.datacenters
@@ -124,6 +159,10 @@ pub fn cluster(
             endpoint
         };
         let endpoint = same.map_or_else(make, |former| former.endpoint.clone());
+        // Whoever shared the address of one that was taken out was out with it, which ends with that one's registration.
+        if endpoint.is_draining() && !instances.iter().any(|instance| drained.contains(&instance.id)) {
+            endpoint.set_draining(false);
+        }
         let mut member = Member::new(instances.clone(), endpoint, accept);
         member.rank = rank(instances, &rules.datacenters);
         let useful = former_member.filter(|former| former.weight > 0);

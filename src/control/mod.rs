@@ -366,6 +366,7 @@ impl Control {
                 if let Some(gone) = before {
                     compile::dissolve(&gone);
                 }
+                self.rosters.forget(service);
                 self.metrics.forget_service(service);
                 continue;
             }

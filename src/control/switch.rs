@@ -89,8 +89,8 @@ impl Control {
     }
 
     /// The requests under way, and whether anything was changed that clusters are built of.
-    fn turn(&self, service: &ServiceName, instance: &InstanceId, turn: Turn) -> Result<(u64, bool), Unknown> {
-        let Some(cluster) = self.clusters.get(service) else {
+    fn turn(&mut self, service: &ServiceName, instance: &InstanceId, turn: Turn) -> Result<(u64, bool), Unknown> {
+        let Some(cluster) = self.clusters.get(service).cloned() else {
             let mut known: Vec<_> = self.clusters.keys().map(ToString::to_string).collect();
             known.sort();
             return Err(Unknown::Service(service.clone(), Known(known)));
@@ -102,8 +102,14 @@ impl Control {
         for member in cluster.members.iter().filter(|m| m.instances.iter().any(|i| i.id == *instance)) {
             found = true;
             changed |= match turn {
-                Turn::Drain => member.endpoint.set_draining(true),
-                Turn::Restore => member.endpoint.set_draining(false),
+                Turn::Drain => {
+                    self.rosters.drain(service, instance);
+                    member.endpoint.set_draining(true)
+                }
+                Turn::Restore => {
+                    self.rosters.restore(service, &member.instances);
+                    member.endpoint.set_draining(false)
+                }
                 Turn::Reset => {
                     member.endpoint.circuit().reset(cluster.live());
                     false

@@ -1,4 +1,5 @@
-//! `GET /health` on the public listener: answered from the snapshot, it sends nothing upstream.
+//! `GET /health` on the public listener: how the services are that a route leads to. Answered from the snapshot, it sends
+//! nothing upstream.
 
 use std::collections::BTreeMap;
 
@@ -32,8 +33,10 @@ pub fn answer(world: &Snapshot, request: &Request<Body>, trail: &Trail) -> Optio
         return Some(reply::method_not_allowed(&[Method::GET, Method::HEAD], trail));
     }
     let now = Instant::now();
-    let services: BTreeMap<_, _> =
-        world.clusters.iter().map(|(name, cluster)| (name.as_str(), state(cluster, now))).collect();
+    // Of others no client can have anything.
+    let routed = world.routes.services();
+    let routed = world.clusters.iter().filter(|(name, _)| routed.contains(name));
+    let services: BTreeMap<_, _> = routed.map(|(name, cluster)| (name.as_str(), state(cluster, now))).collect();
     let healthy = services.values().all(|&s| s == HEALTHY);
     let status = if healthy && world.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Some(reply::json(status, "application/json", &Report { gateway: HEALTHY, services }, trail))

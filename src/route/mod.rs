@@ -6,7 +6,7 @@ mod explain;
 mod linear;
 mod matcher;
 
-use std::{cmp::Reverse, ops::ControlFlow, sync::Arc};
+use std::{cmp::Reverse, collections::HashSet, ops::ControlFlow, sync::Arc};
 
 use http::{HeaderName, HeaderValue, Method};
 
@@ -55,6 +55,15 @@ pub struct Route {
 pub enum Target {
     /// An instance of a service.
     Service(ServiceName),
+}
+
+impl Target {
+    /// The service that is asked.
+    #[must_use]
+    pub fn service(&self) -> &ServiceName {
+        let Self::Service(service) = self;
+        service
+    }
 }
 
 impl Route {
@@ -142,6 +151,12 @@ impl RouteTable {
     #[must_use]
     pub fn routes(&self) -> &[Arc<Route>] {
         &self.routes
+    }
+
+    /// The services that a route leads to.
+    #[must_use]
+    pub fn services(&self) -> HashSet<&ServiceName> {
+        self.routes.iter().map(|route| route.target.service()).collect()
     }
 
     /// The methods for which some route covers the request. A second walk, so that the first one allocates nothing.

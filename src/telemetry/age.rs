@@ -15,8 +15,9 @@ pub struct Age(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     is_configured: bool,
-    /// When what is in force without an answer was known.
+    /// When what is in force without an answer was known: before anything is, since the start.
     known: Instant,
+    is_known: bool,
     has_answered: bool,
     begun: u64,
     heard: BTreeMap<u64, Heard>,
@@ -38,13 +39,24 @@ pub struct Contact {
 
 impl Default for State {
     fn default() -> Self {
-        Self { is_configured: false, known: Instant::now(), has_answered: false, begun: 0, heard: BTreeMap::new() }
+        Self {
+            is_configured: false,
+            known: Instant::now(),
+            is_known: false,
+            has_answered: false,
+            begun: 0,
+            heard: BTreeMap::new(),
+        }
     }
 }
 
 impl Age {
+    /// `None`: nobody is asked, or nobody has ever answered.
     pub(super) fn read(&self) -> Option<Duration> {
         let state = self.state();
+        if !state.has_answered && !state.is_known {
+            return None;
+        }
         let oldest = state.heard.values().map(|heard| heard.at).min();
         state.is_configured.then(|| oldest.unwrap_or(state.known).elapsed())
     }
@@ -57,6 +69,7 @@ impl Age {
         let now = Instant::now();
         let mut state = self.state();
         state.known = now.checked_sub(ago).unwrap_or(now);
+        state.is_known = true;
         let known = state.known;
         state.heard.values_mut().filter(|heard| !heard.is_answer).for_each(|heard| heard.at = known);
     }
@@ -117,6 +130,7 @@ mod tests {
         let seconds = || age.read().map(|age| age.as_secs());
         assert_eq!(seconds(), None);
         age.configured(true);
+        assert_eq!(seconds(), None, "nobody has ever answered");
         age.known(10 * SECOND);
         let (first, second) = (age.contact(), age.contact());
         first.follows(true);

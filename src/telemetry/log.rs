@@ -244,7 +244,7 @@ fn escaped(text: &str, format: Format) -> Cow<'_, str> {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use tracing::subscriber::with_default;
+    use tracing::subscriber::{NoSubscriber, with_default};
 
     use super::*;
 
@@ -335,21 +335,18 @@ mod tests {
     #[test]
     fn a_panic_is_told_even_where_nothing_is_logged() {
         let buffer = Buffer::default();
-        let tell = telling(Queue::start(buffer.clone()).unwrap());
+        let queue = Queue::start(buffer.clone()).unwrap();
+        let tell = telling(queue.clone());
         let before = panic::take_hook();
         panic::set_hook(Box::new(
             move |what| {
                 if thread::current().name() == Some("fails") { tell(what) } else { before(what) }
             },
         ));
-        let fails = thread::Builder::new().name("fails".into()).spawn(|| panic!("this {}\nwent", "part")).unwrap();
-        assert!(fails.join().is_err());
-        let text = || String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
-        // The panic itself waits a moment only.
-        while !text().ends_with('\n') {
-            thread::yield_now();
-        }
-        let text = text();
+        let fail = || with_default(NoSubscriber::default(), || panic!("this {}\nwent", "part"));
+        assert!(thread::Builder::new().name("fails".into()).spawn(fail).unwrap().join().is_err());
+        assert!(queue.flush(Duration::from_secs(20)));
+        let text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(text.starts_with("lictor: thread `fails` panicked at src/telemetry/log.rs:"), "{text}");
         assert!(text.ends_with(": this part\\nwent\n"), "{text}");

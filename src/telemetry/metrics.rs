@@ -14,6 +14,7 @@ use super::{
     histogram::Bounds,
     instance::InstanceCells,
     series::{Series, Shared},
+    standing::{Standing, Standings},
     window::{Counts, WindowCells},
 };
 use crate::model::name::ServiceName;
@@ -79,7 +80,7 @@ metrics! {
     REQUEST_DURATION: HISTOGRAM[service, route] = "lictor_request_duration_seconds";
     /// Tries of requests beyond the first, by what the one before came to.
     RETRY: COUNTER[service, reason] = "lictor_retry_total";
-    /// Seconds since Consul last answered, in the datacenter where that is longest.
+    /// Seconds since Consul last answered, in the datacenter where that is longest. Left out before it ever has.
     TOPOLOGY_AGE: GAUGE[] = "lictor_topology_age_seconds";
     /// Changes of a service's instances.
     TOPOLOGY_UPDATE: COUNTER[service, kind] = "lictor_topology_update_total";
@@ -105,6 +106,7 @@ pub struct Metrics {
     reload: IntCounterVec,
     reload_success: IntGauge,
     retry: IntCounterVec,
+    standings: Standings,
     topology_update: IntCounterVec,
     trace_dropped: IntCounter,
 }
@@ -121,7 +123,7 @@ impl Metrics {
     pub fn bounded(workers: usize, bounds: Bounds) -> Arc<Self> {
         let metrics = Self::bare(workers, bounds);
         #[cfg(target_os = "linux")]
-        register(&metrics.registry, prometheus::process_collector::ProcessCollector::for_self());
+        register(&metrics.registry, super::process::Process::own());
         Arc::new(metrics)
     }
 
@@ -130,13 +132,15 @@ impl Metrics {
         let series = Arc::new(Series::new(workers, bounds));
         register(&registry, Shared(Arc::clone(&series)));
         counters(&registry, &BUILD_INFO, IntGaugeVec::new).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let instances = counters(&registry, &INSTANCES, IntGaugeVec::new);
         let metrics = Self {
             access_log_dropped: counters(&registry, &ACCESS_LOG_DROPPED, IntCounterVec::new)
                 .with_label_values::<&str>(&[]),
             circuit_transition: counters(&registry, &CIRCUIT_TRANSITION, IntCounterVec::new),
             consul_request: counters(&registry, &CONSUL_REQUEST, IntCounterVec::new),
             consul_watches: counters(&registry, &CONSUL_WATCHES, IntGaugeVec::new).with_label_values::<&str>(&[]),
-            instances: counters(&registry, &INSTANCES, IntGaugeVec::new),
+            standings: Standings::new(instances.clone()),
+            instances,
             log_dropped: counters(&registry, &LOG_DROPPED, IntCounterVec::new).with_label_values::<&str>(&[]),
             reload: counters(&registry, &CONFIG_RELOAD, IntCounterVec::new),
             reload_success: counters(&registry, &CONFIG_RELOAD_SUCCESS, IntGaugeVec::new)
@@ -159,6 +163,7 @@ impl Metrics {
     /// Everything in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> String {
+        self.standings.refresh();
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|error| {
             tracing::error!(%error, "metrics cannot be written");
             String::new()
@@ -264,7 +269,7 @@ impl Metrics {
         self.series.age.known(ago);
     }
 
-    /// Since when what is known of Consul may be out of date; `None` without Consul.
+    /// Since when what is known of Consul may be out of date; `None` without Consul, and before it has ever answered.
     #[must_use]
     pub fn topology_age(&self) -> Option<Duration> {
         self.series.age.read()
@@ -280,6 +285,11 @@ impl Metrics {
     pub fn instances(&self, service: &ServiceName, state: &str, n: usize) {
         debug_assert!(STATES.contains(&state), "{state}");
         self.instances.with_label_values(&[service.as_str(), state]).set(i64::try_from(n).unwrap_or(i64::MAX));
+    }
+
+    /// Says how the circuits of a service's instances are: how many of these may be picked is worked out when it is asked for.
+    pub fn standing(&self, service: &ServiceName, standing: Standing) {
+        self.standings.set(service, standing);
     }
 
     /// Begins to count the events of a service, at zero: a rate over a counter that comes into being at 1 misses the first.

@@ -17,8 +17,11 @@ pub mod log;
 pub mod metrics;
 pub mod otlp;
 mod peak;
+#[cfg(target_os = "linux")]
+mod process;
 pub mod sampling;
 pub mod scribe;
 mod series;
+pub mod standing;
 mod tally;
 pub mod window;

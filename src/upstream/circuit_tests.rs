@@ -97,6 +97,27 @@ impl Stage {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_instance_whose_circuit_is_due_for_a_request_is_shown_as_available_though_none_comes() {
+    let stage = Stage::new(2, BreakerRules { max_ejected: Share::new(1.0).unwrap(), ..BreakerRules::default() });
+    let shown = || {
+        let count = |line: &String| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap();
+        stage.shown("lictor_instances").iter().map(count).collect::<Vec<_>>()
+    };
+    stage.fail(0, 9, 0);
+    stage.fail(1, 9, 0);
+    assert_eq!(shown(), [0, 2], "available, ejected");
+    tokio::time::advance(5 * S).await;
+    assert_eq!(shown(), [2, 0]);
+    let probe = stage.enter(0, 5).unwrap();
+    assert_eq!(shown(), [1, 1], "one request decides, nobody else may be sent there");
+    stage.end(0, probe, Outcome::Failure, 5);
+    assert_eq!(shown(), [1, 1]);
+    stage.service.enlist(Seats::default());
+    stage.metrics.forget_service(&"s".into());
+    assert!(shown().is_empty(), "nothing of a service that is gone comes back");
+}
+
 #[test]
 fn a_circuit_that_opens_closes_or_is_probed_is_told_and_shown() {
     let stage = Stage::new(3, BreakerRules::default());

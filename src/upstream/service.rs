@@ -24,6 +24,7 @@ use crate::{
         cells::ServiceCells,
         events::{Event, Events},
         metrics::Metrics,
+        standing::Standing,
         window::{Counts, WindowCells},
     },
 };
@@ -194,25 +195,24 @@ impl Service {
     }
 
     fn reckon(&self, seats: &Seats) {
-        let (mut available, mut in_use) = (0, u32::MAX);
-        let mut ejected = Vec::new();
+        let (mut standing, mut in_use) = (Standing::default(), u32::MAX);
+        let mut open = Vec::new();
         for member in seats.usable() {
-            if member.circuit().is_closed() {
-                available += 1;
-                in_use = in_use.min(member.rank);
-            } else {
-                ejected.push(member);
+            match member.circuit().state() {
+                State::Closed => {
+                    standing.closed += 1;
+                    in_use = in_use.min(member.rank);
+                }
+                State::HalfOpen => standing.half_open += 1,
+                State::Open(until) => open.push((member.rank, until)),
             }
         }
+        standing.open = open.iter().map(|(_, until)| *until).collect();
         // Those behind the datacenter in use get nothing, so they have nothing to wait for.
-        let waiting = ejected.iter().filter(|member| member.rank <= in_use);
-        let due = waiting.filter_map(|member| match member.circuit().state() {
-            State::Open(until) => Some(until.saturating_duration_since(self.born).as_nanos()),
-            State::Closed | State::HalfOpen => None,
-        });
+        let waiting = open.iter().filter(|(rank, _)| *rank <= in_use);
+        let due = waiting.map(|(_, until)| until.saturating_duration_since(self.born).as_nanos());
         self.due.store(due.min().map_or(NEVER, |due| u64::try_from(due).unwrap_or(NEVER)), Relaxed);
-        self.metrics.instances(&self.name, "ejected", ejected.len());
-        self.metrics.instances(&self.name, "available", available);
+        self.metrics.standing(&self.name, standing);
         let datacenter = seats.datacenters.get(in_use as usize).filter(|_| seats.datacenters.len() > 1);
         if let Some(datacenter) = datacenter {
             self.moved(in_use, datacenter);

@@ -85,6 +85,25 @@ async fn who_fails_five_times_gets_one_request_in_each_open_time_until_it_is_wel
 }
 
 #[tokio::test]
+async fn once_the_open_time_is_over_metrics_say_what_health_says_though_nobody_asks_anything() {
+    let consul = Consul::start().await;
+    let (bad, _) = failing("bad", usize::MAX).await;
+    consul.register("web", "bad", bad.address).await;
+    let gateway = Gateway::start(&consul, BREAKER).await;
+    gateway.until_usable("web", 1).await;
+    while gateway.events("circuit_opened").is_empty() {
+        gateway.get("/api/v1/web/").await;
+    }
+    let asked = bad.count();
+    for (state, count) in [("available", 1.0), ("ejected", 0.0)] {
+        gateway.until_metric(&format!(r#"lictor_instances{{service="web",state="{state}"}}"#), count).await;
+    }
+    assert_eq!(gateway.get("/health").await.json()["services"]["web"], "healthy");
+    assert_eq!(told(&gateway, "bad").await["usable"], true);
+    assert_eq!(bad.count(), asked);
+}
+
+#[tokio::test]
 async fn with_all_circuits_open_nothing_is_sent_and_the_answer_says_when_to_come_again() {
     let consul = Consul::start().await;
     let (bad, _) = failing("bad", 5).await;

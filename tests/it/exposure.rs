@@ -93,6 +93,15 @@ async fn of_two_services_that_claim_one_path_the_older_has_it() {
     assert_eq!(gateway.until_event("route_conflict").await["service"], "ant");
     let exposed = || gateway.events("route_exposed").iter().map(|event| event["service"].clone()).collect::<Vec<_>>();
     assert_eq!(exposed(), ["zebra"]);
+    assert_eq!(gateway.get("/health").await.text, r#"{"gateway":"healthy","services":{"zebra":"healthy"}}"#);
+    let services = gateway.admin("/api/topology").await.json()["services"].clone();
+    assert_eq!((&services["zebra"]["routed"], &services["ant"]["routed"]), (&true.into(), &false.into()));
+    assert_eq!(services["ant"]["instances"][0]["usable"], true, "{services}");
+    let status = ["status", "--over", "0s", "--admin", &format!("http://{}", gateway.admin)];
+    let said = gateway.command(&status, &[]).await;
+    let of = |service: &str| said.out.lines().filter(|line| line.starts_with(service)).collect::<Vec<_>>().join("\n");
+    assert!(of("zebra").contains("1 of 1") && of("zebra").contains("yes"), "{said:?}");
+    assert!(of("ant").contains("no route ") && of("ant").contains("no: no route leads to its service"), "{said:?}");
 
     consul.deregister("z").await;
     crate::support::until("the other has the path", || async {

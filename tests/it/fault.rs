@@ -129,9 +129,15 @@ async fn before_consul_was_ever_reached_nothing_is_said_to_be_missing() {
     let answer = gateway.get("/api/v1/web/").await;
     assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, "1"));
     assert_eq!(gateway.get("/health").await.status, 503);
+    assert_eq!(gateway.admin("/api/topology").await.json()["age_seconds"], serde_json::Value::Null);
+    assert_eq!(gateway.metric("lictor_topology_age_seconds").await, None);
+    let status = ["status", "--over", "0s", "--admin", &format!("http://{}", gateway.admin)];
+    let said = gateway.command(&status, &[]).await;
+    assert!(said.out.contains("topology from consul, which has not answered yet\n"), "{said:?}");
 
     consul.fault(Fault::None);
     gateway.until_ready().await;
+    assert!(gateway.metric("lictor_topology_age_seconds").await.is_some());
     assert_eq!(gateway.get("/api/v1/web/").await.status, 200);
     assert_eq!(gateway.get("/nothing").await.status, 404);
 }

@@ -83,6 +83,27 @@ async fn a_drained_instance_finishes_what_it_has_and_gets_nothing_until_it_is_re
 }
 
 #[tokio::test]
+async fn who_takes_over_the_address_of_a_drained_one_is_in_once_that_one_is_deregistered() {
+    let consul = Consul::start().await;
+    let origin = Origin::start("o").await;
+    // The first by name and the last.
+    for (old, new) in [("o1", "o1-new"), ("z1", "a-new")] {
+        consul.register("web", old, origin.address).await;
+        let gateway = Gateway::start(&consul, "").await;
+        gateway.until_usable("web", 1).await;
+        assert_eq!(post(&gateway, &switch(old, "drain"), &[]).await.status, 200);
+        consul.register("web", new, origin.address).await;
+        until("both", || async { gateway.admin("/api/topology").await.text.contains(new).then_some(()) }).await;
+        assert!(gateway.usable("web").await.is_empty());
+        consul.deregister(old).await;
+        gateway.until_usable("web", 1).await;
+        assert_eq!(gateway.usable("web").await, [new]);
+        assert_eq!(gateway.get("/api/v1/web/").await.text, "o");
+        consul.deregister(new).await;
+    }
+}
+
+#[tokio::test]
 async fn where_all_are_drained_there_is_no_instance() {
     let (a, b) = (Origin::start("a").await, Origin::start("b").await);
     let config = format!(

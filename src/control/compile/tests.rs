@@ -41,6 +41,12 @@ impl Stage {
             instance.id = format!("{}{}", instance.id, self.suffix).as_str().into();
             instance.health = if critical.contains(n) { Health::Critical } else { Health::Passing };
         }
+        self.build(second, told)
+    }
+
+    /// The same of any instances.
+    fn build(&mut self, second: u64, told: Vec<Instance>) -> Vec<Option<u64>> {
+        let service = ServiceName::from("s");
         let mut topology = Topology::default();
         topology.apply(Update { service: service.clone(), datacenter: None, instances: told, rejected: Vec::new() });
         let told = topology.members(&service).unwrap();
@@ -76,6 +82,7 @@ fn endpoints_survive_and_an_instance_that_was_taken_out_stays_out_however_it_is_
         stage.before.iter().flat_map(|c| c.members.iter().map(|m| (m.endpoint.clone(), m.weight))).collect()
     };
     let before = endpoints(&stage);
+    stage.rosters.drain(&"s".into(), &before[0].0.key.id);
     before[0].0.set_draining(true);
     stage.tell(2, &[1, 2, 3], &[]);
     let after = endpoints(&stage);
@@ -97,4 +104,36 @@ fn endpoints_survive_and_an_instance_that_was_taken_out_stays_out_however_it_is_
     let next = endpoints(&stage);
     assert!(next.iter().all(|(endpoint, weight)| !endpoint.is_draining() && *weight == 1), "others at their places");
     assert!((0..3).all(|n| !Arc::ptr_eq(next[n].0.circuit(), other[n].0.circuit())));
+}
+
+#[test]
+fn who_shares_the_address_of_one_that_was_taken_out_is_out_with_it_until_that_one_is_deregistered() {
+    // Whether the one that is taken out is the first by name or not.
+    for (taken_out, other) in [("o1", "o1-new"), ("z1", "a-new")] {
+        let mut stage = Stage::new();
+        let one = fixed::update(&"s".into(), &[Address::Ip(([10, 0, 0, 1], 80).into())], &[]).instances.remove(0);
+        let tell = |stage: &mut Stage, second, ids: &[&str]| {
+            stage.build(second, ids.iter().map(|&id| Instance { id: id.into(), ..one.clone() }).collect());
+            let member = stage.before.as_ref().unwrap().members[0].clone();
+            (member.weight > 0, member.endpoint.clone())
+        };
+        let (_, endpoint) = tell(&mut stage, 1, &[taken_out]);
+        stage.rosters.drain(&"s".into(), &taken_out.into());
+        endpoint.set_draining(true);
+        assert!(!tell(&mut stage, 2, &[taken_out]).0);
+        assert!(!tell(&mut stage, 3, &[taken_out, other]).0, "{other}");
+        assert!(tell(&mut stage, 4, &[other]).0, "{other} without {taken_out}");
+        assert!(tell(&mut stage, 5, &[taken_out, other]).0, "a new registration of {taken_out}");
+
+        // While a request keeps what was of it alive, too.
+        let (_, endpoint) = tell(&mut stage, 6, &[taken_out]);
+        stage.rosters.drain(&"s".into(), &taken_out.into());
+        endpoint.set_draining(true);
+        stage.build(7, Vec::new());
+        assert!(tell(&mut stage, 8, &[taken_out]).0, "a new registration of {taken_out}");
+
+        stage.rosters.drain(&"s".into(), &taken_out.into());
+        stage.rosters.restore(&"s".into(), &stage.before.as_ref().unwrap().members[0].instances);
+        assert!(stage.rosters.drained.values().all(HashSet::is_empty));
+    }
 }

@@ -89,7 +89,10 @@ fn json(out: &mut Vec<u8>, clock: &Clock, milliseconds: u32, journey: &Journey, 
     put(out, "Z\",\"client\":\"");
     ip(out, asked.client);
     out.push(b'"');
-    word(out, key!("method", text), asked.method.as_str());
+    // It stands for one that was not read.
+    if asked.version.is_some() {
+        word(out, key!("method", text), asked.method.as_str());
+    }
     if let Some(target) = &asked.target {
         text(out, key!("path", text), target.as_str().as_bytes());
     }
@@ -314,7 +317,9 @@ mod tests {
         (journey.asked.target, journey.asked.version) = (None, None);
         let line = written(Format::Json, &journey);
         let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!((line.get("path"), line.get("protocol"), line.get("upstream")), (None, None, None));
+        for left_out in ["method", "path", "protocol", "upstream"] {
+            assert_eq!(line.get(left_out), None);
+        }
         assert!(written(Format::Combined, &journey).contains("\"-\" 502 0"));
     }
 

@@ -201,8 +201,8 @@ impl AccessLog {
     }
 }
 
-/// How long lines gather before they are written together.
-const GATHER: Duration = Duration::from_millis(10);
+/// How long lines gather before they are written together: few enough to be still in the near cache then.
+const GATHER: Duration = Duration::from_millis(4);
 /// What memory for lines is kept when there are few.
 const KEPT: usize = 256 * 1024;
 

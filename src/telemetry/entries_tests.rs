@@ -1,6 +1,12 @@
 //! Whom a limit lets in: apart from `entries`, which `tests/loom.rs` includes as it is.
 
-use std::{sync::Barrier, thread};
+use std::{
+    sync::{
+        Barrier,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    thread,
+};
 
 use super::entries::Entries;
 
@@ -44,17 +50,21 @@ fn what_is_carried_over_counts_once_when_its_entry_is_given_back() {
 #[test]
 fn no_limit_is_passed_by_workers_that_all_enter_at_once() {
     let (entries, barrier) = (Entries::new(4), Barrier::new(4));
+    // Those who were let in: the cells, read one after the other while others change them, may add up to more.
+    let inside = AtomicU64::new(0);
     for most in [1, 7, 300] {
         thread::scope(|scope| {
             for worker in 0..4 {
-                let (entries, barrier) = (&entries, &barrier);
+                let (entries, barrier, inside) = (&entries, &barrier, &inside);
                 scope.spawn(move || {
                     barrier.wait();
                     for _ in 0..2_000 {
-                        let mine = (0..most).take_while(|_| entries.enter(worker, most)).count();
-                        // Who is about to be refused counts for a moment.
-                        assert!(entries.count() < most + 4);
-                        (0..mine).for_each(|_| entries.leave(worker));
+                        let mine = (0..most).take_while(|_| entries.enter(worker, most));
+                        let mine = mine.inspect(|_| assert!(inside.fetch_add(1, SeqCst) < most, "of {most}")).count();
+                        for _ in 0..mine {
+                            inside.fetch_sub(1, SeqCst);
+                            entries.leave(worker);
+                        }
                     }
                 });
             }

@@ -13,7 +13,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    Client, Consistency, Error, Observe, Settings, Watch,
+    Client, Consistency, Error, Observe, Settings, Wakes, Watch,
     fake::{Fake, Fault},
     real::{Real, client, install, settings},
     wire::{Catalog, Health, Instances},
@@ -132,6 +132,54 @@ async fn news_come_within_two_seconds_of_a_return() {
     assert_eq!(next(&mut watch).await.unwrap().entries.len(), 2);
     // A loaded machine may need longer than the two seconds that it is to be.
     assert!(mended.elapsed() < Duration::from_secs(4), "{:?}", mended.elapsed());
+}
+
+#[tokio::test]
+async fn an_index_alone_is_asked_about_at_once_or_where_it_is_doubted_in_its_turn_or_with_news_of_it() {
+    for doubted in [false, true] {
+        let fake = Fake::start().await;
+        let client = client(settings(fake.address.to_string()));
+        let wakes = Arc::new(Wakes::default());
+        wakes.matter(true);
+        let mut watch = Watch::new(client.clone(), Catalog::question(), Catalog).waking(wakes.clone());
+        let first = watch.next().await.unwrap();
+        fake.mend();
+        let moved = watch.next().await.unwrap();
+        assert_eq!(moved.answer, first.answer);
+        wakes.are_doubted(doubted);
+        let asked = fake.asked().len();
+        let mut next = std::pin::pin!(watch.next());
+        // No turn ever comes.
+        let mut spend = std::pin::pin!(async {
+            loop {
+                client.charge();
+                sleep(Duration::from_millis(10)).await;
+            }
+        });
+        if doubted {
+            tokio::select! {
+                () = &mut spend => {}
+                _ = &mut next => panic!("nothing is new"),
+                () = sleep(Duration::from_millis(800)) => {}
+            }
+            assert_eq!(fake.asked().len(), asked);
+            client.hears(moved.index);
+        }
+        tokio::select! {
+            () = &mut spend => {}
+            _ = &mut next => panic!("nothing is new"),
+            () = until(|| fake.asked().len() > asked) => {}
+        }
+    }
+}
+
+async fn until(is: impl Fn() -> bool) {
+    let waits = async {
+        while !is() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(15), waits).await.expect("it comes to be");
 }
 
 #[tokio::test]

@@ -89,15 +89,20 @@ async fn a_request_that_does_not_end_is_cut_off_when_the_drain_is_over() {
     assert_eq!(gateway.ended().await.code(), Some(0));
 }
 
+/// With a request under way that nothing ends but a second signal, for as long as all of these are held.
+pub async fn busy() -> (Gateway, Origin, (TcpStream, watch::Sender<bool>)) {
+    let (origin, go) = held().await;
+    let patient = "drain = \"10m\"\n[defaults]\ntimeout = { total = \"10m\", read = \"10m\" }";
+    let gateway = before(&origin, patient).await;
+    let mut client = TcpStream::connect(gateway.address).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    until("the request", || async { (origin.count() == 1).then_some(()) }).await;
+    (gateway, origin, (client, go))
+}
+
 #[tokio::test]
 async fn a_second_signal_ends_at_once() {
-    let (origin, _go) = held().await;
-    // Nothing else would end the request.
-    let patient = "drain = \"10m\"\n[defaults]\ntimeout = { total = \"10m\", read = \"10m\" }";
-    let mut gateway = before(&origin, patient).await;
-    let mut busy = TcpStream::connect(gateway.address).await.unwrap();
-    busy.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    until("the request", || async { (origin.count() == 1).then_some(()) }).await;
+    let (mut gateway, _origin, _busy) = busy().await;
 
     gateway.signal("TERM");
     gateway.until_event("draining").await;

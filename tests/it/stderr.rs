@@ -1,9 +1,8 @@
 //! A standard error that takes nothing any more, as a pipe whose reader hangs: nothing waits for it.
 
 use http::StatusCode;
-use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use super::drain::{before, held};
+use super::drain::{before, busy};
 use crate::support::{Gateway, Origin, client, until};
 
 /// Has more told than a pipe holds, and leaves it unread.
@@ -34,13 +33,7 @@ async fn with_a_standard_error_that_takes_nothing_all_is_served_and_the_first_si
 
 #[tokio::test]
 async fn with_a_standard_error_that_takes_nothing_a_second_signal_still_ends_it_at_once() {
-    let (origin, _go) = held().await;
-    // Nothing else would end the request.
-    let patient = "drain = \"10m\"\n[defaults]\ntimeout = { total = \"10m\", read = \"10m\" }";
-    let mut gateway = before(&origin, patient).await;
-    let mut busy = TcpStream::connect(gateway.address).await.unwrap();
-    busy.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    until("the request", || async { (origin.count() == 1).then_some(()) }).await;
+    let (mut gateway, origin, _busy) = busy().await;
     fill(&gateway, &origin).await;
 
     gateway.signal("TERM");

@@ -228,7 +228,7 @@ impl Stream {
                 // Nobody else sees to it that a stream of messages is not silent for ever.
                 due = Some((progress.uploaded + self.waits.total, ExchangeError::Body(BodyError::TooSlow)));
             }
-            if let Some(Deadline { at, limit, .. }) = self.deadline
+            if let Some(Deadline { at, limit }) = self.deadline
                 && due.as_ref().is_none_or(|(until, _)| at < *until)
             {
                 due = Some((at, ExchangeError::Deadline(limit)));

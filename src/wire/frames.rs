@@ -68,7 +68,7 @@ impl Frames {
         self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
         match kind {
             DATA => {}
-            HEADERS => self.list = self.is_bounded(u32::from_be_bytes(stream)).then_some(self.skip),
+            HEADERS => self.list = self.is_bounded(u32::from_be_bytes(stream) & STREAM).then_some(self.skip),
             CONTINUATION => self.list = self.list.map(|list| list.saturating_add(self.skip)),
             _ => self.idle += 1,
         }
@@ -92,6 +92,8 @@ impl Frames {
 
 /// What begins a connection, before its first frame. Source: RFC 9113 §3.4.
 const PREFACE: usize = 24;
+/// The bit above a stream's number says nothing, whatever it is. Source: RFC 9113 §4.1.
+const STREAM: u32 = u32::MAX >> 1;
 /// Source: RFC 9113 §6.
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -132,10 +134,15 @@ mod tests {
             (&[(HEADERS, 1, 60), (HEADERS, 1, 60), (CONTINUATION, 1, 60)], false, false),
             (&[(HEADERS, 3, 60), (HEADERS, 1, 101)], false, false),
         ] {
-            let bytes = frames(list);
+            let mut bytes = frames(list);
             assert_eq!(Frames::of_server(100).note(&bytes).is_ok(), of_server, "{list:?}");
-            let bytes = [vec![b'x'; PREFACE], bytes].concat();
-            assert_eq!(Frames::of_client(100).note(&bytes).is_ok(), of_client, "{list:?}");
+            // Set in the last of them, it makes no stream of another.
+            let last = list.last().map_or(0, |&(_, _, length)| bytes.len() - length - 4);
+            for bit in [0, 0x80] {
+                bytes[last] = bit;
+                let bytes = [&[b'x'; PREFACE], &bytes[..]].concat();
+                assert_eq!(Frames::of_client(100).note(&bytes).is_ok(), of_client, "{list:?}");
+            }
         }
     }
 }

@@ -37,6 +37,8 @@ struct Counts {
     frames: Cell<u64>,
     /// Reads that brought something.
     heard: Cell<u64>,
+    /// The list of fields of which a part has come, by its number, and since when.
+    partial: Cell<Option<(u64, Instant)>>,
 }
 
 impl Credit {
@@ -54,6 +56,12 @@ impl Credit {
     #[must_use]
     pub fn heard(&self) -> u64 {
         self.0.heard.get()
+    }
+
+    /// Since when a head or trailers have come in part alone.
+    #[must_use]
+    pub fn partial_since(&self) -> Option<Instant> {
+        self.0.partial.get().map(|(_, since)| since)
     }
 
     fn add(&self, frames: u64) {
@@ -79,15 +87,20 @@ impl Watched {
 
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, frames, credit, since } = &mut *self;
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        let heard = &self.credit.0.heard;
+        ready!(Pin::new(stream).poll_read(cx, buffer))?;
+        let Counts { heard, partial, .. } = &*credit.0;
         heard.set(heard.get() + 1);
-        let looked = self.frames.idle() / EVERY;
-        self.frames.note(&buffer.filled()[before..])?;
-        if self.frames.idle() / EVERY != looked {
-            let allowed = FREE + self.since.elapsed().as_secs() * A_SECOND + self.credit.0.frames.get();
-            if self.frames.idle() > allowed {
+        let looked = frames.idle() / EVERY;
+        frames.note(&buffer.filled()[before..])?;
+        let list = frames.partial();
+        if partial.get().map(|(list, _)| list) != list {
+            partial.set(list.map(|list| (list, Instant::now())));
+        }
+        if frames.idle() / EVERY != looked {
+            let allowed = FREE + since.elapsed().as_secs() * A_SECOND + credit.0.frames.get();
+            if frames.idle() > allowed {
                 return Poll::Ready(Err(io::Error::other("a flood of frames that carry nothing")));
             }
         }

@@ -113,8 +113,9 @@ pub async fn serve(server: &Server, io: Io, read: Bytes, client: Client, idle: &
             let streams = &mut conversation.streams;
             let begun = streams.has_served();
             if ending.is_none() && !(leaving && (begun || !late)) {
-                let limit = if begun { keep_alive } else { header_timeout };
-                ready!(streams.poll_quiet(None, limit, &mut timer, cx));
+                let partial = conversation.shared.credit.partial_since();
+                let limit = if begun && partial.is_none() { keep_alive } else { header_timeout };
+                ready!(streams.poll_quiet(partial.filter(|_| begun), limit, &mut timer, cx));
             }
             if ending.is_some() {
                 if !outlet.is_clear() {

@@ -11,6 +11,9 @@ pub struct Frames {
     came: usize,
     /// Frames that carry nothing, so far.
     idle: u64,
+    /// Lists of fields that have begun, so far, and whether the last of them goes on after this frame.
+    lists: u64,
+    goes_on: bool,
     /// What a list of fields may take; beyond a size of its own, h2 loses a part of trailers without a word.
     most: usize,
     /// Of the list that comes, where it is bounded.
@@ -29,13 +32,20 @@ impl Frames {
     /// Of a server, whose heads and trailers may take `most` bytes each as they come.
     #[must_use]
     pub fn of_server(most: usize) -> Self {
-        Self { skip: 0, head: [0; 9], came: 0, idle: 0, most, list: None, newest: None }
+        Self { skip: 0, head: [0; 9], came: 0, idle: 0, lists: 0, goes_on: false, most, list: None, newest: None }
     }
 
     /// Frames that carried nothing, so far: neither data nor fields.
     #[must_use]
     pub fn idle(&self) -> u64 {
         self.idle
+    }
+
+    /// The number of the list of fields, head or trailers, of which a part has come and the rest has not.
+    #[must_use]
+    pub fn partial(&self) -> Option<u64> {
+        let is_within = self.skip > 0 && matches!(self.head[3], HEADERS | CONTINUATION);
+        (is_within || self.goes_on).then_some(self.lists)
     }
 
     /// Follows what came. Source: RFC 9113 §4.1.
@@ -64,13 +74,19 @@ impl Frames {
 
     /// A frame begins with this head.
     fn begin(&mut self) -> io::Result<()> {
-        let [a, b, c, kind, _, stream @ ..] = self.head;
+        let [a, b, c, kind, flags, stream @ ..] = self.head;
         self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
         match kind {
             DATA => {}
-            HEADERS => self.list = self.is_bounded(u32::from_be_bytes(stream) & STREAM).then_some(self.skip),
+            HEADERS => {
+                self.lists += 1;
+                self.list = self.is_bounded(u32::from_be_bytes(stream) & STREAM).then_some(self.skip);
+            }
             CONTINUATION => self.list = self.list.map(|list| list.saturating_add(self.skip)),
             _ => self.idle += 1,
+        }
+        if matches!(kind, HEADERS | CONTINUATION) {
+            self.goes_on = flags & END_HEADERS == 0;
         }
         if self.list.is_some_and(|list| list > self.most) {
             return Err(io::Error::other("more fields, or trailers, than may come at once"));
@@ -98,6 +114,8 @@ const STREAM: u32 = u32::MAX >> 1;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
+/// The flag of the last frame of a list of fields. Source: RFC 9113 §6.2, §6.10.
+const END_HEADERS: u8 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -122,6 +140,33 @@ mod tests {
             bytes.chunks(size).for_each(|chunk| frames.note(chunk).unwrap());
             assert_eq!((frames.idle(), frames.skip, frames.came), (4, 0, 0), "in pieces of {size}");
         }
+    }
+
+    #[test]
+    fn a_list_of_fields_is_partial_until_its_last_byte_has_come() {
+        let mut bytes = frames(&[
+            (DATA, 1, 3),
+            (HEADERS, 3, 2),
+            (CONTINUATION, 3, 0),
+            (CONTINUATION, 3, 1),
+            (HEADERS, 5, 0),
+            (6, 0, 8),
+        ]);
+        // The last frame of each list says so.
+        for head in [12 + 11 + 9, 12 + 11 + 9 + 10] {
+            bytes[head + 4] = END_HEADERS;
+        }
+        let mut frames = Frames::of_server(100);
+        let partial: Vec<_> = bytes
+            .iter()
+            .map(|byte| {
+                frames.note(std::slice::from_ref(byte)).unwrap();
+                frames.partial()
+            })
+            .collect();
+        // From the end of the first frame's head to before the last byte of the third frame.
+        let want = [vec![None; 12 + 8], vec![Some(1); 3 + 9 + 9], vec![None; 1 + 9 + 17]].concat();
+        assert_eq!(partial, want);
     }
 
     #[test]

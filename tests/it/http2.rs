@@ -292,3 +292,21 @@ async fn a_connection_without_requests_is_told_to_go() {
     assert_eq!(client.ask(get("/"), b"").await.unwrap().body, "a");
     client.ended().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_later_head_that_stays_partial_ends_its_connection() {
+    let origin = Origin::start("a").await;
+    let gateway = before(&origin, "header_timeout = \"300ms\"\nkeep_alive = \"10m\"").await;
+    let head = fields(&GET);
+    let whole = |stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &head);
+    for (part, what) in [
+        (whole(3)[..9 + 5].to_vec(), "a part of a frame"),
+        (frame(HEADERS, END_STREAM, 3, &head), "no frame that says that it is the last"),
+    ] {
+        let mut client = Frames::connect(gateway.address).await;
+        client.send(&[whole(1), part].concat()).await;
+        assert!(client.until(&[DATA]).await.is_some(), "{what}");
+        assert!(client.until(&[GOAWAY]).await.is_some(), "{what}");
+        while client.next().await.is_some() {}
+    }
+}

@@ -3,7 +3,8 @@
 FROM rust:1.95.0-slim-bookworm AS build
 WORKDIR /build
 
-# The dependencies alone, against an empty program: a layer that stays until Cargo.toml or Cargo.lock changes.
+# The dependencies alone, against an empty program: a layer that stays until .cargo, Cargo.toml or Cargo.lock changes.
+COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src benches tests/it \
     && touch src/lib.rs \

@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: audit bench ci demo examples fmt fuzz help lint release setup test tuned
+.PHONY: audit bench ci demo examples fmt fuzz help lint profile release setup test
 
 # Where cargo builds, which users may have set.
 TARGET = $${CARGO_TARGET_DIR:-target}
@@ -52,8 +52,8 @@ fuzz: ## one fuzzer, such as `make fuzz T=chunks`: requests, answers, chunks or 
 release: ## target/release/lictor
 	cargo build --locked --release
 
-tuned: ## target/tuned/lictor: a release built a second time, with what the first was seen to do under load
-	scripts/tuned
+profile: ## records anew by what releases are laid out: after changes of the hot path and of the toolchain
+	scripts/profile
 
 examples: release ## every file in examples/ passes `lictor check`
 	@shopt -s nullglob; passed=0; failed=0; \

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Each layer may use the ones above it, never beside or below.
 const LAYERS: &[&[&str]] = &[
@@ -327,4 +328,24 @@ fn a_long_file_and_one_without_an_opening_are_found() {
     assert_eq!(said("tests/a.rs", &"\n".repeat(MAX_LINES - 2)), Vec::<String>::new());
     assert_eq!(said("tests/a.rs", &"\n".repeat(MAX_LINES - 1)), ["401 lines, more than 400"]);
     assert_eq!(faults("benches/a.rs", "fn main() {}\n"), ["benches/a.rs: does not open with `//!`"]);
+}
+
+#[test]
+fn what_is_built_for_speed_is_laid_out_by_the_profile_and_nothing_else() {
+    let config: toml::Value = toml::from_str(&fs::read_to_string(".cargo/config.toml").unwrap()).unwrap();
+    let wrapper = config["build"]["rustc-wrapper"].as_str().unwrap();
+    let given = |arguments: &[&str], how: &str| {
+        let run = Command::new(wrapper).arg("echo").args(arguments).env("LICTOR_PROFILE", how).output().unwrap();
+        assert!(run.status.success());
+        String::from_utf8(run.stdout).unwrap().trim_end().to_owned()
+    };
+    let release = ["--crate-name", "lictor", "-C", "opt-level=3", "-C", "lto"].as_slice();
+    let profile = "-Cprofile-use=.cargo/release.profdata -Cllvm-args=-no-pgo-warn-mismatch";
+    assert_eq!(given(release, ""), format!("{} {profile}", release.join(" ")));
+    assert_eq!(given(release, "off"), release.join(" "));
+    assert_eq!(given(release, "record:/seen"), format!("{} -Cprofile-generate=/seen", release.join(" ")));
+    for other in [["-vV"].as_slice(), &["--crate-name", "build_script_build", "-C", "opt-level=0"]] {
+        assert_eq!(given(other, "record:/seen"), other.join(" "));
+    }
+    assert!(fs::metadata(".cargo/release.profdata").unwrap().len() > 100_000);
 }

@@ -243,6 +243,9 @@ fn the_image_is_built_of_what_is_there_by_full_versions_and_runs_without_root_or
     let base = format!("FROM rust:{}-slim", toolchain["toolchain"]["channel"].as_str().unwrap());
     assert!(dockerfile.contains(&base), "{base}");
 
+    let before = dockerfile.split("cargo build").next().unwrap();
+    assert!(before.contains("COPY .cargo .cargo\n"), "what tells the compiler of the profile");
+
     let bad =
         "FROM rust:latest AS build\nCOPY src nowhere tests ./\nFROM debian:12.1.0\nCOPY --from=build /a /\nUSER 0\n";
     assert_eq!(

@@ -9,7 +9,7 @@ use std::{
 };
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use lictor::bench::{Counting, Marked};
+use lictor::bench::{Counting, Lines, Marked};
 
 #[global_allocator]
 static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -50,5 +50,12 @@ fn decide(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, count, decide);
+/// Lines that come as fast as they can: what is more than the log takes is dropped, so it is a little too cheap.
+fn tell(criterion: &mut Criterion) {
+    let lines = Lines::new();
+    let began = tokio::time::Instant::now();
+    criterion.bench_function("telemetry/line", |bencher| bencher.iter(|| lines.tell(black_box(began))));
+}
+
+criterion_group!(benches, count, decide, tell);
 criterion_main!(benches);

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, net::Ipv4Addr, rc::Rc, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, Version, header};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::{mpsc, watch},
@@ -17,6 +17,7 @@ use crate::{
     model::{
         fields::Fields,
         instance::{Address, Instance},
+        name::{RouteName, ServiceName},
         random::{Draws, place},
         topology::Update,
     },
@@ -24,8 +25,10 @@ use crate::{
     route::{Found, Route, RouteTable, Target},
     state::{Reader, world},
     telemetry::{
+        access::{AccessLog, Format, Place},
         cells::{Gauge, Outcome, RouteCells},
         events::Events,
+        journey::{Asked, Found as Taker, Journey},
         metrics::Metrics,
         sampling::Sampler,
     },
@@ -331,5 +334,50 @@ impl Marked {
     #[inline]
     pub fn reads_marks(&mut self) -> bool {
         Trail::begin(&mut self.0, None).sampled
+    }
+}
+
+/// What is kept of requests for the access log, and its lines.
+pub struct Lines {
+    log: Arc<AccessLog>,
+    fields: Fields,
+    address: Address,
+    route: RouteName,
+    service: ServiceName,
+}
+
+impl Lines {
+    /// Of a log that nobody reads.
+    ///
+    /// # Panics
+    /// Where the system gives no thread.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "it starts a thread")]
+    #[expect(clippy::expect_used, reason = "a benchmark without a system is none")]
+    pub fn new() -> Self {
+        let log = AccessLog::new(1, &Metrics::new(1));
+        log.set(&Place::File("/dev/null".into()), Format::Json).expect("a thread");
+        let named = [(header::HOST, "127.0.0.1:8000"), (header::USER_AGENT, "proxybench/1")];
+        let fields = named.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect();
+        let address = Address::Ip((Ipv4Addr::LOCALHOST, 19_001).into());
+        Self { log, fields, address, route: "echo".into(), service: "echo".into() }
+    }
+
+    /// A request whose one try was answered.
+    pub fn tell(&self, began: Instant) {
+        let client = Ipv4Addr::new(192, 0, 2, 7).into();
+        let target = Some(http::uri::PathAndQuery::from_static("/api/v1/echo/1k"));
+        let asked = Asked { target, version: Some(Version::HTTP_11), ..Asked::by(client, Method::GET, &self.fields) };
+        let id = HeaderValue::from_static("0123456789abcdef0123456789abcdef");
+        let context = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00");
+        let journey = Journey::new(asked, began, id, context, None);
+        let (route, service) = (self.route.clone(), self.service.clone());
+        *journey.found.borrow_mut() = Some(Taker { route, service, pattern: None });
+        let ended = began + Duration::from_micros(750);
+        let one = journey.begin_try(&self.address, began, "1.1");
+        journey.answered(one, StatusCode::OK);
+        journey.end_try(one, ended, Outcome::Success);
+        journey.sent.set(1024);
+        self.log.add(0, &journey, 200, ended);
     }
 }

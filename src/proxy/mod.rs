@@ -204,7 +204,7 @@ impl Proxy {
         self.account(&self.unrouted, glimpse.method, started, story).close(reply::refused(refusal, &trail))
     }
 
-    #[cold]
+    #[inline(never)] // few want it, and its room is not for all to hold
     fn story(
         &self,
         request: &Request<Body>,

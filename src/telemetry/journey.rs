@@ -195,6 +195,9 @@ impl Journey {
     /// A try begins; gives its number.
     pub fn begin_try(&self, address: &Address, began: Instant, protocol: &'static str) -> usize {
         let mut tries = self.tries.borrow_mut();
+        if tries.is_empty() {
+            tries.reserve_exact(1); // there is rarely another
+        }
         let (address, span) = (address.clone(), if self.marks.is_some() { drawn() } else { 0 });
         tries.push(Try { address, began, ended: None, status: None, grpc: None, span, url: None, protocol });
         tries.len() - 1

@@ -42,8 +42,7 @@ impl Scribe {
 
     /// Tells of a request that has ended.
     pub fn tell(&self, journey: Rc<Journey>, status: StatusCode, ended: Instant) {
-        let took = ended.saturating_duration_since(journey.began);
-        self.log.add(self.worker, &journey, status.as_u16(), took);
+        self.log.add(self.worker, &journey, status.as_u16(), ended);
         if let Some(tracer) = self.tracer().filter(|_| journey.marks.is_some()) {
             // Whoever took part in it has let go of it by now.
             if let Some(journey) = Rc::into_inner(journey) {

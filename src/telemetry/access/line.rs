@@ -2,14 +2,13 @@
 //! can pass for another field.
 
 use std::{
-    fmt::Write as _,
     io::Write as _,
     time::{Duration, SystemTime},
 };
 
 use http::{HeaderValue, Version};
 
-use super::super::journey::Journey;
+use super::{super::journey::Journey, clock::Clock};
 use crate::model::text::{address, decimal, fraction, ip};
 
 /// How a line is written.
@@ -21,38 +20,6 @@ pub enum Format {
     /// As Apache's and nginx's `combined`.
     Combined,
 }
-
-/// The second that was written last, in both forms: most lines are of one that another was of.
-#[derive(Debug, Default)]
-pub struct Clock {
-    second: u64,
-    rfc3339: String,
-    combined: String,
-}
-
-impl Clock {
-    /// Takes up a moment; gives its milliseconds.
-    fn set(&mut self, at: SystemTime) -> u32 {
-        let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().min(LATEST);
-        if self.second != since.as_secs() || self.rfc3339.is_empty() {
-            self.second = since.as_secs();
-            self.rfc3339.clear();
-            let second = SystemTime::UNIX_EPOCH + Duration::from_secs(self.second);
-            // Writing to a string cannot fail.
-            let _ = write!(self.rfc3339, "{}", humantime::format_rfc3339_seconds(second));
-            self.combined.clear();
-            let text = &self.rfc3339;
-            let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
-            let month = part(5, 7).parse::<usize>().ok().and_then(|month| MONTHS.get(month - 1)).unwrap_or(&"");
-            let _ = write!(self.combined, "{}/{month}/{}:{} +0000", part(8, 10), part(0, 4), part(11, 19));
-        }
-        since.subsec_millis()
-    }
-}
-
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-/// The end of the year 9999.
-const LATEST: Duration = Duration::from_secs(253_402_300_799);
 
 /// Writes the line of a request that has just ended.
 pub fn write(
@@ -83,7 +50,7 @@ macro_rules! key {
 fn json(out: &mut Vec<u8>, clock: &Clock, milliseconds: u32, journey: &Journey, status: u16, took: Duration) {
     let asked = &journey.asked;
     put(out, "{\"time\":\"");
-    put(out, clock.rfc3339.trim_end_matches('Z'));
+    put(out, clock.rfc3339().trim_end_matches('Z'));
     out.push(b'.');
     fraction(out, milliseconds, 1_000);
     put(out, "Z\",\"client\":\"");
@@ -125,7 +92,10 @@ fn json(out: &mut Vec<u8>, clock: &Clock, milliseconds: u32, journey: &Journey, 
     }
     number(out, key!("tries"), tries.len() as u64);
     field(out, key!("request_id", text), Some(&journey.request_id));
-    text(out, key!("trace_id", text), journey.context.as_bytes().get(3..35).unwrap_or_default());
+    put(out, key!("trace_id", text));
+    // Of a context that is well formed.
+    out.extend_from_slice(journey.context.as_bytes().get(3..35).unwrap_or_default());
+    out.push(b'"');
     field(out, key!("user_agent", text), asked.user_agent.as_ref());
     out.push(b'}');
 }
@@ -134,7 +104,7 @@ fn combined(out: &mut Vec<u8>, clock: &Clock, journey: &Journey, status: u16) {
     let asked = &journey.asked;
     ip(out, asked.client);
     out.extend_from_slice(b" - - [");
-    out.extend_from_slice(clock.combined.as_bytes());
+    out.extend_from_slice(clock.combined().as_bytes());
     out.extend_from_slice(b"] \"");
     if let (Some(target), Some(version)) = (&asked.target, asked.version) {
         quoted(out, asked.method.as_str().as_bytes());
@@ -201,7 +171,7 @@ fn word(out: &mut Vec<u8>, key: &str, value: &str) {
 fn text(out: &mut Vec<u8>, key: &str, value: &[u8]) {
     put(out, key);
     // To stop at the first that is not costs more than to look at all.
-    if value.iter().fold(true, |plain, &byte| plain & PLAIN[usize::from(byte)]) {
+    if is_plain(value) {
         out.extend_from_slice(value);
     } else {
         escaped(out, value);
@@ -233,6 +203,21 @@ const PLAIN: [bool; 256] = {
     }
     plain
 };
+
+/// Whether all bytes are `PLAIN`: eight at a time, by arithmetic that sets the highest bit of a byte that is not.
+fn is_plain(value: &[u8]) -> bool {
+    const fn each(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
+    }
+    let (eights, rest) = value.as_chunks::<8>();
+    let odd = eights.iter().fold(0, |odd, &eight| {
+        let word = u64::from_ne_bytes(eight);
+        // Only what stands above one that is not plain itself can be taken for another.
+        let is = |byte| (word ^ each(byte)).wrapping_sub(each(1));
+        odd | word | word.wrapping_sub(each(b' ')) | word.wrapping_add(each(1)) | is(b'"') | is(b'\\')
+    });
+    odd & each(0x80) == 0 && rest.iter().all(|&byte| PLAIN[usize::from(byte)])
+}
 
 /// Visible ASCII as it is, but for what would end the quotes; all else as `\xHH`, as nginx does.
 fn quoted(out: &mut Vec<u8>, value: &[u8]) {
@@ -301,6 +286,22 @@ mod tests {
             "request_id": "abc", "trace_id": "0af7651916cd43dd8448eb211c80319c", "user_agent": "curl/8",
         });
         assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap(), want, "{line}");
+    }
+
+    #[test]
+    fn what_is_plain_is_seen_wherever_it_stands() {
+        for byte in 0..=u8::MAX {
+            for length in 1..=17 {
+                for place in 0..length {
+                    for beside in [b' ', b'~', b'!', b'#', b'[', b']'] {
+                        let mut value = vec![beside; length];
+                        value[place] = byte;
+                        assert_eq!(is_plain(&value), PLAIN[usize::from(byte)], "{}", value.escape_ascii());
+                    }
+                }
+            }
+        }
+        assert!(is_plain(b""));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The access log: a line for each request that has ended. Workers write into memory of their own, of bounded size; one
 //! thread takes it from there. What is too much is counted, and nobody waits for a disk.
 
+mod clock;
 mod line;
 mod sink;
 
@@ -12,14 +13,17 @@ use std::{
         atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
     },
     thread::{self, Thread},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use prometheus::IntCounter;
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
 pub use self::line::Format;
-use self::{line::Clock, sink::Sink};
+use self::{clock::Clock, sink::Sink};
 use super::{cells::Padded, journey::Journey, metrics::Metrics};
 
 /// Where lines go.
@@ -138,7 +142,7 @@ impl AccessLog {
     }
 
     /// Adds the line of a request that ended just now. To be called by that worker alone.
-    pub fn add(&self, worker: usize, journey: &Journey, status: u16, took: Duration) {
+    pub fn add(&self, worker: usize, journey: &Journey, status: u16, ended: Instant) {
         let format = match self.mode.load(Relaxed) {
             JSON => Format::Json,
             COMBINED => Format::Combined,
@@ -152,7 +156,8 @@ impl AccessLog {
                 self.dropped.inc();
                 return;
             }
-            line::write(text, format, clock, journey, (status, took, SystemTime::now()));
+            let (took, at) = (ended.saturating_duration_since(journey.began), clock.wall(ended));
+            line::write(text, format, clock, journey, (status, took, at));
         }
         if !self.waiting.load(Relaxed) && !self.waiting.swap(true, Relaxed) {
             wake(&self.orders());
@@ -201,8 +206,8 @@ impl AccessLog {
     }
 }
 
-/// How long lines gather before they are written together: few enough to be still in the near cache then.
-const GATHER: Duration = Duration::from_millis(4);
+/// How long lines gather before they are written together: each time wakes a thread, and too many are no longer in the near cache.
+const GATHER: Duration = Duration::from_millis(16);
 /// What memory for lines is kept when there are few.
 const KEPT: usize = 256 * 1024;
 

@@ -16,7 +16,6 @@ pub struct ResponseHead {
     /// 100 to 599.
     pub status: StatusCode,
     /// HTTP/1.0 or HTTP/1.1.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what it means for the connection is in `keep_alive`"))]
     pub version: Version,
     /// All fields.
     pub fields: Fields,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version, header::TRANSFER_ENCODING};
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
@@ -162,9 +162,12 @@ impl Exchange {
         head
     }
 
-    /// Whether it is the switch of protocols that was asked for, on a connection where nothing else is under way.
+    /// Whether it is the switch of protocols that was asked for, on a connection where nothing else is under way. A server of
+    /// HTTP/1.0 cannot switch, and there is no body to it. Source: RFC 9110 §7.8, RFC 9112 §6.1.
     fn is_switch(&self, head: &ResponseHead) -> bool {
         head.status == StatusCode::SWITCHING_PROTOCOLS
+            && head.version == Version::HTTP_11
+            && !head.fields.contains_key(TRANSFER_ENCODING)
             && self.sender.is_done()
             && self.aside.granted(&head.fields).is_some()
     }

@@ -144,12 +144,26 @@ async fn a_switch_that_nobody_asked_for_is_502() {
             "websocket",
         ),
     ] {
-        let switch = format!("HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: {answered}\r\n\r\ntunnel");
-        let origin = Origin::answering(move |_| switch.clone().into_bytes()).await;
-        let gateway = before(&origin, "").await;
-        let answer = gateway.raw(ask.as_bytes()).await;
-        assert!(answer.starts_with("HTTP/1.1 502") && !answer.contains("tunnel"), "{ask}{answered}: {answer}");
+        let head = format!("HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: {answered}\r\n");
+        is_refused(ask, &head).await;
     }
+}
+
+/// A request is answered with 502 where its instance answers with this head.
+async fn is_refused(ask: &str, head: &str) {
+    let answer = format!("{head}\r\ntunnel").into_bytes();
+    let origin = Origin::answering(move |_| answer.clone()).await;
+    let gateway = before(&origin, "").await;
+    let answer = gateway.raw(ask.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 502") && !answer.contains("tunnel"), "{ask}{head}: {answer}");
+}
+
+#[tokio::test]
+async fn a_switch_that_cannot_be_is_502() {
+    // Neither can a server of HTTP/1.0 switch, nor has this answer a body (RFC 9110 §7.8, RFC 9112 §6.1).
+    let switch = "101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n";
+    is_refused(ASK, &format!("HTTP/1.0 {switch}")).await;
+    is_refused(ASK, &format!("HTTP/1.1 {switch}Transfer-Encoding: chunked\r\n")).await;
 }
 
 #[tokio::test]

@@ -24,17 +24,36 @@ pub fn fraction(out: &mut Vec<u8>, part: u32, whole: u32) {
 pub fn ip(out: &mut Vec<u8>, ip: IpAddr) {
     match ip {
         IpAddr::V4(ip) => {
-            for (i, octet) in ip.octets().into_iter().enumerate() {
-                if i > 0 {
-                    out.push(b'.');
-                }
-                decimal(out, octet.into());
+            let (mut text, mut end) = ([0; 16], 0);
+            for octet in ip.octets() {
+                let (digits, length) = OCTETS[usize::from(octet)];
+                text[end..end + 4].copy_from_slice(&digits);
+                end += length;
             }
+            out.extend_from_slice(&text[..end - 1]);
         }
         // Writing to memory cannot fail.
         IpAddr::V6(ip) => drop(write!(out, "{ip}")),
     }
 }
+
+/// Each octet with the dot behind it, and how many bytes that is.
+const OCTETS: [([u8; 4], usize); 256] = {
+    let mut octets = [([0; 4], 0); 256];
+    let mut octet: u8 = 0;
+    loop {
+        let (hundreds, tens, ones) = (b'0' + octet / 100, b'0' + octet / 10 % 10, b'0' + octet % 10);
+        octets[octet as usize] = match octet {
+            0..10 => ([ones, b'.', 0, 0], 2),
+            10..100 => ([tens, ones, b'.', 0], 3),
+            100.. => ([hundreds, tens, ones, b'.'], 4),
+        };
+        if octet == u8::MAX {
+            break octets;
+        }
+        octet += 1;
+    }
+};
 
 /// Writes where an instance listens.
 pub fn address(out: &mut Vec<u8>, address: &Address) {
@@ -68,6 +87,10 @@ mod tests {
         for text in ["0.0.0.0", "10.2.30.255", "2001:db8::7", "::ffff:10.0.0.1"] {
             let parsed: IpAddr = text.parse().unwrap();
             assert_eq!(written(|out| ip(out, parsed)), format!("={parsed}"));
+        }
+        for octet in 0..=u8::MAX {
+            let address = [octet, 255 - octet, octet, 0].into();
+            assert_eq!(written(|out| ip(out, address)), format!("={address}"));
         }
         for (host, port) in [("10.0.0.7", 8002), ("2001:db8::7", 80), ("files.internal", 8080)] {
             let at = Address::new(host, port).unwrap();

@@ -9,6 +9,8 @@ core and no more (SCHED_DEADLINE): what limits the requests a second is workers,
 import argparse, os, statistics, subprocess, sys
 from pathlib import Path
 
+if len(sys.argv) != 2:
+    sys.exit("usage: workers.py LICTOR, as root")
 os.environ["PEER_LICTOR"] = str(Path(sys.argv[1]).resolve())
 import proxybench as bench
 

@@ -80,13 +80,14 @@ impl Frames {
             DATA => {}
             HEADERS => {
                 self.lists += 1;
+                self.goes_on = flags & END_HEADERS == 0;
                 self.list = self.is_bounded(u32::from_be_bytes(stream) & STREAM).then_some(self.skip);
             }
-            CONTINUATION => self.list = self.list.map(|list| list.saturating_add(self.skip)),
+            CONTINUATION => {
+                self.goes_on = flags & END_HEADERS == 0;
+                self.list = self.list.map(|list| list.saturating_add(self.skip));
+            }
             _ => self.idle += 1,
-        }
-        if matches!(kind, HEADERS | CONTINUATION) {
-            self.goes_on = flags & END_HEADERS == 0;
         }
         if self.list.is_some_and(|list| list > self.most) {
             return Err(io::Error::other("more fields, or trailers, than may come at once"));

@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use super::{super::journey::Asked, *};
 use http::{HeaderValue, Method};
+
+use super::{super::journey::Asked, *};
 
 fn journey(id: &str) -> Journey {
     let asked = Asked::by("192.0.2.7".parse().unwrap(), Method::GET, &crate::model::fields::Fields::new());

@@ -372,7 +372,7 @@ impl Lines {
         let context = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00");
         let journey = Journey::new(asked, began, id, context, None);
         let (route, service) = (self.route.clone(), self.service.clone());
-        *journey.found.borrow_mut() = Some(Taker { route, service, pattern: None });
+        *journey.found.borrow_mut() = Some(Taker::new(route, service, "/users/{id}".into()));
         let ended = began + Duration::from_micros(750);
         let one = journey.begin_try(&self.address, began, "1.1");
         journey.answered(one, StatusCode::OK);

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use super::{
     Phase,
     downstream::{Downstream, Incoming},
-    http2, tunnel,
+    http2, placed, tunnel,
 };
 use crate::{
     body::Body,
@@ -63,7 +63,7 @@ impl Server {
             idle.set(false);
             (fresh, open) = (false, false);
             let ended = match next {
-                Next::Head(head) => Box::pin(self.exchange(&connection, head, &client)).await,
+                Next::Head(head) => placed(|| self.exchange(&connection, head, &client)).await,
                 Next::Refused(refusal, head_only) => {
                     let glimpse =
                         Glimpse { method: &unknown_method(), target: None, version: None, fields: &Fields::new() };
@@ -149,7 +149,7 @@ impl Server {
             }
             idle.set(input.is_empty());
             if input.is_empty() {
-                spare::give_back(input, ROOM); // an idle connection holds no memory but its own
+                spare::give_back(input); // an idle connection holds no memory but its own
             }
             let limit = if fresh || begun { header_timeout } else { keep_alive };
             let since = *since.get_or_insert_with(Instant::now);
@@ -176,6 +176,9 @@ impl Server {
                 let answer = poll_fn(|cx| {
                     if let Poll::Ready(answer) = handling.as_mut().poll(cx) {
                         return Poll::Ready(Some(answer));
+                    }
+                    if connection.aside.is_deferred() {
+                        return Poll::Pending;
                     }
                     match connection.poll_interim(cx) {
                         Poll::Ready(Err(_)) => Poll::Ready(None),
@@ -297,7 +300,7 @@ fn sender(mut out: Vec<u8>, response: Response<Body>, asked: &Asked) -> (Sender,
     let Response { status, fields, body, .. } = response;
     let room = response_room(&fields) + Sender::room(&body);
     if out.is_empty() {
-        out = Vec::with_capacity(room);
+        out = spare::text(room);
     } else {
         out.reserve(room);
     }

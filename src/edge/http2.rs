@@ -162,7 +162,7 @@ impl Conversation {
             match ready!(self.connection.poll_accept(cx)) {
                 Some(Ok((request, respond))) => {
                     self.shared.credit.request();
-                    self.streams.begin(answer(self.shared.clone(), request, respond));
+                    self.streams.begin(|| answer(self.shared.clone(), request, respond));
                 }
                 Some(Err(error)) => return Poll::Ready(Err(error)),
                 None => return Poll::Ready(Ok(())),

@@ -12,6 +12,7 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
+    io::Interest,
     net::{TcpListener, TcpStream},
     sync::{
         Notify,
@@ -198,6 +199,7 @@ impl Connections {
 
     /// Serves a connection, or, where there are as many as may be, says so on it.
     fn begin(self: &Rc<Self>, mut stream: TcpStream, peer: SocketAddr, entrance: &Entrance, seat: Option<Seat>) {
+        expect_nothing(&stream);
         let one_too_many = seat.is_none();
         let id = self.next.get();
         self.next.set(id + 1);
@@ -295,6 +297,12 @@ fn turn_away(listener: &TcpListener) -> io::Result<()> {
     socket2::SockRef::from(listener).attach_filter(&filter)
 }
 
+/// Has the first read wait for the event loop's word. Of a connection that it has just accepted, tokio takes for granted that something
+/// has come, but most requests come a moment after, and to look in vain is a call into the system.
+fn expect_nothing(stream: &TcpStream) {
+    let _ = stream.try_io(Interest::READABLE, || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into()));
+}
+
 /// Other systems have no way to do so.
 #[cfg(not(target_os = "linux"))]
 fn turn_away(_: &TcpListener) -> io::Result<()> {
@@ -333,6 +341,8 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::mem::MaybeUninit;
+
     use super::*;
 
     #[tokio::test]
@@ -347,5 +357,24 @@ mod tests {
         };
         assert!(accepted.nodelay().unwrap());
         assert!(!client.nodelay().unwrap(), "which is not how it is of itself");
+    }
+
+    #[tokio::test]
+    async fn what_has_come_is_looked_for_when_the_event_loop_says_so() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        client.try_write(b"early").unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        // The system has it by now: it needs no event loop to pass it on over loopback.
+        let has_come = |stream: &TcpStream| socket2::SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]).is_ok();
+        assert!(has_come(&accepted));
+        expect_nothing(&accepted);
+        let looked = accepted.try_read(&mut [0; 8]);
+        assert!(
+            looked.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock),
+            "no call into the system before its word"
+        );
+        accepted.readable().await.unwrap();
+        assert_eq!(accepted.try_read(&mut [0; 8]).unwrap(), 5, "what came before is told too");
     }
 }

@@ -18,7 +18,7 @@ mod streams;
 mod tls;
 mod tunnel;
 
-use std::cell::Cell;
+use std::{cell::Cell, pin::Pin};
 
 use tokio::sync::Notify;
 
@@ -49,4 +49,11 @@ impl Phase {
             left.await;
         }
     }
+}
+
+/// A future in memory of its own, written where it lies: of one that is made before there is a place for it, all is moved
+/// there, and that of a request is 4 KiB.
+fn placed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    let place = Box::new_uninit();
+    Box::into_pin(Box::write(place, make()))
 }

@@ -10,6 +10,7 @@ use std::{
 use futures_util::{FutureExt, StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
 use tokio::time::Instant;
 
+use super::placed;
 use crate::wire::Timer;
 
 /// The streams of one connection.
@@ -29,10 +30,10 @@ impl Streams {
     }
 
     /// A request came: this answers it.
-    pub fn begin(&mut self, stream: impl Future<Output = ()> + 'static) {
+    pub fn begin<S: Future<Output = ()> + 'static>(&mut self, stream: impl FnOnce() -> S) {
         self.served = true;
         // What one of them breaks is its own, and gone with it.
-        self.live.push(AssertUnwindSafe(stream).catch_unwind().boxed_local());
+        self.live.push(placed(|| AssertUnwindSafe(stream()).catch_unwind()));
     }
 
     /// Lets all go on that can.
@@ -105,8 +106,8 @@ mod tests {
     async fn a_connection_is_quiet_from_the_end_of_its_last_request() {
         let start = Instant::now();
         let mut streams = Streams::new();
-        streams.begin(tokio::time::sleep(10 * MINUTE));
-        streams.begin(ready(()));
+        streams.begin(|| tokio::time::sleep(10 * MINUTE));
+        streams.begin(|| ready(()));
         quiet(&mut streams).await;
         assert!(streams.has_served() && start.elapsed() >= 11 * MINUTE, "{:?}", start.elapsed());
     }
@@ -116,8 +117,8 @@ mod tests {
         let mut streams = Streams::new();
         let held = Rc::new(());
         let other = held.clone();
-        streams.begin(async { panic!("as this test wants it") });
-        streams.begin(async move {
+        streams.begin(|| async { panic!("as this test wants it") });
+        streams.begin(|| async move {
             pending::<()>().await;
             drop(other);
         });

@@ -9,7 +9,8 @@ use thiserror::Error;
 
 use super::{
     among,
-    lines::{LineError, Lines, find_line_feed},
+    lines::{LineError, Lines, find},
+    names,
 };
 use crate::model::fields::Fields;
 
@@ -103,7 +104,7 @@ impl Section {
     fn line_end(&self, line: usize, head: &[u8], start: usize) -> Option<usize> {
         match self.ends.get(line) {
             Some(&end) if end > 0 => Some(usize::from(end)),
-            _ => find_line_feed(&head[start..]).map(|length| start + length - 1),
+            _ => find(&head[start..], b'\n').map(|length| start + length - 1),
         }
     }
 }
@@ -146,8 +147,8 @@ fn split_field(head: &[u8], start: usize) -> Result<(HeaderName, Range<usize>), 
     if line.first().is_some_and(|&b| is_blank(b)) {
         return Err(HeadError::Folded);
     }
-    let colon = line.iter().position(|&b| b == b':').ok_or(HeadError::NoColon)?;
-    let name = HeaderName::from_bytes(&line[..colon]).map_err(|_| HeadError::Name)?;
+    let colon = find(line, b':').ok_or(HeadError::NoColon)?;
+    let name = names::read(&line[..colon]).map_err(|_| HeadError::Name)?;
     let (mut from, mut to) = (start + colon + 1, head.len());
     while from < to && is_blank(head[from]) {
         from += 1;

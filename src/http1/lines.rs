@@ -24,7 +24,7 @@ impl Lines {
     #[inline]
     pub(super) fn next(&mut self, bytes: &[u8], max: usize) -> Result<Option<Range<usize>>, LineError> {
         let seen = bytes.len().min(max);
-        let Some(at) = bytes.get(self.scanned..seen).and_then(find_line_feed) else {
+        let Some(at) = bytes.get(self.scanned..seen).and_then(|unseen| find(unseen, b'\n')) else {
             self.scanned = self.scanned.max(seen);
             return if bytes.len() >= max { Err(LineError::TooLong) } else { Ok(None) };
         };
@@ -44,18 +44,19 @@ impl Lines {
     }
 }
 
-/// Eight bytes at a time: a head is scanned once before it is parsed, and this keeps that pass below a tenth of the whole.
+/// Where the first byte of this value is. Eight at a time: a head is scanned once before it is parsed, and this keeps that pass
+/// below a tenth of the whole.
 #[inline]
-pub(super) fn find_line_feed(bytes: &[u8]) -> Option<usize> {
+pub(super) fn find(bytes: &[u8], sought: u8) -> Option<usize> {
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
-        let differs = u64::from_le_bytes(*word) ^ (ONES * 0x0a);
+        let differs = u64::from_le_bytes(*word) ^ (ONES * u64::from(sought));
         let zeros = differs.wrapping_sub(ONES) & !differs & (ONES * 0x80);
         if zeros != 0 {
             return Some(index * 8 + zeros.trailing_zeros() as usize / 8);
         }
     }
-    rest.iter().position(|&b| b == b'\n').map(|at| words.len() * 8 + at)
+    rest.iter().position(|&b| b == sought).map(|at| words.len() * 8 + at)
 }
 
 /// One in every byte.
@@ -66,18 +67,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_line_feed_is_found_at_every_offset_beside_every_byte() {
-        for other in 0..=255u8 {
-            for len in 0..20 {
+    fn the_first_of_a_byte_is_found_at_every_offset_beside_every_byte() {
+        for sought in [b'\n', b':', 0xff] {
+            for (other, len) in (0..=255u8).flat_map(|other| (0..20).map(move |len| (other, len))) {
                 for at in 0..len {
                     let mut bytes = vec![other; len];
-                    bytes[at] = b'\n';
-                    let expected = if other == b'\n' { 0 } else { at };
-                    assert_eq!(find_line_feed(&bytes), Some(expected), "byte {other}, length {len}, at {at}");
+                    bytes[at] = sought;
+                    let expected = if other == sought { 0 } else { at };
+                    assert_eq!(find(&bytes, sought), Some(expected), "{sought} beside {other}, length {len}, at {at}");
                 }
             }
         }
-        assert_eq!(find_line_feed(b"no end in this line"), None);
+        assert_eq!(find(b"no end in this line", b'\n'), None);
     }
 
     #[test]

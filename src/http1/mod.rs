@@ -10,6 +10,7 @@ pub mod framing;
 pub mod head;
 pub mod host;
 mod lines;
+mod names;
 pub mod request;
 pub mod response;
 pub mod target;

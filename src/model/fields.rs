@@ -93,16 +93,10 @@ impl Fields {
 
     /// Sets the one field of this name, in the place of the first that there was.
     pub fn insert(&mut self, name: HeaderName, value: HeaderValue) {
-        let mut new = Some(value);
-        self.0.retain_mut(|(known, value)| {
-            if *known != name {
-                return true;
-            }
-            new.take().map(|new| *value = new).is_some()
-        });
-        if let Some(value) = new {
-            self.append(name, value);
-        }
+        let Some(first) = self.0.iter().position(|(known, _)| *known == name) else { return self.append(name, value) };
+        self.0[first].1 = value;
+        let mut at = 0..;
+        self.0.retain(|(known, _)| at.next() <= Some(first) || *known != name);
     }
 
     /// Adds a field, also beside others of this name.

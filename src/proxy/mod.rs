@@ -41,7 +41,7 @@ use crate::{
     state::Reader,
     telemetry::{
         cells::RouteCells,
-        journey::{Asked, Found as Taker, Journey},
+        journey::{Asked, Journey},
         metrics::Metrics,
         scribe::Scribe,
     },
@@ -166,12 +166,7 @@ impl Proxy {
         let way = world.way(route);
         let account = self.account(&way.cells, &request.method, started, story);
         if let Some(journey) = journey {
-            let Target::Service(service) = &route.target;
-            *journey.found.borrow_mut() = Some(Taker {
-                route: route.name.clone(),
-                service: service.clone(),
-                pattern: trail.sampled.then(|| route.path.to_string()),
-            });
+            *journey.found.borrow_mut() = Some(way.taker.clone());
             aside.follow(journey);
         }
         aside.allow(way.max_body);

@@ -7,7 +7,7 @@ use super::forward::To;
 use crate::{
     route::{Route, Target},
     state::Snapshot,
-    telemetry::cells::RouteCells,
+    telemetry::{cells::RouteCells, journey::Found as Taker},
     upstream::Held,
 };
 
@@ -22,6 +22,8 @@ pub struct World {
 pub struct Way {
     /// Where they are counted.
     pub cells: Held<RouteCells>,
+    /// What is told of whoever takes them.
+    pub taker: Arc<Taker>,
     /// As many bytes may their bodies have; 0: any number.
     pub max_body: u64,
     /// Where they go; `None`: the service is not known.
@@ -59,6 +61,7 @@ impl World {
             cluster: cluster.clone(),
         });
         let max_body = route.max_body.or(self.config.http.max_body_size).unwrap_or(0);
-        Way { cells: Rc::new(route.cells.clone()), max_body, to }
+        let taker = Taker::new(route.name.clone(), service.clone(), route.path.to_string());
+        Way { cells: Rc::new(route.cells.clone()), taker, max_body, to }
     }
 }

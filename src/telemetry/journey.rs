@@ -4,13 +4,14 @@
 use std::{
     cell::{Cell, RefCell},
     net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header, uri::PathAndQuery};
 use tokio::time::Instant;
 
-use super::cells::Outcome;
+use super::{access::named, cells::Outcome};
 use crate::model::{
     fields::Fields,
     instance::Address,
@@ -32,7 +33,7 @@ pub struct Journey {
     /// What its spans need; `None`: its trace is not recorded.
     pub marks: Option<Marks>,
     /// Who took it.
-    pub found: RefCell<Option<Found>>,
+    pub found: RefCell<Option<Arc<Found>>>,
     /// What was tried, in order.
     pub tries: RefCell<Vec<Try>>,
     /// Bytes of its body that came.
@@ -122,15 +123,26 @@ fn clipped(text: &str) -> &str {
     text.get(..LONGEST).unwrap_or(if text.len() < LONGEST { text } else { "/" })
 }
 
-/// The route that took a request.
-#[derive(Clone, Debug)]
+/// The route that takes a request. Each worker has its own.
+#[derive(Debug)]
 pub struct Found {
     /// Its name.
     pub route: RouteName,
     /// The service behind it.
     pub service: ServiceName,
     /// Its path pattern, for spans.
-    pub pattern: Option<String>,
+    pub pattern: String,
+    /// Both names as the access log has them.
+    pub(super) line: Vec<u8>,
+}
+
+impl Found {
+    /// The route of this name and path pattern, with the service behind it.
+    #[must_use]
+    pub fn new(route: RouteName, service: ServiceName, pattern: String) -> Arc<Self> {
+        let line = named(&route, &service);
+        Arc::new(Self { route, service, pattern, line })
+    }
 }
 
 /// One try of one instance.

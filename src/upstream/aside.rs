@@ -32,6 +32,8 @@ pub struct Aside {
     received: Cell<u64>,
     /// As many may come; 0: any number.
     most: Cell<u64>,
+    /// The request will go on at once.
+    deferred: Cell<bool>,
 }
 
 /// A connection to an instance that speaks another protocol from now on.
@@ -73,6 +75,17 @@ impl Aside {
     #[must_use]
     pub fn most(&self) -> Option<u64> {
         Some(self.most.get()).filter(|most| *most != 0)
+    }
+
+    /// The request lets other tasks go first, and has seen to it that it is asked again at once.
+    pub fn defer(&self) {
+        self.deferred.set(true);
+    }
+
+    /// Whether it does just now: there is nothing yet that the client could be told, or asked.
+    #[must_use]
+    pub fn is_deferred(&self) -> bool {
+        self.deferred.take()
     }
 
     /// Has what becomes of the present request be told there.

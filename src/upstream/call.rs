@@ -24,7 +24,7 @@ use crate::{
     http1::encode::{Block, Connection as Persistence, Framing, request_room, write_request_head},
     model::{fields::Fields, message::Response},
     telemetry::cells::Outcome,
-    wire::{Mode, Sender},
+    wire::{Mode, Sender, spare},
 };
 
 /// A request as upstream shall see it.
@@ -317,7 +317,7 @@ fn sender(request: &mut Outbound, member: &Member) -> Sender {
     let address = host.is_empty().then(|| HeaderValue::try_from(member.endpoint.key.address.to_string()).ok());
     let host = address.flatten().unwrap_or_else(|| host.clone());
     let room = request_room(target.as_str(), &host, (fields, ours)) + Sender::room(&body);
-    let mut head = Vec::with_capacity(room);
+    let mut head = spare::text(room);
     let persistence = match aside.upgrade() {
         Some(protocol) => {
             fields.insert(header::UPGRADE, protocol);

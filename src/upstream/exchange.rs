@@ -90,8 +90,8 @@ pub enum ExchangeError {
 pub const HEAD: Limits = Limits { max_head: 32 * 1024, max_fields: 256 };
 /// Interim answers that are read before the connection is given up.
 pub const INTERIM: u32 = 8;
-/// Room for a head and a small body.
-const HEAD_ROOM: usize = 8 * 1024;
+/// Room for a head and a small body: as much as for those of clients, so that both share what is spare.
+const HEAD_ROOM: usize = 16 * 1024;
 /// Room for a piece of a body: measured to be the best.
 const BODY_ROOM: usize = 32 * 1024;
 
@@ -120,7 +120,10 @@ impl Exchange {
                     Poll::Ready(Err(SendError::Length)) => {
                         return Poll::Ready(Err(ExchangeError::Body(BodyError::CutShort(None))));
                     }
-                    Poll::Pending if self.sender.gives_way() => return Poll::Pending,
+                    Poll::Pending if self.sender.gives_way() => {
+                        self.aside.defer();
+                        return Poll::Pending;
+                    }
                     Poll::Ready(Ok(())) | Poll::Pending => {}
                 }
             }

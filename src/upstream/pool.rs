@@ -13,7 +13,7 @@ use bytes::BytesMut;
 use tokio::time::Instant;
 
 use super::{endpoint::Endpoint, policy::PoolRules, service::Service};
-use crate::wire::{Io, Timer};
+use crate::wire::{Io, Timer, spare};
 
 /// One connection to an instance.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Link {
             return;
         }
         // An idle connection holds no memory but its own.
-        connection.input = BytesMut::new();
+        spare::give_back(&mut connection.input);
         let Idle { timeout, connections } = &mut *self.idle.borrow_mut();
         *timeout = rules.idle_timeout;
         if connections.len() >= rules.max_idle {

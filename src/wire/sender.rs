@@ -9,7 +9,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 
-use super::Io;
+use super::{Io, spare};
 use crate::{
     body::{Body, BodyError},
     http1::encode,
@@ -259,8 +259,12 @@ impl Sender {
             self.piece.advance(of_piece);
             self.tail.drain(..sent - of_piece);
         }
-        self.out.clear();
         self.written = 0;
+        if self.finished {
+            spare::give_back_text(&mut self.out); // who waits for an answer needs it no more
+        } else {
+            self.out.clear();
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -1,27 +1,38 @@
-//! Read buffers that wait for their next use, on each thread its own: a request that takes up the one that the last
-//! request left finds it in the cache, and the allocator has nothing to give back to the system and to fetch anew.
+//! Memory that waits for its next use, on each thread its own: what the last request left lies in the cache, and the allocator
+//! has nothing to give back to the system and to fetch anew.
 
 use std::cell::RefCell;
 
 use bytes::BytesMut;
 
-/// The most that a thread keeps: for as many requests at once as are usual, not for a crowd.
+/// The most of each kind that a thread keeps: for as many requests at once as are usual, not for a crowd.
 const MOST: usize = 64;
+/// How many of those that were left last are looked at.
+const LOOKED_AT: usize = 4;
 
 thread_local! {
-    static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+    static BUFFERS: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+    static TEXTS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A buffer with room for this much, if one is at hand.
+/// A read buffer with room for this much, if one is at hand.
 pub fn take(room: usize) -> Option<BytesMut> {
-    SPARE.with_borrow_mut(|spare| spare.pop_if(|buffer| buffer.capacity() >= room))
+    BUFFERS.with_borrow_mut(|spare| {
+        let from = spare.len().saturating_sub(LOOKED_AT);
+        if let Some(at) = spare[from..].iter_mut().rposition(|buffer| buffer.try_reclaim(room)) {
+            return Some(spare.swap_remove(from + at));
+        }
+        let looked_at = spare.len() - from;
+        spare.rotate_right(looked_at); // others are looked at the next time
+        None
+    })
 }
 
-/// Leaves an empty buffer for others, if it has so much room and nobody holds a part of it; `buffer` holds no memory then.
-pub fn give_back(buffer: &mut BytesMut, room: usize) {
-    let mut left = std::mem::take(buffer);
-    if left.capacity() > 0 && left.try_reclaim(room) {
-        SPARE.with_borrow_mut(|spare| {
+/// Leaves an empty read buffer for others, who get it once nobody holds a part of it; `buffer` holds no memory then.
+pub fn give_back(buffer: &mut BytesMut) {
+    let left = std::mem::take(buffer);
+    if left.is_empty() && left.capacity() > 0 {
+        BUFFERS.with_borrow_mut(|spare| {
             if spare.len() < MOST {
                 spare.push(left);
             }
@@ -29,29 +40,91 @@ pub fn give_back(buffer: &mut BytesMut, room: usize) {
     }
 }
 
+/// An empty text with room for this much, for what is to be written.
+#[must_use]
+pub fn text(room: usize) -> Vec<u8> {
+    let spare = if room <= ROOM { TEXTS.with_borrow_mut(Vec::pop) } else { None };
+    spare.unwrap_or_else(|| Vec::with_capacity(room.max(ROOM)))
+}
+
+/// Leaves a text for others; `text` holds no memory then.
+pub fn give_back_text(text: &mut Vec<u8>) {
+    let mut left = std::mem::take(text);
+    if (ROOM..=2 * ROOM).contains(&left.capacity()) {
+        left.clear();
+        TEXTS.with_borrow_mut(|spare| {
+            if spare.len() < MOST {
+                spare.push(left);
+            }
+        });
+    }
+}
+
+/// Room for most heads, with a small body.
+const ROOM: usize = 2 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_buffer_that_somebody_holds_a_part_of_is_not_for_others() {
+    fn buffer() -> BytesMut {
         let mut buffer = BytesMut::with_capacity(64);
-        buffer.extend_from_slice(b"held");
-        let held = buffer.split().freeze();
-        give_back(&mut buffer, 64);
-        assert!(take(1).is_none());
-        assert_eq!((buffer.capacity(), &held[..]), (0, &b"held"[..]));
+        buffer.extend_from_slice(b"read");
+        buffer
     }
 
     #[test]
-    fn a_buffer_comes_back_whole_when_all_parts_of_it_are_gone() {
-        let mut buffer = BytesMut::with_capacity(64);
-        buffer.extend_from_slice(b"gone");
-        drop(buffer.split().freeze());
-        give_back(&mut buffer, 64);
+    fn a_buffer_is_for_others_once_nobody_holds_a_part_of_it() {
+        let mut left = buffer();
+        let held = left.split().freeze();
+        give_back(&mut left);
+        assert!(take(64).is_none());
+        assert_eq!((left.capacity(), &held[..]), (0, &b"read"[..]));
+        drop(held);
         assert!(take(128).is_none());
         let again = take(64).unwrap();
         assert!(again.is_empty() && again.capacity() >= 64);
         assert!(take(1).is_none());
+    }
+
+    #[test]
+    fn what_is_held_for_long_hides_no_others() {
+        let mut free = buffer();
+        free.clear();
+        give_back(&mut free);
+        let held: Vec<_> = (0..3 * LOOKED_AT)
+            .map(|_| {
+                let mut left = buffer();
+                let held = left.split().freeze();
+                give_back(&mut left);
+                held
+            })
+            .collect();
+        let tries = (0..10).position(|_| take(64).is_some());
+        assert_eq!(tries, Some(3), "four at a time, those left last at first");
+        drop(held);
+        assert!(take(64).is_some());
+    }
+
+    #[test]
+    fn a_buffer_with_something_unread_is_for_nobody() {
+        give_back(&mut buffer());
+        assert!(take(1).is_none());
+    }
+
+    #[test]
+    fn texts_are_empty_and_those_of_an_odd_size_are_not_kept() {
+        let mut small = text(1);
+        small.extend_from_slice(b"written");
+        let place = small.as_ptr();
+        give_back_text(&mut small);
+        assert_eq!(small.capacity(), 0);
+        let again = text(ROOM);
+        assert!(again.is_empty() && again.capacity() >= ROOM && again.as_ptr() == place);
+        for odd in [ROOM / 2, 3 * ROOM] {
+            give_back_text(&mut Vec::with_capacity(odd));
+            assert!(TEXTS.with_borrow(Vec::is_empty));
+        }
+        assert!(text(3 * ROOM).capacity() >= 3 * ROOM);
     }
 }

@@ -9,7 +9,10 @@ use std::{
 use http::{HeaderValue, Version};
 
 use super::{super::journey::Journey, clock::Clock};
-use crate::model::text::{address, decimal, fraction, ip};
+use crate::model::{
+    name::{RouteName, ServiceName},
+    text::{address, decimal, fraction, ip},
+};
 
 /// How a line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,8 +79,7 @@ fn json(out: &mut Vec<u8>, clock: &Clock, milliseconds: u32, journey: &Journey, 
     number(out, key!("bytes_out"), journey.sent.get());
     seconds(out, key!("duration_seconds"), took);
     if let Some(found) = &*journey.found.borrow() {
-        text(out, key!("route", text), found.route.as_str().as_bytes());
-        text(out, key!("service", text), found.service.as_str().as_bytes());
+        out.extend_from_slice(&found.line);
     }
     let tries = journey.tries.borrow();
     if let Some(last) = tries.last() {
@@ -98,6 +100,14 @@ fn json(out: &mut Vec<u8>, clock: &Clock, milliseconds: u32, journey: &Journey, 
     out.push(b'"');
     field(out, key!("user_agent", text), asked.user_agent.as_ref());
     out.push(b'}');
+}
+
+/// What lines of JSON say of a route and its service, which is the same for all of their requests.
+pub fn named(route: &RouteName, service: &ServiceName) -> Vec<u8> {
+    let mut out = Vec::new();
+    text(&mut out, key!("route", text), route.as_str().as_bytes());
+    text(&mut out, key!("service", text), service.as_str().as_bytes());
+    out
 }
 
 fn combined(out: &mut Vec<u8>, clock: &Clock, journey: &Journey, status: u16) {
@@ -267,8 +277,7 @@ mod tests {
     #[test]
     fn a_line_of_json_has_all_that_is_known() {
         let journey = journey(b"curl/8");
-        *journey.found.borrow_mut() =
-            Some(Found { route: "users".into(), service: "user-service".into(), pattern: None });
+        *journey.found.borrow_mut() = Some(Found::new("users".into(), "user-service".into(), "/u/{id}".into()));
         let address = Address::new("10.0.0.7", 8002).unwrap();
         journey.begin_try(&address, journey.began, "1.1");
         journey.end_try(0, journey.began + Duration::from_millis(2), Outcome::ConnectError);

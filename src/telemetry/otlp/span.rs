@@ -55,7 +55,7 @@ impl Told {
         let asked = &self.journey.asked;
         let method = known(&asked.method);
         let found = self.journey.found.borrow();
-        let pattern = found.as_ref().and_then(|found| found.pattern.as_deref());
+        let pattern = found.as_ref().map(|found| found.pattern.as_str());
         let word = if method == OTHER { "HTTP" } else { method };
         let name = pattern.map_or_else(|| word.to_owned(), |pattern| format!("{word} {pattern}"));
         let mut attributes = Vec::with_capacity(20);

@@ -17,7 +17,6 @@ use crate::{
     model::{
         fields::Fields,
         instance::{Address, Instance},
-        name::{RouteName, ServiceName},
         random::{Draws, place},
         topology::Update,
     },
@@ -342,8 +341,7 @@ pub struct Lines {
     log: Arc<AccessLog>,
     fields: Fields,
     address: Address,
-    route: RouteName,
-    service: ServiceName,
+    taker: Arc<Taker>,
 }
 
 impl Lines {
@@ -360,7 +358,8 @@ impl Lines {
         let named = [(header::HOST, "127.0.0.1:8000"), (header::USER_AGENT, "proxybench/1")];
         let fields = named.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect();
         let address = Address::Ip((Ipv4Addr::LOCALHOST, 19_001).into());
-        Self { log, fields, address, route: "echo".into(), service: "echo".into() }
+        let taker = Taker::new("echo".into(), "echo".into(), "/api/v1/echo/{*rest}".into());
+        Self { log, fields, address, taker }
     }
 
     /// A request whose one try was answered.
@@ -371,8 +370,7 @@ impl Lines {
         let id = HeaderValue::from_static("0123456789abcdef0123456789abcdef");
         let context = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00");
         let journey = Journey::new(asked, began, id, context, None);
-        let (route, service) = (self.route.clone(), self.service.clone());
-        *journey.found.borrow_mut() = Some(Taker::new(route, service, "/users/{id}".into()));
+        *journey.found.borrow_mut() = Some(self.taker.clone());
         let ended = began + Duration::from_micros(750);
         let one = journey.begin_try(&self.address, began, "1.1");
         journey.answered(one, StatusCode::OK);

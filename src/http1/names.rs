@@ -1,5 +1,5 @@
 //! Field names that were read before, on each thread its own: most messages have the same few, written in the same way, and to
-//! know one again costs a third of reading it, and less where it is not a standard one.
+//! know one again costs little more than half of reading it, and much less where it is not a standard one.
 
 use std::cell::RefCell;
 

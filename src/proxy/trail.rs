@@ -31,26 +31,29 @@ impl Trail {
     /// Reads the marks that came with a request, and sets those that did not, or not well formed. Without a sampler no
     /// trace is recorded.
     pub fn begin(fields: &mut Fields, sampler: Option<&Sampler>) -> Self {
-        let mut fresh = None;
-        let mut fresh = || fresh.get_or_insert_with(|| Fresh::new(sampler)).clone();
-        let request_id = if let Some(came) = fields.only(X_REQUEST_ID).filter(|id| is_request_id(id)) {
-            came.clone()
-        } else {
-            let id = fresh().id;
-            fields.insert(X_REQUEST_ID, id.clone());
-            id
-        };
+        let is_grpc = fields.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        let came = fields.only(X_REQUEST_ID).filter(|id| is_request_id(id)).cloned();
         let kept = fields.only(TRACEPARENT).filter(|context| is_traceparent(context));
         let has_parent = kept.is_some();
-        let recorded = if let Some(context) = kept {
-            sampler.is_some_and(|sampler| sampler.takes(Some(is_sampled(context)), || last_bits(context.as_bytes())))
-        } else {
-            fields.remove(TRACESTATE); // it belongs to the context that was not to be read
-            let fresh = fresh();
-            fields.insert(TRACEPARENT, fresh.context);
-            fresh.sampled
+        let mut recorded = kept.zip(sampler).is_some_and(|(context, sampler)| {
+            sampler.takes(Some(is_sampled(context)), || last_bits(context.as_bytes()))
+        });
+        let request_id = match came {
+            Some(came) if has_parent => came,
+            came => {
+                let fresh = Fresh::new(sampler.filter(|_| !has_parent));
+                let id = came.unwrap_or_else(|| {
+                    fields.insert(X_REQUEST_ID, fresh.id.clone());
+                    fresh.id
+                });
+                if !has_parent {
+                    fields.remove(TRACESTATE); // it belongs to the context that was not to be read
+                    fields.insert(TRACEPARENT, fresh.context);
+                    recorded = fresh.sampled;
+                }
+                id
+            }
         };
-        let is_grpc = fields.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
         Self { request_id, is_grpc, sampled: recorded, has_parent }
     }
 
@@ -117,7 +120,6 @@ fn hexadecimal(context: &[u8], from: usize) -> u64 {
 }
 
 /// Marks of a request that came without: most need both, and so they share one piece of memory.
-#[derive(Clone)]
 struct Fresh {
     id: HeaderValue,
     context: HeaderValue,

@@ -40,6 +40,7 @@ impl Clock {
             let second = SystemTime::UNIX_EPOCH + Duration::from_secs(self.second);
             // Writing to a string cannot fail.
             let _ = write!(self.rfc3339, "{}", humantime::format_rfc3339_seconds(second));
+            self.rfc3339.pop(); // what stands behind a second's fraction
             self.combined.clear();
             let text = &self.rfc3339;
             let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
@@ -49,7 +50,7 @@ impl Clock {
         since.subsec_millis()
     }
 
-    /// The second of that moment, as RFC 3339 has it, with a `Z`.
+    /// The second of that moment, as RFC 3339 has it, up to where its fraction begins.
     #[must_use]
     pub fn rfc3339(&self) -> &str {
         &self.rfc3339

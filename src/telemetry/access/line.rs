@@ -53,7 +53,7 @@ macro_rules! key {
 fn json(out: &mut Vec<u8>, clock: &Clock, milliseconds: u32, journey: &Journey, status: u16, took: Duration) {
     let asked = &journey.asked;
     put(out, "{\"time\":\"");
-    put(out, clock.rfc3339().trim_end_matches('Z'));
+    put(out, clock.rfc3339());
     out.push(b'.');
     fraction(out, milliseconds, 1_000);
     put(out, "Z\",\"client\":\"");

@@ -177,7 +177,7 @@ impl Server {
                     if let Poll::Ready(answer) = handling.as_mut().poll(cx) {
                         return Poll::Ready(Some(answer));
                     }
-                    if connection.aside.is_deferred() {
+                    if connection.aside.was_deferred() {
                         return Poll::Pending;
                     }
                     match connection.poll_interim(cx) {

@@ -280,6 +280,12 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
+/// Has the first read wait for the event loop's word. Of a connection that it has just accepted, tokio takes for granted that something
+/// has come, but most requests come a moment after, and to look in vain is a call into the system.
+fn expect_nothing(stream: &TcpStream) {
+    let _ = stream.try_io(Interest::READABLE, || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into()));
+}
+
 /// From now on the system answers no request for a new connection at this listener. Who asks does so again a second
 /// later, and is refused when the listener is closed by then: for that, unlike for a reset, clients try elsewhere.
 #[cfg(target_os = "linux")]
@@ -295,12 +301,6 @@ fn turn_away(listener: &TcpListener) -> io::Result<()> {
         SockFilter::new(0x06, 0, 0, u32::MAX),
     ];
     socket2::SockRef::from(listener).attach_filter(&filter)
-}
-
-/// Has the first read wait for the event loop's word. Of a connection that it has just accepted, tokio takes for granted that something
-/// has come, but most requests come a moment after, and to look in vain is a call into the system.
-fn expect_nothing(stream: &TcpStream) {
-    let _ = stream.try_io(Interest::READABLE, || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into()));
 }
 
 /// Other systems have no way to do so.

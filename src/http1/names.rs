@@ -5,6 +5,8 @@ use std::cell::RefCell;
 
 use http::{HeaderName, header::InvalidHeaderName};
 
+use crate::model::random::{GOLDEN, place};
+
 /// The name in these bytes, in lower case.
 ///
 /// # Errors
@@ -59,13 +61,10 @@ impl Written {
     #[inline]
     fn place(self) -> usize {
         let [a, b, c, d] = self.0;
-        let mixed = (a ^ b.rotate_left(21) ^ c.rotate_left(42) ^ d.rotate_left(11)).wrapping_mul(MIX);
-        usize::try_from(mixed >> (u64::BITS - PLACES.ilog2())).unwrap_or_default()
+        let folded = a ^ b.rotate_left(21) ^ c.rotate_left(42) ^ d.rotate_left(11);
+        place(folded.wrapping_mul(GOLDEN), PLACES) // whose upper bits depend on all
     }
 }
-
-/// Odd, its bits in no order: those above depend on all below.
-const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[cfg(test)]
 mod tests {

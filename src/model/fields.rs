@@ -95,8 +95,8 @@ impl Fields {
     pub fn insert(&mut self, name: HeaderName, value: HeaderValue) {
         let Some(first) = self.0.iter().position(|(known, _)| *known == name) else { return self.append(name, value) };
         self.0[first].1 = value;
-        let mut at = 0..;
-        self.0.retain(|(known, _)| at.next() <= Some(first) || *known != name);
+        let mut is_set = false;
+        self.0.retain(|(known, _)| *known != name || !std::mem::replace(&mut is_set, true));
     }
 
     /// Adds a field, also beside others of this name.

@@ -41,6 +41,7 @@ impl Trail {
         let request_id = match came {
             Some(came) if has_parent => came,
             came => {
+                // Of a trace that goes on it is decided already.
                 let fresh = Fresh::new(sampler.filter(|_| !has_parent));
                 let id = came.unwrap_or_else(|| {
                     fields.insert(X_REQUEST_ID, fresh.id.clone());

@@ -4,14 +4,14 @@
 use std::{
     cell::{Cell, RefCell},
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header, uri::PathAndQuery};
 use tokio::time::Instant;
 
-use super::{access::named, cells::Outcome};
+use super::cells::Outcome;
 use crate::model::{
     fields::Fields,
     instance::Address,
@@ -132,16 +132,15 @@ pub struct Found {
     pub service: ServiceName,
     /// Its path pattern, for spans.
     pub pattern: String,
-    /// Both names as the access log has them.
-    pub(super) line: Vec<u8>,
+    /// Both names as the access log writes them, once it has.
+    pub(super) line: OnceLock<Vec<u8>>,
 }
 
 impl Found {
     /// The route of this name and path pattern, with the service behind it.
     #[must_use]
     pub fn new(route: RouteName, service: ServiceName, pattern: String) -> Arc<Self> {
-        let line = named(&route, &service);
-        Arc::new(Self { route, service, pattern, line })
+        Arc::new(Self { route, service, pattern, line: OnceLock::new() })
     }
 }
 

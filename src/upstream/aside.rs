@@ -32,7 +32,7 @@ pub struct Aside {
     received: Cell<u64>,
     /// As many may come; 0: any number.
     most: Cell<u64>,
-    /// The request will go on at once.
+    /// Whether the request lets other tasks go first.
     deferred: Cell<bool>,
 }
 
@@ -64,6 +64,7 @@ impl Aside {
         *self.journey.borrow_mut() = None;
         self.received.set(0);
         self.most.set(0);
+        self.deferred.set(false);
     }
 
     /// The present request's body may have so many bytes (0: any number), which is known with its route.
@@ -82,9 +83,9 @@ impl Aside {
         self.deferred.set(true);
     }
 
-    /// Whether it does just now: there is nothing yet that the client could be told, or asked.
+    /// Whether it did so since this was asked last: there is nothing yet that its client could be told, or asked.
     #[must_use]
-    pub fn is_deferred(&self) -> bool {
+    pub fn was_deferred(&self) -> bool {
         self.deferred.take()
     }
 

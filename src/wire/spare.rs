@@ -7,6 +7,8 @@ use bytes::BytesMut;
 
 /// The most of each kind that a thread keeps: for as many requests at once as are usual, not for a crowd.
 const MOST: usize = 64;
+/// A read buffer that has grown beyond this, in bytes, is not kept: a head may be as large as the configuration says.
+const LARGEST: usize = 64 * 1024;
 /// How many of those that were left last are looked at.
 const LOOKED_AT: usize = 4;
 
@@ -31,7 +33,7 @@ pub fn take(room: usize) -> Option<BytesMut> {
 /// Leaves an empty read buffer for others, who get it once nobody holds a part of it; `buffer` holds no memory then.
 pub fn give_back(buffer: &mut BytesMut) {
     let left = std::mem::take(buffer);
-    if left.is_empty() && left.capacity() > 0 {
+    if left.is_empty() && (1..=LARGEST).contains(&left.capacity()) {
         BUFFERS.with_borrow_mut(|spare| {
             if spare.len() < MOST {
                 spare.push(left);
@@ -107,9 +109,12 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_with_something_unread_is_for_nobody() {
+    fn a_buffer_with_something_unread_and_a_large_one_are_for_nobody() {
         give_back(&mut buffer());
+        give_back(&mut BytesMut::with_capacity(LARGEST + 1));
         assert!(take(1).is_none());
+        give_back(&mut BytesMut::with_capacity(LARGEST));
+        assert!(take(1).is_some());
     }
 
     #[test]

@@ -8,11 +8,11 @@ use std::{
 
 use http::{HeaderValue, Version};
 
-use super::{super::journey::Journey, clock::Clock};
-use crate::model::{
-    name::{RouteName, ServiceName},
-    text::{address, decimal, fraction, ip},
+use super::{
+    super::journey::{Found, Journey},
+    clock::Clock,
 };
+use crate::model::text::{address, decimal, fraction, ip};
 
 /// How a line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,7 +79,7 @@ fn json(out: &mut Vec<u8>, clock: &Clock, milliseconds: u32, journey: &Journey, 
     number(out, key!("bytes_out"), journey.sent.get());
     seconds(out, key!("duration_seconds"), took);
     if let Some(found) = &*journey.found.borrow() {
-        out.extend_from_slice(&found.line);
+        out.extend_from_slice(found.line.get_or_init(|| named(found)));
     }
     let tries = journey.tries.borrow();
     if let Some(last) = tries.last() {
@@ -103,10 +103,10 @@ fn json(out: &mut Vec<u8>, clock: &Clock, milliseconds: u32, journey: &Journey, 
 }
 
 /// What lines of JSON say of a route and its service, which is the same for all of their requests.
-pub fn named(route: &RouteName, service: &ServiceName) -> Vec<u8> {
+fn named(found: &Found) -> Vec<u8> {
     let mut out = Vec::new();
-    text(&mut out, key!("route", text), route.as_str().as_bytes());
-    text(&mut out, key!("service", text), service.as_str().as_bytes());
+    text(&mut out, key!("route", text), found.route.as_str().as_bytes());
+    text(&mut out, key!("service", text), found.service.as_str().as_bytes());
     out
 }
 
@@ -246,10 +246,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::{
-        super::super::{
-            cells::Outcome,
-            journey::{Asked, Found},
-        },
+        super::super::{cells::Outcome, journey::Asked},
         *,
     };
     use crate::model::{fields::Fields, instance::Address};

@@ -23,7 +23,6 @@ use tokio::{
 };
 
 pub use self::line::Format;
-pub(super) use self::line::named;
 use self::{clock::Clock, sink::Sink};
 use super::{cells::Padded, journey::Journey, metrics::Metrics};
 

@@ -124,7 +124,8 @@ async fn a_client_that_leaves_ends_the_request_to_upstream() {
         told.send_modify(|told| *told += 1);
     })
     .await;
-    let gateway = before(&origin, "").await;
+    // Nothing else ends it in time.
+    let gateway = before(&origin, "[defaults]\ntimeout = { read = \"10m\", total = \"10m\" }").await;
     // With an end before the answer, with a reset also where it comes and is silent.
     let mut client = connected(&gateway, GET).await;
     reached(&mut hears, 1).await;

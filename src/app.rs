@@ -26,11 +26,7 @@ use crate::{
         reload::{self, Reloader},
     },
     discovery::{self, Wanted},
-    edge::{
-        certs::Certificates,
-        crowd::Crowd,
-        listener::{Entrance, bind},
-    },
+    edge::{certs::Certificates, crowd::Crowd, listener::Entrance, sockets::bind},
     state,
     telemetry::{
         access::AccessLog,

@@ -13,6 +13,7 @@ pub mod listener;
 pub mod proxy_protocol;
 mod received;
 mod request;
+pub mod sockets;
 mod stream;
 mod streams;
 mod tls;

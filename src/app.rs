@@ -255,7 +255,7 @@ fn listen(config: &Config, metrics: &Metrics) -> Result<Listening> {
     let plain = config.http.listen.iter().map(|&address| (address, "http", None));
     let secure = https.into_iter().flat_map(|https| &https.listen);
     for (address, name, tls) in plain.chain(secure.map(|&address| (address, "https", certificates.clone()))) {
-        let bound = bind(address, config.http.workers);
+        let bound = bind(address, config.http.workers, tls.is_some());
         let bound = bound.with_context(|| format!("cannot listen on {address} ({name}.listen)"))?;
         let address = bound.first().map_or(Ok(address), std::net::TcpListener::local_addr)?;
         let entrance = Entrance { gauge: metrics.listener(&address.to_string()), tls };

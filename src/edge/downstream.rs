@@ -2,19 +2,17 @@
 
 use std::{
     cell::{Cell, RefCell},
-    convert::Infallible,
     io::{self, IoSlice},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body::{Frame, SizeHint};
-use tokio::time::Instant;
 
+use super::pace::Pace;
 use crate::{
     body::BodyError,
     http1::{
@@ -24,7 +22,7 @@ use crate::{
     },
     proxy::strip_connection,
     upstream::aside::Aside,
-    wire::{Io, Timer},
+    wire::{Io, Timer, socket::Then},
 };
 
 /// One client connection.
@@ -44,23 +42,14 @@ pub struct Downstream {
     /// Interim answers that the socket has not taken yet.
     ahead: RefCell<Vec<u8>>,
     broken: Cell<bool>,
+    /// Whether what comes is acknowledged without waiting for an answer.
+    acknowledges: Cell<bool>,
 }
 
 #[derive(Debug)]
 struct Receiving {
     decoder: Decoder,
     pace: Pace,
-}
-
-/// How fast a body comes. Only the time for which the client is awaited counts, not that for which upstream is.
-#[derive(Debug, Default)]
-pub(super) struct Pace {
-    /// Waited in this window, before the present wait.
-    waited: Duration,
-    /// Bytes that came in it.
-    came: u64,
-    /// When the present wait began.
-    since: Option<Instant>,
 }
 
 impl Receiving {
@@ -76,38 +65,6 @@ impl Receiving {
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-impl Pace {
-    /// The present wait is over: bytes came.
-    pub(super) fn note(&mut self, bytes: usize) {
-        self.came += bytes as u64;
-        if let Some(since) = self.since.take() {
-            self.waited += since.elapsed();
-        }
-    }
-
-    /// When the present window has been waited out.
-    fn end(&mut self) -> Instant {
-        let since = *self.since.get_or_insert_with(Instant::now);
-        since + WINDOW.saturating_sub(self.waited)
-    }
-
-    /// To be asked while bytes are awaited: ready with an error when they come too slowly.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, timer: &mut Timer) -> Poll<Result<Infallible, BodyError>> {
-        loop {
-            let end = self.end();
-            ready!(timer.poll(cx, end));
-            if self.came < LEAST {
-                return Poll::Ready(Err(BodyError::TooSlow));
-            }
-            *self = Self::default();
-        }
-    }
-}
-
-/// A body has to bring this much …
-const LEAST: u64 = 10 * 1024;
-/// … in each such time.
-const WINDOW: Duration = Duration::from_secs(10);
 const ROOM: usize = 32 * 1024;
 /// What a client may send ahead while nobody reads it.
 const AHEAD: usize = 16 * 1024;
@@ -128,6 +85,15 @@ impl Downstream {
             aside: Rc::default(),
             ahead: RefCell::default(),
             broken: Cell::new(false),
+            acknowledges: Cell::new(false),
+        }
+    }
+
+    /// More of the request has to come before there is anything to say: what came is acknowledged, for there are clients that send
+    /// the rest only then. The system does so by itself later on. Source: RFC 1122 §4.2.3.4 (Nagle's algorithm).
+    pub fn acknowledge(&self) {
+        if !self.acknowledges.replace(true) {
+            self.io.acknowledge();
         }
     }
 
@@ -153,7 +119,7 @@ impl Downstream {
             return Poll::Ready(Ok(()));
         }
         while !ahead.is_empty() {
-            let written = ready!(self.io.poll_write(cx, &[IoSlice::new(ahead)]))?;
+            let written = ready!(self.io.poll_write(cx, &[IoSlice::new(ahead)], Then::Leave))?;
             ahead.drain(..written);
         }
         *ahead = Vec::new();
@@ -239,6 +205,7 @@ impl Downstream {
                 Poll::Pending => break,
             }
         }
+        self.acknowledge();
         let Err(slow) = ready!(body.pace.poll(cx, &mut self.timer.borrow_mut()));
         Poll::Ready(Err(slow))
     }
@@ -287,12 +254,12 @@ impl http_body::Body for Incoming {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
+    use std::{future::poll_fn, time::Duration};
 
     use tokio::{
         io::AsyncWriteExt,
         net::{TcpListener, TcpStream},
-        time::sleep,
+        time::{Instant, sleep},
     };
 
     use super::*;
@@ -373,6 +340,20 @@ mod tests {
         };
         let (read, ()) = tokio::join!(read(&connection, 2), play);
         read.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_came_of_a_body_is_acknowledged_once_more_of_it_is_awaited() {
+        let (connection, mut client) = connected().await;
+        connection.begin(Decoder::new(Length::Exact(4)), false);
+        client.write_all(b"ab").await.unwrap();
+        read(&connection, 2).await.unwrap();
+        assert!(!connection.acknowledges.get());
+        let (rest, ()) = tokio::join!(read(&connection, 2), async {
+            assert!(connection.acknowledges.get());
+            client.write_all(b"cd").await.unwrap();
+        });
+        rest.unwrap();
     }
 
     #[tokio::test]

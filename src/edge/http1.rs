@@ -80,7 +80,7 @@ impl Server {
             };
             if !ended.keep {
                 if ended.last {
-                    connection.io.close_notify();
+                    connection.io.finish();
                 } else if ended.written {
                     linger(&connection).await;
                 }
@@ -146,6 +146,7 @@ impl Server {
             }
             if !begun && !input.is_empty() {
                 (begun, since) = (true, None);
+                connection.acknowledge();
             }
             idle.set(input.is_empty());
             if input.is_empty() {
@@ -311,7 +312,8 @@ fn sender(mut out: Vec<u8>, response: Response<Body>, asked: &Asked) -> (Sender,
         (false, _) => Connection::Close,
     };
     write_response_head(&mut out, status, &fields, framing, connection);
-    (Sender::new(out, body, mode), mode)
+    let sender = Sender::new(out, body, mode);
+    (if connection == Connection::Close { sender.last() } else { sender }, mode)
 }
 
 /// What the head says of the body, and how that is sent. An answer to HEAD and 304 tell a length and send nothing.

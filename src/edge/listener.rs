@@ -11,6 +11,7 @@ use std::{
 };
 
 use tokio::{
+    io::Interest,
     net::{TcpListener, TcpStream},
     sync::{
         Notify,
@@ -25,10 +26,17 @@ use super::{
     crowd::{Crowd, Seat},
     http1::Server,
     proxy_protocol,
-    sockets::{expect_nothing, turn_away},
+    sockets::turn_away,
     tls,
 };
-use crate::{proxy::Client, telemetry::cells::Gauge, wire::Io};
+use crate::{
+    proxy::Client,
+    telemetry::cells::Gauge,
+    wire::{
+        Io,
+        socket::{acknowledge, expect},
+    },
+};
 
 /// How long a listener waits where nothing tells it when it can go on: out of descriptors, at the limit.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -168,7 +176,9 @@ impl Connections {
 
     /// Serves a connection, or, where there are as many as may be, says so on it.
     fn begin(self: &Rc<Self>, mut stream: TcpStream, peer: SocketAddr, entrance: &Entrance, seat: Option<Seat>) {
-        expect_nothing(&stream);
+        // Of a connection that it has just accepted, tokio takes for granted that something has come, but most requests come a moment
+        // after, and to look in vain is a call into the system.
+        expect(&stream, Interest::READABLE);
         let one_too_many = seat.is_none();
         let id = self.next.get();
         self.next.set(id + 1);
@@ -206,6 +216,8 @@ impl Connections {
             return Some(peer);
         }
         drop(world); // who has not said anything yet holds no snapshot
+        // It has to be followed by more before there is anything to say.
+        acknowledge(&*stream, true);
         let rules = &config.http;
         let arrived = proxy_protocol::arrive(stream, peer, &rules.trusted_proxies, rules.header_timeout).await;
         arrived.inspect_err(|error| tracing::debug!(%peer, %error, "a connection is not served")).ok()

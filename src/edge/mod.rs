@@ -10,6 +10,7 @@ mod flood;
 pub mod http1;
 mod http2;
 pub mod listener;
+mod pace;
 pub mod proxy_protocol;
 mod received;
 mod request;

@@ -13,7 +13,7 @@ use h2::RecvStream;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
-use super::downstream::Pace;
+use super::pace::Pace;
 use crate::{
     body::BodyError,
     http1::{

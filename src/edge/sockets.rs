@@ -3,19 +3,19 @@
 use std::{io, net::SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{
-    io::Interest,
-    net::{TcpListener, TcpStream},
-};
+use tokio::net::TcpListener;
+
+use crate::wire::socket::acknowledge;
 
 /// Connections that the system may hold for a listener until it accepts them.
 const BACKLOG: i32 = 4096;
 
-/// One socket for each of `workers` that all listen at `address`: the system spreads connections over them.
+/// One socket for each of `workers` that all listen at `address`: the system spreads connections over them. With `tls`, who
+/// accepts has more to hear before it can answer.
 ///
 /// # Errors
 /// The address is in use, or not ours.
-pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
+pub fn bind(address: SocketAddr, workers: usize, tls: bool) -> io::Result<Vec<std::net::TcpListener>> {
     // Sockets that share a port share it with any other program of this user: ask without sharing first.
     let probe = socket(address, false)?;
     let address = probe.local_addr()?.as_socket().unwrap_or(address);
@@ -24,6 +24,10 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::Tcp
         .map(|_| {
             let socket = socket(address, true)?;
             socket.listen(BACKLOG)?;
+            if !tls {
+                // A request is acknowledged with its answer, which is a packet less.
+                acknowledge(&socket, false);
+            }
             Ok(socket.into())
         })
         .collect()
@@ -38,12 +42,6 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
-}
-
-/// Has the first read wait for the event loop's word. Of a connection that it has just accepted, tokio takes for granted that something
-/// has come, but most requests come a moment after, and to look in vain is a call into the system.
-pub(super) fn expect_nothing(stream: &TcpStream) {
-    let _ = stream.try_io(Interest::READABLE, || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into()));
 }
 
 /// From now on the system answers no request for a new connection at this listener. Who asks does so again a second
@@ -71,13 +69,13 @@ pub(super) fn turn_away(_: &TcpListener) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::mem::MaybeUninit;
+    use rustix::net::sockopt::tcp_quickack;
+    use tokio::net::TcpStream;
 
     use super::*;
 
-    #[tokio::test]
-    async fn connections_send_small_writes_at_once_without_being_told() {
-        let bound = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+    async fn accepted(tls: bool) -> (TcpStream, TcpStream) {
+        let bound = bind("127.0.0.1:0".parse().unwrap(), 2, tls).unwrap();
         let address = bound[0].local_addr().unwrap();
         let listeners: Vec<_> = bound.into_iter().map(|one| TcpListener::from_std(one).unwrap()).collect();
         let client = TcpStream::connect(address).await.unwrap();
@@ -85,26 +83,20 @@ mod tests {
             accepted = listeners[0].accept() => accepted.unwrap(),
             accepted = listeners[1].accept() => accepted.unwrap(),
         };
+        (accepted, client)
+    }
+
+    #[tokio::test]
+    async fn connections_send_small_writes_at_once_without_being_told() {
+        let (accepted, client) = accepted(false).await;
         assert!(accepted.nodelay().unwrap());
         assert!(!client.nodelay().unwrap(), "which is not how it is of itself");
     }
 
+    #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn what_has_come_is_looked_for_when_the_event_loop_says_so() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        client.try_write(b"early").unwrap();
-        let (accepted, _) = listener.accept().await.unwrap();
-        // The system has it by now: it needs no event loop to pass it on over loopback.
-        let has_come = |stream: &TcpStream| socket2::SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]).is_ok();
-        assert!(has_come(&accepted));
-        expect_nothing(&accepted);
-        let looked = accepted.try_read(&mut [0; 8]);
-        assert!(
-            looked.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock),
-            "no call into the system before its word"
-        );
-        accepted.readable().await.unwrap();
-        assert_eq!(accepted.try_read(&mut [0; 8]).unwrap(), 5, "what came before is told too");
+    async fn requests_are_acknowledged_with_their_answers_and_handshakes_at_once() {
+        assert!(!tcp_quickack(accepted(false).await.0).unwrap());
+        assert!(tcp_quickack(accepted(true).await.0).unwrap(), "which is how it is of itself");
     }
 }

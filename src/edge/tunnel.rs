@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::{
     http1::{framing::Length, request::RequestHead},
-    wire::{Io, Timer},
+    wire::{Io, Timer, socket::Then},
 };
 
 /// What is read at once; so much is held in each direction, while there is something to hold.
@@ -106,7 +106,7 @@ impl Flow {
     fn poll(&mut self, from: &Io, to: &Io, moved: &mut bool, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             while !self.held.is_empty() {
-                let written = ready!(to.poll_write(cx, &[IoSlice::new(&self.held)]))?;
+                let written = ready!(to.poll_write(cx, &[IoSlice::new(&self.held)], Then::Leave))?;
                 self.held.advance(written);
                 self.passed += written;
                 (*moved, self.unflushed) = (true, true);

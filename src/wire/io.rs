@@ -4,7 +4,6 @@ use std::{
     cell::RefCell,
     io,
     io::IoSlice,
-    mem::MaybeUninit,
     pin::{Pin, pin},
     task::{Context, Poll, Waker, ready},
 };
@@ -14,7 +13,11 @@ use tokio::{io::AsyncWrite, net::TcpStream, task::coop::unconstrained};
 use tokio_rustls::TlsStream;
 use tokio_util::io::poll_read_buf;
 
-use super::{Rewound, spare};
+use super::{
+    Rewound,
+    socket::{self, Then, poll_send},
+    spare,
+};
 
 /// A connection's socket, with or without TLS around it.
 #[derive(Debug)]
@@ -70,13 +73,11 @@ impl Io {
         }
     }
 
-    /// Writes what the socket takes of `slices`.
-    pub fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let stream = &mut *self.0.borrow_mut();
-        let written = match (slices, stream) {
-            ([one], Stream::Plain(socket)) => Pin::new(socket).poll_write(cx, one),
-            (many, Stream::Plain(socket)) => Pin::new(socket).poll_write_vectored(cx, many),
-            (many, Stream::Tls(tls)) => Pin::new(tls).poll_write_vectored(cx, many),
+    /// Writes what the socket takes of `slices`; TLS never has it wait.
+    pub fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>], then: Then) -> Poll<io::Result<usize>> {
+        let written = match &mut *self.0.borrow_mut() {
+            Stream::Plain(socket) => poll_send(socket, cx, slices, then),
+            Stream::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, slices),
         };
         match ready!(written) {
             Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -111,14 +112,18 @@ impl Io {
     /// The same, by the word of the system, at the price of a call into it.
     #[must_use]
     pub fn is_surely_quiet(&self) -> bool {
-        let peek = |socket: &TcpStream| socket2::SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]);
-        self.is_quiet() && is_nothing(peek(self.0.borrow().socket()))
+        self.is_quiet() && socket::is_quiet(self.0.borrow().socket())
     }
 
     /// Makes the end of the connection a reset, which nobody can take for the end of a message.
     pub fn abort(&self) {
         // It may be gone already; then there is nobody to tell.
         let _ = socket2::SockRef::from(self.0.borrow().socket()).set_linger(Some(std::time::Duration::ZERO));
+    }
+
+    /// Has what came be acknowledged at once, without waiting for something to send with it.
+    pub fn acknowledge(&self) {
+        socket::acknowledge(self.0.borrow().socket(), true);
     }
 
     /// Says that nothing more will be written.
@@ -203,5 +208,16 @@ mod tests {
         drop(far);
         // No await between: the event loop had no turn.
         assert!(!io.is_surely_quiet());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_is_to_wait_for_an_answer_is_acknowledged_when_there_is_none_yet() {
+        let quickack = |io: &Io| rustix::net::sockopt::tcp_quickack(io.0.borrow().socket()).unwrap();
+        let (io, _far) = pair().await;
+        socket::acknowledge(io.0.borrow().socket(), false);
+        assert!(!quickack(&io));
+        io.acknowledge();
+        assert!(quickack(&io));
     }
 }

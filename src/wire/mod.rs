@@ -7,6 +7,7 @@ mod io;
 mod outflow;
 mod rewound;
 mod sender;
+pub mod socket;
 pub mod spare;
 mod timer;
 

@@ -10,7 +10,10 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::io::Stream;
+use super::{
+    io::Stream,
+    socket::{Then, poll_send},
+};
 
 /// Gives what was read before, then what comes.
 #[derive(Debug)]
@@ -45,7 +48,7 @@ impl AsyncRead for Rewound {
 impl AsyncWrite for Rewound {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.stream {
-            Stream::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Stream::Plain(socket) => poll_send(socket, cx, &[IoSlice::new(bytes)], Then::Leave),
             Stream::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
         }
     }
@@ -56,7 +59,7 @@ impl AsyncWrite for Rewound {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.stream {
-            Stream::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+            Stream::Plain(socket) => poll_send(socket, cx, slices, Then::Leave),
             Stream::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, slices),
         }
     }

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 
-use super::{Io, spare};
+use super::{Io, socket::Then, spare};
 use crate::{
     body::{Body, BodyError},
     http1::encode,
@@ -50,6 +50,8 @@ pub struct Sender {
     /// Written, but perhaps not yet with the system.
     unflushed: bool,
     turn: Turn,
+    /// What follows the message on its connection.
+    then: Then,
 }
 
 /// Messages leave one right after the other, when all tasks that can go on have made theirs: who receives several of
@@ -105,7 +107,14 @@ impl Sender {
             progress: 0,
             unflushed: false,
             turn: Turn::Fresh,
+            then: Then::Leave,
         }
+    }
+
+    /// The same as the last message of its connection, which whoever sends it ends at once: its last bytes wait for that, to leave with it.
+    #[must_use]
+    pub fn last(self) -> Self {
+        Self { then: Then::Wait, ..self }
     }
 
     /// Bytes that the socket took: it moves while the peer reads.
@@ -245,12 +254,13 @@ impl Sender {
     }
 
     fn flush(&mut self, io: &Io, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let then = if self.finished { self.then } else { Then::Leave };
         while self.pending() {
             let out = &self.out[self.written..];
             let slices = [IoSlice::new(out), IoSlice::new(&self.piece), IoSlice::new(&self.tail)];
             let from = usize::from(out.is_empty());
             let to = if self.tail.is_empty() { if self.piece.is_empty() { 1 } else { 2 } } else { 3 };
-            let mut sent = ready!(io.poll_write(cx, &slices[from..to]))?;
+            let mut sent = ready!(io.poll_write(cx, &slices[from..to], then))?;
             self.progress += sent as u64;
             let of_out = sent.min(out.len());
             self.written += of_out;

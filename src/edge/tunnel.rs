@@ -9,11 +9,12 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
-use http::{HeaderValue, Version, header};
+use http::{Version, header};
 use tokio::time::Instant;
 
 use crate::{
     http1::{framing::Length, request::RequestHead},
+    model::value::Value,
     wire::{Io, Timer, socket::Then},
 };
 
@@ -24,7 +25,7 @@ const ROOM: usize = 32 * 1024;
 /// ask in HTTP/1.0, nor with a body, whose bytes would stand before those of the other protocol.
 /// Source: RFC 9110 §7.8.
 #[must_use]
-pub fn wish(head: &RequestHead) -> Option<HeaderValue> {
+pub fn wish(head: &RequestHead) -> Option<Value> {
     if head.version != Version::HTTP_11 || !matches!(head.length, Length::Empty | Length::Exact(0)) {
         return None;
     }
@@ -38,7 +39,7 @@ pub fn wish(head: &RequestHead) -> Option<HeaderValue> {
     if wanted.is_empty() || !is_valid {
         return None;
     }
-    HeaderValue::from_bytes(&wanted.join(&b", "[..])).ok()
+    Value::from_bytes(&wanted.join(&b", "[..])).ok()
 }
 
 fn is_h2c(protocol: &[u8]) -> bool {

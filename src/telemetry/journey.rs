@@ -8,10 +8,11 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header, uri::PathAndQuery};
+use http::{HeaderName, Method, StatusCode, Version, header, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use super::cells::Outcome;
+use crate::model::value::Value;
 use crate::model::{
     fields::Fields,
     instance::Address,
@@ -27,9 +28,9 @@ pub struct Journey {
     /// When it came.
     pub began: Instant,
     /// The mark of it that the client, services and logs share.
-    pub request_id: HeaderValue,
+    pub request_id: Value,
     /// The trace context that it came with or was given: `traceparent`, well formed.
-    pub context: HeaderValue,
+    pub context: Value,
     /// What its spans need; `None`: its trace is not recorded.
     pub marks: Option<Marks>,
     /// Who took it.
@@ -50,7 +51,7 @@ pub struct Marks {
     /// That of the span that it belongs to, where the request came with one.
     pub parent: Option<u64>,
     /// What came with the context, for others.
-    pub state: Option<HeaderValue>,
+    pub state: Option<Value>,
     /// Whether it is a call of gRPC.
     pub is_grpc: bool,
 }
@@ -71,11 +72,11 @@ pub struct Asked {
     /// The version of HTTP; `None`: it was not understood.
     pub version: Option<Version>,
     /// The host that it was for.
-    pub host: Option<HeaderValue>,
+    pub host: Option<Value>,
     /// What the client says that it is.
-    pub user_agent: Option<HeaderValue>,
+    pub user_agent: Option<Value>,
     /// Where the client says that it comes from.
-    pub referer: Option<HeaderValue>,
+    pub referer: Option<Value>,
 }
 
 /// The field of the trace context. Source: W3C Trace Context §3.2.
@@ -114,9 +115,9 @@ impl Asked {
 /// What waits to be told of a request is no longer than this, in bytes for each of its texts.
 const LONGEST: usize = 2048;
 
-fn own(value: &HeaderValue) -> Option<HeaderValue> {
+fn own(value: &Value) -> Option<Value> {
     let bytes = value.as_bytes();
-    HeaderValue::from_bytes(&bytes[..bytes.len().min(LONGEST)]).ok()
+    Value::from_bytes(&bytes[..bytes.len().min(LONGEST)]).ok()
 }
 
 fn clipped(text: &str) -> &str {
@@ -168,13 +169,7 @@ pub struct Try {
 impl Journey {
     /// One that begins.
     #[must_use]
-    pub fn new(
-        asked: Asked,
-        began: Instant,
-        request_id: HeaderValue,
-        context: HeaderValue,
-        marks: Option<Marks>,
-    ) -> Self {
+    pub fn new(asked: Asked, began: Instant, request_id: Value, context: Value, marks: Option<Marks>) -> Self {
         Self {
             asked,
             began,
@@ -192,7 +187,7 @@ impl Journey {
     /// would keep too. Long texts are cut.
     #[must_use]
     pub fn apart(self) -> Self {
-        let own_or_none = |value| own(&value).unwrap_or(HeaderValue::from_static(""));
+        let own_or_none = |value| own(&value).unwrap_or(Value::from_static(""));
         let marks = self.marks.map(|marks| Marks { state: marks.state.as_ref().and_then(own), ..marks });
         Self {
             asked: self.asked.apart(),
@@ -215,15 +210,13 @@ impl Journey {
     }
 
     /// What a try's span needs beside; gives the context that the instance gets. `None`: the trace is not recorded.
-    pub fn trace_try(&self, number: usize, scheme: &str, target: &str) -> Option<HeaderValue> {
+    pub fn trace_try(&self, number: usize, scheme: &str, target: &str) -> Option<Value> {
         self.marks.as_ref()?;
         let mut tries = self.tries.borrow_mut();
         let one = tries.get_mut(number)?;
         one.url = Some(format!("{scheme}://{}{}", one.address, clipped(target)));
         let trace = self.context.to_str().ok()?.get(3..35)?;
-        let mut context = HeaderValue::try_from(format!("00-{trace}-{:016x}-01", one.span)).ok()?;
-        context.set_sensitive(true); // it will not come again: see RFC 7541 §6.2.3
-        Some(context)
+        Some(Value::try_from(format!("00-{trace}-{:016x}-01", one.span)).ok()?.unique())
     }
 
     /// A try was answered with this status of gRPC.

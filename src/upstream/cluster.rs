@@ -26,6 +26,7 @@ use crate::{
         instance::{Health, Instance},
         name::{Datacenter, ServiceName},
         topology::Rejected,
+        value::Value,
     },
     telemetry::instance::Loads,
 };
@@ -41,7 +42,7 @@ pub struct Cluster {
     /// The service's rules.
     pub policy: Arc<Policy>,
     /// The `Host` that upstream sees; `None`: the client's own.
-    pub host: Option<http::HeaderValue>,
+    pub host: Option<Value>,
     /// Where nothing may be sent, whatever a name resolves to.
     pub barred: Arc<Barred>,
     /// What is spoken to the members.
@@ -88,7 +89,7 @@ pub struct Rules {
     /// Its policy.
     pub policy: Arc<Policy>,
     /// The `Host` that upstream sees.
-    pub host: Option<http::HeaderValue>,
+    pub host: Option<Value>,
     /// Where nothing may be sent.
     pub barred: Arc<Barred>,
     /// What is spoken to its members.

@@ -39,7 +39,7 @@ use super::{
 };
 use crate::{
     body::{Body, BodyError},
-    model::{fields::Fields, instance::Address, message::Response},
+    model::{fields::Fields, instance::Address, message::Response, value::Value},
     telemetry::cells::Outcome,
     wire::{Outflow, Timer},
 };
@@ -201,7 +201,7 @@ impl Stream {
         let is_grpc = cluster.transport.protocol.is_grpc();
         let mut head = head(request, cluster, address, is_grpc);
         if let Some(deadline) = &request.deadline {
-            head.headers_mut().insert(GRPC_TIMEOUT, deadline.left(uploaded));
+            head.headers_mut().insert(GRPC_TIMEOUT, deadline.left(uploaded).to_header());
         }
         let (deadline, aside) = (request.deadline, request.aside.clone());
         let bare = request.body.is_empty();
@@ -262,9 +262,10 @@ impl Stream {
         permit.asked(self.uploaded);
         permit.heard(status);
         if let Some(status) = fields.get(GRPC_STATUS) {
-            permit.heard_grpc(status);
+            permit.heard_grpc(status.as_bytes());
         }
-        let said = if self.is_grpc { call_outcome(fields.get(GRPC_STATUS), self.deadline) } else { None };
+        let said =
+            if self.is_grpc { call_outcome(fields.get(GRPC_STATUS).map(Value::as_bytes), self.deadline) } else { None };
         let outcome = match permit.policy().breaker.judge(status) {
             // What its trailers do not say later counts as said badly.
             Outcome::Success if self.is_grpc => said.unwrap_or(Outcome::Failure),
@@ -319,7 +320,7 @@ fn head(request: &Outbound, cluster: &Cluster, address: &Address, is_grpc: bool)
     {
         head.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
-    let calls_grpc = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/grpc");
+    let calls_grpc = |kind: &Value| kind.as_bytes().starts_with(b"application/grpc");
     if is_grpc || request.fields.get(CONTENT_TYPE).is_some_and(calls_grpc) {
         head.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
     }

@@ -30,6 +30,7 @@ use crate::{
     model::{
         fields::Fields,
         message::{Request, Response},
+        protocol,
     },
     proxy::{Answer, Client, Glimpse, Proxy, Refusal, entry},
     upstream::aside::Switched,
@@ -274,7 +275,12 @@ struct Asked {
 fn request(head: RequestHead, target: PathAndQuery, connection: &Rc<Downstream>) -> Request<Body> {
     let body = match head.length {
         Length::Empty | Length::Exact(0) => Body::empty(),
-        length => Body::stream(Incoming::new(connection.clone(), length)),
+        length => {
+            // A call that is too large is told so in its own way, for which its body has to break off.
+            let calls = head.fields.get(header::CONTENT_TYPE).is_some_and(|kind| protocol::is_grpc(kind.as_bytes()));
+            let whole = if calls { None } else { connection.whole_body() };
+            whole.map_or_else(|| Body::stream(Incoming::new(connection.clone(), length)), Body::from)
+        }
     };
     Request { method: head.method, target, version: head.version, fields: head.fields, body }
 }

@@ -19,6 +19,7 @@ use crate::{
             RequestError::{self, Host, NoHost, RepeatedHost},
         },
     },
+    model::protocol,
     proxy::{Refusal, entry::target},
     upstream::aside::Aside,
 };
@@ -131,7 +132,7 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// Whether the body may be a conversation, which takes its time.
 fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| protocol::is_grpc(kind.as_bytes()))
 }
 
 #[cfg(test)]

@@ -96,6 +96,14 @@ impl Decoder {
         Self { barred, ..Self::new(length) }
     }
 
+    /// The body at the front of `buf`, where its length is known and all of it is there.
+    pub fn whole(&mut self, buf: &mut BytesMut) -> Option<Bytes> {
+        let State::Exact(bytes) = self.state else { return None };
+        let bytes = usize::try_from(bytes).ok().filter(|&bytes| bytes <= buf.len())?;
+        self.state = State::Done;
+        Some(buf.split_to(bytes).freeze())
+    }
+
     /// The next piece of the body at the front of `buf`.
     ///
     /// # Errors

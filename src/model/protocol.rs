@@ -53,6 +53,12 @@ impl Protocol {
     }
 }
 
+/// Whether a message of this content type is gRPC's. Source: gRPC over HTTP/2, "Content-Type".
+#[must_use]
+pub fn is_grpc(content_type: &[u8]) -> bool {
+    content_type.starts_with(b"application/grpc")
+}
+
 /// What a status of HTTP is in gRPC.
 ///
 /// Source: gRPC's "HTTP to gRPC Status Code Mapping", but for what a proxy knows better: a timeout, a body too large.

@@ -5,7 +5,7 @@ use http::{HeaderName, header::CONTENT_TYPE};
 pub use crate::telemetry::journey::TRACEPARENT;
 use crate::{
     body::Body,
-    model::{fields::Fields, message::Response, random::drawn, value::Value},
+    model::{fields::Fields, message::Response, protocol, random::drawn, value::Value},
     telemetry::{journey::Marks, sampling::Sampler},
 };
 
@@ -30,7 +30,7 @@ impl Trail {
     /// Reads the marks that came with a request, and sets those that did not, or not well formed. Without a sampler no
     /// trace is recorded.
     pub fn begin(fields: &mut Fields, sampler: Option<&Sampler>) -> Self {
-        let is_grpc = fields.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        let is_grpc = fields.get(CONTENT_TYPE).is_some_and(|kind| protocol::is_grpc(kind.as_bytes()));
         let came = fields.only(X_REQUEST_ID).filter(|id| is_request_id(id)).cloned();
         let kept = fields.only(TRACEPARENT).filter(|context| is_traceparent(context));
         let has_parent = kept.is_some();

@@ -142,7 +142,12 @@ async fn a_body_that_nobody_read_is_no_request() {
     let length = SMUGGLED.len();
     let many = SMUGGLED.repeat(40);
     for (request, status) in [
-        (format!("POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{SMUGGLED}"), 404),
+        (
+            format!(
+                "POST /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{SMUGGLED}"
+            ),
+            404,
+        ),
         (format!("POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{SMUGGLED}{SMUGGLED}"), 404),
         (format!("POST /get HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n26\r\n{SMUGGLED}\r\n"), 405),
         (
@@ -167,4 +172,16 @@ async fn a_body_that_nobody_read_is_no_request() {
         assert!(once, "{request}: {answer}");
     }
     assert_eq!(origin.count(), 0, "{:#?}", origin.got());
+}
+
+#[tokio::test]
+async fn a_refused_body_that_came_whole_is_no_request_and_what_follows_is_one() {
+    let origin = Origin::start("a").await;
+    let gateway = before(&origin).await;
+    let refused = format!("POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{SMUGGLED}", SMUGGLED.len());
+    let next = "GET /a/next HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let answers = gateway.raw(format!("{refused}{refused}{next}").as_bytes()).await;
+    let statuses: Vec<_> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+    assert_eq!(statuses, ["404", "404", "200"], "{answers}");
+    assert_eq!(origin.only().line(), "GET /a/next HTTP/1.1");
 }

@@ -27,6 +27,24 @@ fn the_end_of_a_known_length_is_known_with_its_last_byte() {
 }
 
 #[test]
+fn a_body_that_came_with_its_head_is_taken_whole_and_others_are_left() {
+    for (length, bytes, taken, rest) in [
+        (Length::Exact(3), "abc", Some("abc"), ""),
+        (Length::Exact(3), "abcGET ", Some("abc"), "GET "),
+        (Length::Exact(3), "ab", None, "ab"),
+        (Length::Exact(u64::MAX), "ab", None, "ab"),
+        (Length::Chunked, "3\r\nabc\r\n0\r\n\r\n", None, "3\r\nabc\r\n0\r\n\r\n"),
+        (Length::UntilClose, "abc", None, "abc"),
+        (Length::Empty, "GET ", None, "GET "),
+    ] {
+        let (mut decoder, mut buf) = (Decoder::new(length), BytesMut::from(bytes));
+        let before = decoder.is_done();
+        assert_eq!(decoder.whole(&mut buf).as_deref(), taken.map(str::as_bytes), "{length:?} {bytes:?}");
+        assert_eq!((&buf[..], decoder.is_done()), (rest.as_bytes(), before || taken.is_some()));
+    }
+}
+
+#[test]
 fn chunks_are_read_up_to_the_last_and_what_follows_stays() {
     for (bytes, data) in [
         ("0\r\n\r\n", ""),

@@ -39,7 +39,7 @@ use super::{
 };
 use crate::{
     body::{Body, BodyError},
-    model::{fields::Fields, instance::Address, message::Response, value::Value},
+    model::{fields::Fields, instance::Address, message::Response, protocol, value::Value},
     telemetry::cells::Outcome,
     wire::{Outflow, Timer},
 };
@@ -320,8 +320,7 @@ fn head(request: &Outbound, cluster: &Cluster, address: &Address, is_grpc: bool)
     {
         head.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
-    let calls_grpc = |kind: &Value| kind.as_bytes().starts_with(b"application/grpc");
-    if is_grpc || request.fields.get(CONTENT_TYPE).is_some_and(calls_grpc) {
+    if is_grpc || request.fields.get(CONTENT_TYPE).is_some_and(|kind| protocol::is_grpc(kind.as_bytes())) {
         head.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
     }
     head

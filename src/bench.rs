@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, net::Ipv4Addr, rc::Rc, sync::Arc, time::Duration};
 
-use http::{Method, StatusCode, Version, header};
+use http::{HeaderValue, Method, StatusCode, Version, header};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::{mpsc, watch},
@@ -19,7 +19,6 @@ use crate::{
         instance::{Address, Instance},
         random::{Draws, place},
         topology::Update,
-        value::Value,
     },
     proxy::trail::{TRACEPARENT, Trail, X_REQUEST_ID},
     route::{Found, Route, RouteTable, Target},
@@ -317,8 +316,8 @@ impl Marked {
     #[must_use]
     #[expect(clippy::new_without_default, reason = "it is one of many that could be")]
     pub fn new() -> Self {
-        let context = Value::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00");
-        let named = [(TRACEPARENT, context), (X_REQUEST_ID, Value::from_static("a-request"))];
+        let context = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00");
+        let named = [(TRACEPARENT, context), (X_REQUEST_ID, HeaderValue::from_static("a-request"))];
         Self(named.into_iter().collect())
     }
 
@@ -357,7 +356,7 @@ impl Lines {
         let log = AccessLog::new(1, &Metrics::new(1));
         log.set(&Place::File("/dev/null".into()), Format::Json).expect("a thread");
         let named = [(header::HOST, "127.0.0.1:8000"), (header::USER_AGENT, "proxybench/1")];
-        let fields = named.into_iter().map(|(name, value)| (name, Value::from_static(value))).collect();
+        let fields = named.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect();
         let address = Address::Ip((Ipv4Addr::LOCALHOST, 19_001).into());
         let taker = Taker::new("echo".into(), "echo".into(), "/api/v1/echo/{*rest}".into());
         Self { log, fields, address, taker }
@@ -368,8 +367,8 @@ impl Lines {
         let client = Ipv4Addr::new(192, 0, 2, 7).into();
         let target = Some(http::uri::PathAndQuery::from_static("/api/v1/echo/1k"));
         let asked = Asked { target, version: Some(Version::HTTP_11), ..Asked::by(client, Method::GET, &self.fields) };
-        let id = Value::from_static("0123456789abcdef0123456789abcdef");
-        let context = Value::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00");
+        let id = HeaderValue::from_static("0123456789abcdef0123456789abcdef");
+        let context = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00");
         let journey = Journey::new(asked, began, id, context, None);
         *journey.found.borrow_mut() = Some(self.taker.clone());
         let ended = began + Duration::from_micros(750);

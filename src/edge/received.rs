@@ -119,7 +119,7 @@ impl Received {
 /// What HTTP/1 has of trailers, by its rules.
 fn decent(mut trailers: HeaderMap) -> Result<HeaderMap, HeadError> {
     trailer::check(&trailers, &trailer::LIMITS)?;
-    if trailers.values().any(|value| is_padded(value.as_bytes())) {
+    if trailers.values().any(is_padded) {
         return Err(HeadError::Value);
     }
     trailer::strip(&mut trailers);

@@ -59,7 +59,7 @@ pub fn read(
         return Err(Refusal::Head(RequestError::Head(HeadError::TooLarge)));
     }
     // Source: RFC 9113 §8.2.1, which the library leaves to us.
-    if head.headers.values().any(|value| is_padded(value.as_bytes())) {
+    if head.headers.values().any(is_padded) {
         return Err(Refusal::Head(RequestError::Head(HeadError::Value)));
     }
     if head.headers.get(header::EXPECT).is_some_and(|expect| !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")) {

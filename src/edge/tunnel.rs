@@ -9,12 +9,11 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
-use http::{Version, header};
+use http::{HeaderValue, Version, header};
 use tokio::time::Instant;
 
 use crate::{
     http1::{framing::Length, request::RequestHead},
-    model::value::Value,
     wire::{Io, Timer, socket::Then},
 };
 
@@ -25,7 +24,7 @@ const ROOM: usize = 32 * 1024;
 /// ask in HTTP/1.0, nor with a body, whose bytes would stand before those of the other protocol.
 /// Source: RFC 9110 §7.8.
 #[must_use]
-pub fn wish(head: &RequestHead) -> Option<Value> {
+pub fn wish(head: &RequestHead) -> Option<HeaderValue> {
     if head.version != Version::HTTP_11 || !matches!(head.length, Length::Empty | Length::Exact(0)) {
         return None;
     }
@@ -39,7 +38,7 @@ pub fn wish(head: &RequestHead) -> Option<Value> {
     if wanted.is_empty() || !is_valid {
         return None;
     }
-    Value::from_bytes(&wanted.join(&b", "[..])).ok()
+    HeaderValue::from_bytes(&wanted.join(&b", "[..])).ok()
 }
 
 fn is_h2c(protocol: &[u8]) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! Names and values come as types that hold no control byte, and what comes as text is escaped, so no line can be split here.
 
-use std::{cell::OnceCell, num::NonZero};
+use std::num::NonZero;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
@@ -10,7 +10,7 @@ use http::{
 };
 
 use super::trailer::may_trail;
-use crate::model::{fields::Fields, value::Value};
+use crate::model::fields::Fields;
 
 /// How the end of a body is told to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,33 +41,31 @@ pub enum Connection {
 /// Fields that many messages have in common, written out once.
 #[derive(Debug, Default)]
 pub struct Block {
-    fields: Vec<(HeaderName, Value)>,
+    fields: Vec<(HeaderName, HeaderValue)>,
     text: Vec<u8>,
-    /// As HTTP/2 has them, once it has asked for them.
-    headers: OnceCell<Vec<(HeaderName, HeaderValue)>>,
 }
 
 impl Block {
     /// These fields, in this order.
     #[must_use]
-    pub fn new(fields: Vec<(HeaderName, Value)>) -> Self {
+    pub fn new(fields: Vec<(HeaderName, HeaderValue)>) -> Self {
         let mut text = Vec::new();
         for (name, value) in &fields {
-            write_field(&mut text, name, value.as_bytes());
+            write_field(&mut text, name, value);
         }
-        Self { fields, text, headers: OnceCell::new() }
+        Self { fields, text }
     }
 
     /// The fields, for who writes them in another way.
     #[must_use]
     pub fn fields(&self) -> &[(HeaderName, HeaderValue)] {
-        self.headers.get_or_init(|| self.fields.iter().map(|(name, value)| (name.clone(), value.to_header())).collect())
+        &self.fields
     }
 }
 
 /// The bytes that the head of a request takes, as far as can be said at once.
 #[must_use]
-pub fn request_room(target: &str, host: &Value, (fields, ours): (&Fields, &Block)) -> usize {
+pub fn request_room(target: &str, host: &HeaderValue, (fields, ours): (&Fields, &Block)) -> usize {
     ROOM + target.len() + host.len() + fields.len() * FIELD_ROOM + ours.text.len()
 }
 
@@ -76,7 +74,7 @@ pub fn write_request_head(
     out: &mut Vec<u8>,
     method: &Method,
     target: &str,
-    host: &Value,
+    host: &HeaderValue,
     (fields, ours): (&Fields, &Block),
     framing: Framing,
     connection: Connection,
@@ -87,7 +85,7 @@ pub fn write_request_head(
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
     out.extend_from_slice(host.as_bytes());
     out.extend_from_slice(b"\r\n");
-    write_fields(out, bytes(fields), |name| *name != HOST && !is_ours(name));
+    write_fields(out, fields.iter(), |name| *name != HOST && !is_ours(name));
     out.extend_from_slice(&ours.text);
     write_end(out, framing, connection);
 }
@@ -111,7 +109,7 @@ pub fn write_response_head(
     out.push(b' ');
     out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
-    write_fields(out, bytes(fields), |name| !is_ours(name));
+    write_fields(out, fields.iter(), |name| !is_ours(name));
     let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT;
     write_end(out, if bodiless { Framing::None } else { framing }, connection);
 }
@@ -134,7 +132,7 @@ pub fn write_chunk_head(out: &mut Vec<u8>, bytes: NonZero<usize>) {
 pub fn write_last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
-        write_fields(out, trailers.iter().map(|(name, value)| (name, value.as_bytes())), may_trail);
+        write_fields(out, trailers.iter(), may_trail);
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -146,14 +144,10 @@ fn is_ours(name: &HeaderName) -> bool {
     *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING || *name == CONNECTION
 }
 
-fn bytes(fields: &Fields) -> impl Iterator<Item = (&HeaderName, &[u8])> {
-    fields.iter().map(|(name, value)| (name, value.as_bytes()))
-}
-
 #[inline]
 fn write_fields<'f>(
     out: &mut Vec<u8>,
-    fields: impl Iterator<Item = (&'f HeaderName, &'f [u8])>,
+    fields: impl Iterator<Item = (&'f HeaderName, &'f HeaderValue)>,
     wanted: impl Fn(&HeaderName) -> bool,
 ) {
     for (name, value) in fields {
@@ -164,10 +158,10 @@ fn write_fields<'f>(
 }
 
 #[inline]
-fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     out.extend_from_slice(name.as_str().as_bytes());
     out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
+    out.extend_from_slice(value.as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 use thiserror::Error;
 
 use super::{
@@ -13,7 +13,6 @@ use super::{
     names,
 };
 use crate::model::fields::Fields;
-use crate::model::value::Value;
 
 /// How large a head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +112,7 @@ impl Section {
 /// One field as it is read: the caller looks at it and says whether it stays.
 pub(super) struct Field<'a> {
     pub(super) name: &'a HeaderName,
-    pub(super) value: &'a Value,
+    pub(super) value: &'a HeaderValue,
     /// Where the value lies in the head.
     pub(super) range: Range<usize>,
 }
@@ -132,7 +131,7 @@ pub(super) fn read_fields<E: From<HeadError>>(
     for line in 0..section.fields {
         let Some(end) = section.line_end(line, head, start) else { break };
         let (name, range) = split_field(&head[..end], start)?;
-        let value = Value::of(head, range.clone()).map_err(|_| HeadError::Value)?;
+        let value = HeaderValue::from_maybe_shared(head.slice(range.clone())).map_err(|_| HeadError::Value)?;
         start = end + 2;
         if visit(Field { name: &name, value: &value, range })? {
             read.append(name, value);
@@ -182,7 +181,8 @@ pub fn trim(mut bytes: &[u8]) -> &[u8] {
 
 /// Whether there are blanks around a value, which HTTP/2 does not take off. Source: RFC 9113 §8.2.1.
 #[must_use]
-pub fn is_padded(bytes: &[u8]) -> bool {
+pub fn is_padded(value: &HeaderValue) -> bool {
+    let bytes = value.as_bytes();
     bytes.first().is_some_and(|&b| is_blank(b)) || bytes.last().is_some_and(|&b| is_blank(b))
 }
 

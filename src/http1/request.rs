@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use http::{
-    Method, StatusCode, Version,
+    HeaderValue, Method, StatusCode, Version,
     header::{EXPECT, HOST},
 };
 use thiserror::Error;
@@ -15,7 +15,6 @@ use super::{
     target::{Parts, Target, TargetError},
 };
 use crate::model::fields::Fields;
-use crate::model::value::Value;
 
 /// A request without its body. CONNECT and TRACE are read like all others; refusing them is the server's.
 #[derive(Debug)]
@@ -245,7 +244,7 @@ fn read_head(line: RequestLine, head: &Bytes, section: &Section) -> Result<Reque
                 validate(&head[field])?;
             }
             validate(&head[authority.clone()])?;
-            let host = Value::of(head, authority.clone()).map_err(|_| HostError::Name)?;
+            let host = HeaderValue::from_maybe_shared(head.slice(authority.clone())).map_err(|_| HostError::Name)?;
             fields.insert(HOST, host);
         }
     }

@@ -1,7 +1,7 @@
 //! The codec's rules as tables of bytes; that no split over reads changes what bytes mean; and what another parser says.
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::{
     body::{BodyError, Decoder, Piece},
@@ -77,6 +77,6 @@ fn chunked(body: &[u8]) -> Decoded {
     decode(Length::Chunked, [body])
 }
 
-fn fields<'f>(fields: impl Iterator<Item = (&'f HeaderName, &'f [u8])>) -> Vec<(&'f str, Bytes)> {
-    fields.map(|(name, value)| (name.as_str(), Bytes::copy_from_slice(value))).collect()
+fn fields<'f>(fields: impl Iterator<Item = (&'f HeaderName, &'f HeaderValue)>) -> Vec<(&'f str, Bytes)> {
+    fields.map(|(name, value)| (name.as_str(), Bytes::copy_from_slice(value.as_bytes()))).collect()
 }

@@ -1,14 +1,11 @@
 //! The fields of a message, in the order in which they came. A list: most messages have few, and to look through these
 //! costs less than a table by name does to be built. How many there may be is bounded by who reads them.
 
-use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue};
-
-use super::value::Value;
 
 /// Fields, also several of one name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fields(Vec<(HeaderName, Value)>);
+pub struct Fields(Vec<(HeaderName, HeaderValue)>);
 
 /// What names fields. Text has to be in lower case.
 pub trait Named {
@@ -76,36 +73,36 @@ impl Fields {
         clippy::needless_pass_by_value,
         reason = "most names are constants, which have no place to be borrowed from"
     )]
-    pub fn get(&self, name: impl Named) -> Option<&Value> {
+    pub fn get(&self, name: impl Named) -> Option<&HeaderValue> {
         self.0.iter().find(|(known, _)| name.is(known)).map(|(_, value)| value)
     }
 
     /// The values of all of this name.
     #[inline]
-    pub fn get_all(&self, name: impl Named) -> impl DoubleEndedIterator<Item = &Value> {
+    pub fn get_all(&self, name: impl Named) -> impl DoubleEndedIterator<Item = &HeaderValue> {
         self.0.iter().filter(move |(known, _)| name.is(known)).map(|(_, value)| value)
     }
 
     /// The value of the one of this name, where there is but one.
     #[inline]
     #[must_use]
-    pub fn only(&self, name: impl Named) -> Option<&Value> {
+    pub fn only(&self, name: impl Named) -> Option<&HeaderValue> {
         let mut all = self.get_all(name);
         all.next().filter(|_| all.next().is_none())
     }
 
     /// Sets the one field of this name, in the place of the first that there was.
-    pub fn insert(&mut self, name: HeaderName, value: impl Into<Value>) {
+    pub fn insert(&mut self, name: HeaderName, value: HeaderValue) {
         let Some(first) = self.0.iter().position(|(known, _)| *known == name) else { return self.append(name, value) };
-        self.0[first].1 = value.into();
+        self.0[first].1 = value;
         let mut is_set = false;
         self.0.retain(|(known, _)| *known != name || !std::mem::replace(&mut is_set, true));
     }
 
     /// Adds a field, also beside others of this name.
     #[inline]
-    pub fn append(&mut self, name: HeaderName, value: impl Into<Value>) {
-        self.0.push((name, value.into()));
+    pub fn append(&mut self, name: HeaderName, value: HeaderValue) {
+        self.0.push((name, value));
     }
 
     /// Takes all of this name out; gives the value of the first.
@@ -113,7 +110,7 @@ impl Fields {
         clippy::needless_pass_by_value,
         reason = "most names are constants, which have no place to be borrowed from"
     )]
-    pub fn remove(&mut self, name: impl Named) -> Option<Value> {
+    pub fn remove(&mut self, name: impl Named) -> Option<HeaderValue> {
         let at = self.0.iter().position(|(known, _)| name.is(known))?;
         let (_, value) = self.0.remove(at);
         self.0.retain(|(known, _)| !name.is(known));
@@ -122,46 +119,33 @@ impl Fields {
 
     /// Takes out those for which `keeps` does not say otherwise.
     #[inline]
-    pub fn retain(&mut self, mut keeps: impl FnMut(&HeaderName, &mut Value) -> bool) {
+    pub fn retain(&mut self, mut keeps: impl FnMut(&HeaderName, &mut HeaderValue) -> bool) {
         self.0.retain_mut(|(name, value)| keeps(name, value));
     }
 
     /// All of them, in order.
     #[inline]
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&HeaderName, &Value)> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&HeaderName, &HeaderValue)> {
         self.0.iter().map(|(name, value)| (name, value))
     }
 
     /// A copy of them, and of those `more`, as HTTP/2 has them.
     #[must_use]
     pub fn map_with(&self, more: &[(HeaderName, HeaderValue)]) -> HeaderMap {
-        let mut map = map(self.len() + more.len() + ROOM, self.short(), self.0.iter().cloned());
-        for (name, value) in more {
-            if map.try_append(name, value.clone()).is_err() {
-                break;
-            }
-        }
-        map
+        map(self.len() + more.len() + ROOM, self.0.iter().chain(more).cloned())
     }
 
     /// The same as HTTP/2 has them.
     #[must_use]
     pub fn into_map(self) -> HeaderMap {
-        map(self.len(), self.short(), self.0.into_iter())
-    }
-
-    /// The bytes of those values that are to be copied for HTTP/2.
-    fn short(&self) -> usize {
-        self.0.iter().filter(|(_, value)| value.is_short()).map(|(_, value)| value.len()).sum()
+        map(self.len(), self.0.into_iter())
     }
 }
 
-/// Beyond what any message may have, the rest is left out. All that is `short` lies in one piece of memory.
-fn map(room: usize, short: usize, fields: impl Iterator<Item = (HeaderName, Value)>) -> HeaderMap {
+/// Beyond what any message may have, the rest is left out.
+fn map(room: usize, fields: impl Iterator<Item = (HeaderName, HeaderValue)>) -> HeaderMap {
     let mut map = HeaderMap::try_with_capacity(room).unwrap_or_default();
-    let mut memory = BytesMut::with_capacity(short);
     for (name, value) in fields {
-        let Some(value) = value.into_header(&mut memory) else { continue };
         if map.try_append(name, value).is_err() {
             break;
         }
@@ -185,24 +169,24 @@ impl From<HeaderMap> for Fields {
 /// Fields that a gateway adds to what comes.
 const ROOM: usize = 2;
 
-impl<V: Into<Value>> FromIterator<(HeaderName, V)> for Fields {
-    fn from_iter<I: IntoIterator<Item = (HeaderName, V)>>(fields: I) -> Self {
-        Self(fields.into_iter().map(|(name, value)| (name, value.into())).collect())
+impl FromIterator<(HeaderName, HeaderValue)> for Fields {
+    fn from_iter<I: IntoIterator<Item = (HeaderName, HeaderValue)>>(fields: I) -> Self {
+        Self(fields.into_iter().collect())
     }
 }
 
-impl<V: Into<Value>> Extend<(HeaderName, V)> for Fields {
-    fn extend<I: IntoIterator<Item = (HeaderName, V)>>(&mut self, fields: I) {
-        self.0.extend(fields.into_iter().map(|(name, value)| (name, value.into())));
+impl Extend<(HeaderName, HeaderValue)> for Fields {
+    fn extend<I: IntoIterator<Item = (HeaderName, HeaderValue)>>(&mut self, fields: I) {
+        self.0.extend(fields);
     }
 }
 
 #[cfg(test)]
 impl std::ops::Index<&str> for Fields {
-    type Output = Value;
+    type Output = HeaderValue;
 
     #[track_caller]
-    fn index(&self, name: &str) -> &Value {
+    fn index(&self, name: &str) -> &HeaderValue {
         let Some(value) = self.get(name) else { panic!("no field `{name}`") };
         value
     }

@@ -18,4 +18,3 @@ pub mod template;
 pub mod text;
 pub mod topology;
 pub mod units;
-pub mod value;

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use http::{Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use tokio::time::Instant;
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     body::Body,
-    model::{message::Response, value::Value},
+    model::message::Response,
     telemetry::{cells::RouteCells, journey::Journey, scribe::Scribe},
     upstream::{Held, aside::Aside},
 };
@@ -24,7 +24,7 @@ pub struct Account {
     method: Method,
     started: Instant,
     status: Option<StatusCode>,
-    request_id: Option<Value>,
+    request_id: Option<HeaderValue>,
     ended: Option<Instant>,
     /// What is told of it, where somebody wants to know.
     story: Option<Story>,
@@ -84,7 +84,7 @@ impl Account {
     /// The body broke off before a byte of the answer was written: what to write instead.
     #[must_use]
     pub fn instead(&mut self) -> Response<Body> {
-        let request_id = self.request_id.take().unwrap_or(Value::from_static("-"));
+        let request_id = self.request_id.take().unwrap_or(HeaderValue::from_static("-"));
         let response = reply::broken(&Trail::of(request_id));
         self.status = Some(response.status);
         response

@@ -8,11 +8,11 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use http::{HeaderName, header};
+use http::{HeaderName, HeaderValue, header};
 use ipnet::IpNet;
 
 use super::Client;
-use crate::{http1::host, model::fields::Fields, model::value::Value};
+use crate::{http1::host, model::fields::Fields};
 
 /// The field that most proxies add the peer's address to.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -31,7 +31,7 @@ pub struct Caller {
     /// `http` or `https`, as the client used it.
     pub scheme: &'static str,
     /// The host and port that trusted proxies say the client asked for; `None`: nobody who is believed said so.
-    pub host: Option<Value>,
+    pub host: Option<HeaderValue>,
     /// The trusted proxies on the way, the client's side first, the peer last; empty: the peer is the client.
     pub via: Vec<IpAddr>,
     /// `http` or `https`, as it came here.
@@ -79,7 +79,7 @@ pub fn resolve(client: &Client, fields: &Fields, trusted: &[IpNet]) -> Caller {
         (hops, element.proto, element.host)
     };
     caller.scheme = proto.and_then(|proto| scheme(&proto)).unwrap_or(client.scheme);
-    caller.host = host.filter(|host| host::validate(host).is_ok()).and_then(|host| Value::from_bytes(&host).ok());
+    caller.host = host.filter(|host| host::validate(host).is_ok()).and_then(|host| HeaderValue::from_bytes(&host).ok());
     if let Some((farthest, between)) = hops.split_last() {
         caller.address = *farthest;
         caller.via = between.iter().rev().copied().chain([peer]).collect();
@@ -98,7 +98,7 @@ fn believed(peer: IpAddr, trusted: &[IpNet], told: impl Iterator<Item = Option<I
 }
 
 /// The entries of a list, from the right.
-fn entries(line: &Value) -> impl Iterator<Item = &[u8]> {
+fn entries(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     line.as_bytes().rsplit(|&b| b == b',').map(<[u8]>::trim_ascii)
 }
 
@@ -151,7 +151,7 @@ struct Element<'h> {
 
 /// The elements of a line of `Forwarded`, from the right, as many as may matter. A line that is malformed anywhere is one that says nothing:
 /// a quote that a client left open could make anything of what a proxy added behind it.
-fn elements(line: &Value) -> VecDeque<Element<'_>> {
+fn elements(line: &HeaderValue) -> VecDeque<Element<'_>> {
     let mut rest = line.as_bytes();
     let mut elements = VecDeque::new();
     loop {

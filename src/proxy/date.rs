@@ -1,22 +1,23 @@
 //! The `Date` of answers that have none. Source: RFC 9110 §5.6.7.
 
-use crate::model::value::Value;
 use std::{
     cell::RefCell,
     fmt::Write,
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use http::HeaderValue;
+
 /// The present second, as the field wants it. It is written once a second on each thread.
-pub fn now() -> Value {
+pub fn now() -> HeaderValue {
     thread_local! {
-        static LAST: RefCell<(u64, Value)> = const { RefCell::new((0, Value::from_static(EPOCH))) };
+        static LAST: RefCell<(u64, HeaderValue)> = const { RefCell::new((0, HeaderValue::from_static(EPOCH))) };
     }
     let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     LAST.with_borrow_mut(|(last, text)| {
         if *last != second {
             *last = second;
-            *text = Value::try_from(written(second)).unwrap_or(Value::from_static(EPOCH));
+            *text = HeaderValue::try_from(written(second)).unwrap_or(HeaderValue::from_static(EPOCH));
         }
         text.clone()
     })

@@ -1,13 +1,13 @@
 //! Our own failures as gRPC's clients read them: 200 without a body, and the status among the fields.
 //! Source: gRPC over HTTP/2, "Trailers-Only" and "Responses".
 
-use http::{HeaderName, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::trail::Trail;
 use crate::{
     body::Body,
-    model::{message::Response, protocol::grpc_status, value::Value},
+    model::{message::Response, protocol::grpc_status},
 };
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -20,9 +20,9 @@ pub fn failure(status: StatusCode, detail: &str, trail: &Trail) -> Response<Body
     let mut response = Response::new(StatusCode::OK, Body::empty());
     response.stands_for = Some(status);
     let fields = &mut response.fields;
-    fields.insert(CONTENT_TYPE, Value::from_static("application/grpc"));
-    fields.insert(GRPC_STATUS, u64::from(grpc_status(status.as_u16())));
-    if let Ok(message) = Value::try_from(utf8_percent_encode(detail, ESCAPED).to_string()) {
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    fields.insert(GRPC_STATUS, grpc_status(status.as_u16()).into());
+    if let Ok(message) = HeaderValue::try_from(utf8_percent_encode(detail, ESCAPED).to_string()) {
         fields.insert(GRPC_MESSAGE, message);
     }
     trail.mark(response)
@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn a_client_that_speaks_grpc_is_told_failures_in_grpc() {
         let mut asked = Fields::new();
-        asked.insert(CONTENT_TYPE, Value::from_static("application/grpc+proto"));
+        asked.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc+proto"));
         let trail = Trail::begin(&mut asked, None);
         for (answer, code, status) in [
             (no_route(&trail), "12", 404),

@@ -3,7 +3,7 @@
 
 use std::{net::IpAddr, rc::Rc};
 
-use http::header;
+use http::{HeaderValue, header};
 
 use super::{
     client::{Caller, FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO},
@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{
     http1::{encode::Block, framing::nominated},
-    model::{fields::Fields, text, value::Value},
+    model::{fields::Fields, text},
 };
 
-const VIA: Value = Value::from_static("1.1 lictor");
+const VIA: HeaderValue = HeaderValue::from_static("1.1 lictor");
 
 /// The host that a request is for, as its client wrote it; empty where HTTP/1.0 left it out.
 pub fn host(fields: &Fields) -> &str {
@@ -61,18 +61,18 @@ pub fn is_last_hop(fields: &mut Fields) -> bool {
     let told = fields.only(header::MAX_FORWARDS).and_then(|value| value.to_str().ok());
     let Some(hops) = told.and_then(|text| text.parse::<u32>().ok()) else { return false };
     if let Some(left) = hops.checked_sub(1) {
-        fields.insert(header::MAX_FORWARDS, u64::from(left));
+        fields.insert(header::MAX_FORWARDS, left.into());
     }
     hops == 0
 }
 
 /// Makes a request's fields those that upstream shall see, except for ours, which it gives, with the `Host` that its
 /// client wrote. The fields of the connection are gone already.
-pub fn outbound(fields: &mut Fields, caller: &Caller, told: &Told) -> (Value, Rc<Block>) {
-    let mut host = Value::from_static("");
+pub fn outbound(fields: &mut Fields, caller: &Caller, told: &Told) -> (HeaderValue, Rc<Block>) {
+    let mut host = HeaderValue::from_static("");
     fields.retain(|name, value| {
         if *name == header::HOST {
-            host = std::mem::replace(value, Value::from_static(""));
+            host = std::mem::replace(value, HeaderValue::from_static(""));
         }
         !is_claim(name.as_str()) // the host is one
     });
@@ -82,7 +82,7 @@ pub fn outbound(fields: &mut Fields, caller: &Caller, told: &Told) -> (Value, Rc
 }
 
 /// What upstream is told of who asks for `host`, where nobody says for which one it was asked first; and of us.
-fn ours(caller: &Caller, host: &Value) -> Block {
+fn ours(caller: &Caller, host: &HeaderValue) -> Block {
     let asked_for = caller.host.as_ref().unwrap_or(host);
     let mut addresses = Vec::with_capacity(48);
     text::ip(&mut addresses, caller.address);
@@ -98,10 +98,10 @@ fn ours(caller: &Caller, host: &Value) -> Block {
             node(&mut elements, *proxy);
         }
     }
-    let value = |text: &[u8], or| Value::from_bytes(text).unwrap_or(Value::from_static(or));
+    let value = |text: &[u8], or| HeaderValue::from_bytes(text).unwrap_or(HeaderValue::from_static(or));
     let mut fields = Vec::with_capacity(5);
     fields.push((X_FORWARDED_FOR, value(&addresses, "unknown")));
-    fields.push((X_FORWARDED_PROTO, Value::from_static(caller.scheme)));
+    fields.push((X_FORWARDED_PROTO, HeaderValue::from_static(caller.scheme)));
     fields.push((FORWARDED, value(&elements, "for=unknown")));
     if !asked_for.is_empty() {
         fields.push((X_FORWARDED_HOST, apart(asked_for)));
@@ -111,7 +111,7 @@ fn ours(caller: &Caller, host: &Value) -> Block {
 }
 
 /// What one hop says in `Forwarded`. Source: RFC 7239 §4; a host with a port stands in quotes.
-fn element(out: &mut Vec<u8>, ip: IpAddr, host: &Value, scheme: &str) {
+fn element(out: &mut Vec<u8>, ip: IpAddr, host: &HeaderValue, scheme: &str) {
     node(out, ip);
     if let Some(host) = host.to_str().ok().filter(|host| !host.is_empty() && !host.contains(['"', '\\'])) {
         out.extend_from_slice(b";host=\"");
@@ -140,7 +140,7 @@ mod tests {
     };
 
     fn map(fields: &[(&str, &str)]) -> Fields {
-        let field = |(n, v): &(&str, &str)| (HeaderName::try_from(*n).unwrap(), v.parse::<Value>().unwrap());
+        let field = |(n, v): &(&str, &str)| (HeaderName::try_from(*n).unwrap(), HeaderValue::try_from(*v).unwrap());
         let mut headers = Fields::new();
         for (name, value) in fields.iter().map(field) {
             headers.append(name, value);
@@ -155,7 +155,7 @@ mod tests {
     }
 
     /// What upstream sees of a request by `client`, nobody being trusted.
-    fn sent(fields: &mut Fields, client: &Client) -> Value {
+    fn sent(fields: &mut Fields, client: &Client) -> HeaderValue {
         let caller = resolve(client, fields, &[]);
         let (host, ours) = outbound(fields, &caller, &client.told);
         fields.extend(ours.fields().iter().cloned());

@@ -1,13 +1,12 @@
 //! What of the fields of a connection has to be read before they are removed: whether trailers are understood.
 //! Source: RFC 9110 §10.1.4.
 
-use http::{Version, header};
+use http::{HeaderValue, Version, header};
 
 use crate::model::fields::Fields;
-use crate::model::value::Value;
 
 /// `TE: trailers`, the one thing in TE that goes on.
-pub const TRAILERS: Value = Value::from_static("trailers");
+pub const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
 /// Whether the client says that it understands trailers.
 pub fn takes_trailers(version: Version, fields: &Fields) -> bool {
@@ -31,7 +30,7 @@ mod tests {
             (&[""], false),
             (&[], false),
         ] {
-            let headers: Fields = te.iter().map(|te| (header::TE, Value::from_static(te))).collect();
+            let headers: Fields = te.iter().map(|te| (header::TE, HeaderValue::from_static(te))).collect();
             assert_eq!(takes_trailers(Version::HTTP_11, &headers), takes, "{te:?}");
             assert_eq!(takes_trailers(Version::HTTP_2, &headers), takes, "{te:?}");
             assert!(!takes_trailers(Version::HTTP_10, &headers), "{te:?}");

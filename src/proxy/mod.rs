@@ -36,7 +36,6 @@ use crate::{
     model::{
         fields::Fields,
         message::{Request, Response},
-        value::Value,
     },
     route::{Found, Target},
     state::Reader,
@@ -216,7 +215,7 @@ impl Proxy {
     }
 
     fn tale(&self, asked: Asked, started: Instant, trail: &Trail, fields: &Fields, aside: &Rc<Aside>) -> Story {
-        let context = fields.get(trail::TRACEPARENT).cloned().unwrap_or(Value::from_static(""));
+        let context = fields.get(trail::TRACEPARENT).cloned().unwrap_or(header::HeaderValue::from_static(""));
         let marks = trail.marks(fields);
         let journey = Rc::new(Journey::new(asked, started, trail.request_id.clone(), context, marks));
         Story { scribe: self.scribe.clone(), journey, aside: aside.clone() }

@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use serde::Serialize;
 
 use super::{grpc, trail::Trail};
 use crate::{
     body::{Body, BodyError},
     http1::request::RequestError,
-    model::{message::Response, name::ServiceName, path::PathError, value::Value},
+    model::{message::Response, name::ServiceName, path::PathError},
     upstream::{ExchangeError, call::CallError},
 };
 
@@ -49,7 +49,7 @@ struct Problem<'a> {
 }
 
 /// Seconds after which a client may try again when there is nothing to reckon with.
-const SOON: Value = Value::from_static("1");
+const SOON: HeaderValue = HeaderValue::from_static("1");
 
 fn problem(status: StatusCode, detail: &str, service: Option<&ServiceName>, trail: &Trail) -> Response<Body> {
     let title = status.canonical_reason().unwrap_or("Error");
@@ -84,8 +84,8 @@ fn problem_with(
 pub(super) fn json(status: StatusCode, kind: &'static str, document: &impl Serialize, trail: &Trail) -> Response<Body> {
     let text = serde_json::to_vec(document).unwrap_or_default();
     let mut response = Response::new(status, Body::from(Bytes::from(text)));
-    response.fields.append(header::CONTENT_TYPE, Value::from_static(kind));
-    response.fields.append(header::CACHE_CONTROL, Value::from_static("no-store"));
+    response.fields.append(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.fields.append(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     trail.mark(response)
 }
 
@@ -115,7 +115,7 @@ pub(super) fn method_not_allowed(methods: &[Method], trail: &Trail) -> Response<
     let allowed = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
     let detail = format!("this path is served for {allowed}");
     let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, &detail, None, trail);
-    if let Ok(allowed) = Value::try_from(allowed) {
+    if let Ok(allowed) = HeaderValue::from_str(&allowed) {
         response.fields.insert(header::ALLOW, allowed);
     }
     response
@@ -139,7 +139,7 @@ fn unavailable(wait: Duration, service: &ServiceName, trail: &Trail) -> Response
     let mut response = later(problem_with(status, error, detail, Some(service), trail));
     // Whole seconds, and not too early.
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    response.fields.insert(header::RETRY_AFTER, seconds.max(1));
+    response.fields.insert(header::RETRY_AFTER, seconds.max(1).into());
     response
 }
 

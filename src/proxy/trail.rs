@@ -1,11 +1,12 @@
 //! How a request is told from others on its way: `x-request-id`, and the W3C trace context in `traceparent`.
 
-use http::{HeaderName, header::CONTENT_TYPE};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, header::CONTENT_TYPE};
 
 pub use crate::telemetry::journey::TRACEPARENT;
 use crate::{
     body::Body,
-    model::{fields::Fields, message::Response, protocol, random::drawn, value::Value},
+    model::{fields::Fields, message::Response, protocol, random::drawn},
     telemetry::{journey::Marks, sampling::Sampler},
 };
 
@@ -13,7 +14,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Trail {
     /// The client's own where it is well formed, else a new one.
-    pub request_id: Value,
+    pub request_id: HeaderValue,
     /// Whether the client speaks gRPC, so that answers of ours have to as well.
     pub is_grpc: bool,
     /// Whether its trace is recorded.
@@ -68,27 +69,27 @@ impl Trail {
     }
 
     /// Of a request of which no more is known.
-    pub fn of(request_id: Value) -> Self {
+    pub fn of(request_id: HeaderValue) -> Self {
         Self { request_id, is_grpc: false, sampled: false, has_parent: false }
     }
 
     /// Puts the request's id on its answer.
     #[must_use]
     pub fn mark(&self, mut response: Response<Body>) -> Response<Body> {
-        response.fields.insert(X_REQUEST_ID, self.request_id.clone().unique());
+        response.fields.insert(X_REQUEST_ID, unique(self.request_id.clone()));
         response
     }
 }
 
 /// An id that can stand in a log line or a label of somebody's without doing harm.
-fn is_request_id(value: &Value) -> bool {
+fn is_request_id(value: &HeaderValue) -> bool {
     let plain =
         |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'/' | b'+' | b'=' | b'@');
     (1..=128).contains(&value.len()) && value.as_bytes().iter().all(plain)
 }
 
 /// Source: W3C Trace Context §3.2.2 (version 00) and §4.3 (later versions may go on after a dash).
-fn is_traceparent(value: &Value) -> bool {
+fn is_traceparent(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
     let hex = |range: std::ops::Range<usize>| {
         bytes.get(range).is_some_and(|part| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
@@ -101,7 +102,7 @@ fn is_traceparent(value: &Value) -> bool {
 }
 
 /// Whether who came before records the trace. Source: W3C Trace Context §3.2.2.5.
-fn is_sampled(context: &Value) -> bool {
+fn is_sampled(context: &HeaderValue) -> bool {
     context
         .as_bytes()
         .get(54)
@@ -119,27 +120,30 @@ fn hexadecimal(context: &[u8], from: usize) -> u64 {
     context.get(from..from + 16).unwrap_or_default().iter().fold(0, |bits, &b| bits << 4 | digit(b))
 }
 
-/// Marks of a request that came without.
+/// Marks of a request that came without: most need both, and so they share one piece of memory.
 struct Fresh {
-    id: Value,
-    context: Value,
+    id: HeaderValue,
+    context: HeaderValue,
     /// Whether its spans are recorded.
     sampled: bool,
 }
 
 impl Fresh {
     fn new(sampler: Option<&Sampler>) -> Self {
-        let mut context = [b'0'; CONTEXT];
+        let mut text = [b'0'; ID + CONTEXT];
+        text[..ID].copy_from_slice(&hex::<ID>());
+        let context = &mut text[ID..];
         context[..3].copy_from_slice(b"00-");
         context[3..35].copy_from_slice(&hex::<32>());
         context[35] = b'-';
         context[36..52].copy_from_slice(&hex::<16>());
         context[52..].copy_from_slice(b"-00");
-        let recorded = sampler.is_some_and(|sampler| sampler.takes(None, || last_bits(&context)));
+        let recorded = sampler.is_some_and(|sampler| sampler.takes(None, || last_bits(context)));
         if recorded {
             context[CONTEXT - 1] = b'1';
         }
-        Self { id: value(&hex::<ID>()), context: value(&context), sampled: recorded }
+        let both = Bytes::from_owner(text);
+        Self { id: value(both.slice(..ID)), context: value(both.slice(ID..)), sampled: recorded }
     }
 }
 
@@ -147,8 +151,14 @@ impl Fresh {
 const ID: usize = 16;
 const CONTEXT: usize = 55;
 
-fn value(hex: &[u8]) -> Value {
-    Value::from_bytes(hex).unwrap_or_else(|_| Value::from_static("0")).unique()
+fn value(hex: Bytes) -> HeaderValue {
+    unique(HeaderValue::from_maybe_shared(hex).unwrap_or_else(|_| HeaderValue::from_static("0")))
+}
+
+/// A value that will not come again: HTTP/2 is not to keep it in its table of those that do. Source: RFC 7541 §6.2.3.
+fn unique(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
 }
 
 /// `N` random hexadecimal digits, never all zero. Ids only: unique, not secret.
@@ -179,7 +189,7 @@ mod tests {
     use super::*;
 
     fn headers(fields: &[(&'static str, &'static str)]) -> Fields {
-        fields.iter().map(|(n, v)| (HeaderName::from_static(n), Value::from_static(v))).collect()
+        fields.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
     }
 
     #[test]
@@ -197,7 +207,7 @@ mod tests {
             assert_eq!((id.len(), &came["x-request-id"]), (16, &id), "{bad:?}");
         }
         let mut twice = headers(&[("x-request-id", "a")]);
-        twice.append(X_REQUEST_ID, Value::from_static("b"));
+        twice.append(X_REQUEST_ID, HeaderValue::from_static("b"));
         let id = Trail::begin(&mut twice, None).request_id;
         assert_eq!(twice.get_all("x-request-id").collect::<Vec<_>>(), [&id]);
     }

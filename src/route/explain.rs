@@ -94,7 +94,7 @@ mod tests {
         let [method, host, path, headers] = request.split(' ').collect::<Vec<_>>().try_into().unwrap();
         let mut fields = Fields::new();
         for (name, value) in headers.split(',').filter_map(|pair| pair.split_once('=')) {
-            fields.append(name.parse::<HeaderName>().unwrap(), value.parse::<crate::model::value::Value>().unwrap());
+            fields.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }
         let table = RouteTable::build(ROUTES.iter().map(|(name, text)| route(name, text)).collect());
         let considered = table.explain(&method.parse().unwrap(), host, path, &fields);

@@ -221,7 +221,7 @@ mod tests {
         let pairs = headers.split(',').filter_map(|pair| pair.split_once('='));
         let mut headers = Fields::new();
         for (name, value) in pairs {
-            headers.append(name.parse::<HeaderName>().unwrap(), value.parse::<crate::model::value::Value>().unwrap());
+            headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }
         match table.find(&method.parse().unwrap(), host, path, &headers) {
             Found::Route(route, _) => route.name.to_string(),

@@ -8,11 +8,10 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, Method, StatusCode, Version, header, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use super::cells::Outcome;
-use crate::model::value::Value;
 use crate::model::{
     fields::Fields,
     instance::Address,
@@ -28,9 +27,9 @@ pub struct Journey {
     /// When it came.
     pub began: Instant,
     /// The mark of it that the client, services and logs share.
-    pub request_id: Value,
+    pub request_id: HeaderValue,
     /// The trace context that it came with or was given: `traceparent`, well formed.
-    pub context: Value,
+    pub context: HeaderValue,
     /// What its spans need; `None`: its trace is not recorded.
     pub marks: Option<Marks>,
     /// Who took it.
@@ -51,7 +50,7 @@ pub struct Marks {
     /// That of the span that it belongs to, where the request came with one.
     pub parent: Option<u64>,
     /// What came with the context, for others.
-    pub state: Option<Value>,
+    pub state: Option<HeaderValue>,
     /// Whether it is a call of gRPC.
     pub is_grpc: bool,
 }
@@ -72,11 +71,11 @@ pub struct Asked {
     /// The version of HTTP; `None`: it was not understood.
     pub version: Option<Version>,
     /// The host that it was for.
-    pub host: Option<Value>,
+    pub host: Option<HeaderValue>,
     /// What the client says that it is.
-    pub user_agent: Option<Value>,
+    pub user_agent: Option<HeaderValue>,
     /// Where the client says that it comes from.
-    pub referer: Option<Value>,
+    pub referer: Option<HeaderValue>,
 }
 
 /// The field of the trace context. Source: W3C Trace Context §3.2.
@@ -115,9 +114,9 @@ impl Asked {
 /// What waits to be told of a request is no longer than this, in bytes for each of its texts.
 const LONGEST: usize = 2048;
 
-fn own(value: &Value) -> Option<Value> {
+fn own(value: &HeaderValue) -> Option<HeaderValue> {
     let bytes = value.as_bytes();
-    Value::from_bytes(&bytes[..bytes.len().min(LONGEST)]).ok()
+    HeaderValue::from_bytes(&bytes[..bytes.len().min(LONGEST)]).ok()
 }
 
 fn clipped(text: &str) -> &str {
@@ -169,7 +168,13 @@ pub struct Try {
 impl Journey {
     /// One that begins.
     #[must_use]
-    pub fn new(asked: Asked, began: Instant, request_id: Value, context: Value, marks: Option<Marks>) -> Self {
+    pub fn new(
+        asked: Asked,
+        began: Instant,
+        request_id: HeaderValue,
+        context: HeaderValue,
+        marks: Option<Marks>,
+    ) -> Self {
         Self {
             asked,
             began,
@@ -187,7 +192,7 @@ impl Journey {
     /// would keep too. Long texts are cut.
     #[must_use]
     pub fn apart(self) -> Self {
-        let own_or_none = |value| own(&value).unwrap_or(Value::from_static(""));
+        let own_or_none = |value| own(&value).unwrap_or(HeaderValue::from_static(""));
         let marks = self.marks.map(|marks| Marks { state: marks.state.as_ref().and_then(own), ..marks });
         Self {
             asked: self.asked.apart(),
@@ -210,13 +215,15 @@ impl Journey {
     }
 
     /// What a try's span needs beside; gives the context that the instance gets. `None`: the trace is not recorded.
-    pub fn trace_try(&self, number: usize, scheme: &str, target: &str) -> Option<Value> {
+    pub fn trace_try(&self, number: usize, scheme: &str, target: &str) -> Option<HeaderValue> {
         self.marks.as_ref()?;
         let mut tries = self.tries.borrow_mut();
         let one = tries.get_mut(number)?;
         one.url = Some(format!("{scheme}://{}{}", one.address, clipped(target)));
         let trace = self.context.to_str().ok()?.get(3..35)?;
-        Some(Value::try_from(format!("00-{trace}-{:016x}-01", one.span)).ok()?.unique())
+        let mut context = HeaderValue::try_from(format!("00-{trace}-{:016x}-01", one.span)).ok()?;
+        context.set_sensitive(true); // it will not come again: see RFC 7541 §6.2.3
+        Some(context)
     }
 
     /// A try was answered with this status of gRPC.

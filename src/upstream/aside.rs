@@ -8,11 +8,11 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::{StatusCode, header::UPGRADE};
+use http::{HeaderValue, StatusCode, header::UPGRADE};
 
 use super::{permit::Permit, pool::Connection};
 use crate::{
-    model::{fields::Fields, value::Value},
+    model::fields::Fields,
     telemetry::{cells::Outcome, journey::Journey},
     wire::Io,
 };
@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Aside {
     /// The protocols that the client asks for.
-    upgrade: RefCell<Option<Value>>,
+    upgrade: RefCell<Option<HeaderValue>>,
     /// Whether the client knows interim answers.
     wants_interim: Cell<bool>,
     interim: RefCell<Vec<(StatusCode, Fields)>>,
@@ -44,7 +44,7 @@ pub struct Switched {
     /// What was read of the other protocol already.
     pub input: BytesMut,
     /// What the instance calls that protocol.
-    pub protocol: Value,
+    pub protocol: HeaderValue,
     /// How long nothing may pass.
     pub idle: Duration,
     /// What was admitted, until the connection ends.
@@ -56,7 +56,7 @@ const MOST: usize = 8 * 1024;
 
 impl Aside {
     /// The client's next request begins.
-    pub fn begin(&self, upgrade: Option<Value>, wants_interim: bool) {
+    pub fn begin(&self, upgrade: Option<HeaderValue>, wants_interim: bool) {
         *self.upgrade.borrow_mut() = upgrade;
         self.wants_interim.set(wants_interim);
         self.interim.borrow_mut().clear();
@@ -118,7 +118,7 @@ impl Aside {
 
     /// The protocols that the client asks for, as they go into the `Upgrade` field.
     #[must_use]
-    pub fn upgrade(&self) -> Option<Value> {
+    pub fn upgrade(&self) -> Option<HeaderValue> {
         self.upgrade.borrow().clone()
     }
 
@@ -148,7 +148,7 @@ impl Aside {
     }
 
     /// What an instance switches to, where that is one thing that was asked for. Source: RFC 9110 §7.8.
-    pub(super) fn granted(&self, fields: &Fields) -> Option<Value> {
+    pub(super) fn granted(&self, fields: &Fields) -> Option<HeaderValue> {
         let asked = self.upgrade.borrow();
         let mut told = fields.get_all(UPGRADE);
         let (Some(protocol), None) = (told.next(), told.next()) else { return None };
@@ -158,7 +158,7 @@ impl Aside {
     }
 
     /// Hands the connection over: what it carries now is no business of HTTP's.
-    pub(super) fn switch(&self, connection: Connection, protocol: Value, idle: Duration, mut permit: Permit) {
+    pub(super) fn switch(&self, connection: Connection, protocol: HeaderValue, idle: Duration, mut permit: Permit) {
         permit.answered();
         permit.proven();
         permit.settle(Outcome::Success);
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     fn upgrade(to: &[&'static str]) -> Fields {
-        to.iter().map(|to| (UPGRADE, Value::from_static(to))).collect()
+        to.iter().map(|to| (UPGRADE, HeaderValue::from_static(to))).collect()
     }
 
     #[test]
@@ -196,7 +196,7 @@ mod tests {
             (None, &[], false),
         ] {
             let aside = Aside::default();
-            aside.begin(asked.map(Value::from_static), true);
+            aside.begin(asked.map(HeaderValue::from_static), true);
             assert_eq!(aside.granted(&upgrade(told)).is_some(), granted, "{asked:?} {told:?}");
         }
     }
@@ -212,7 +212,7 @@ mod tests {
         }
         let told: Vec<_> = aside.interim().into_iter().map(|(status, _)| status.as_u16()).collect();
         assert_eq!(told, [100, 103]);
-        let long = Value::from_bytes(&[b'x'; 5_000]).unwrap();
+        let long = HeaderValue::from_bytes(&[b'x'; 5_000]).unwrap();
         for _ in 0..3 {
             aside.tell(StatusCode::EARLY_HINTS, [(http::header::LINK, long.clone())].into_iter().collect());
         }

@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use http::{Method, header, uri::PathAndQuery};
+use http::{HeaderValue, Method, header, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use super::{
@@ -22,7 +22,7 @@ use super::{
 use crate::{
     body::Body,
     http1::encode::{Block, Connection as Persistence, Framing, request_room, write_request_head},
-    model::{fields::Fields, message::Response, value::Value},
+    model::{fields::Fields, message::Response},
     telemetry::cells::Outcome,
     wire::{Mode, Sender, spare},
 };
@@ -35,7 +35,7 @@ pub struct Outbound {
     /// Path and query.
     pub target: Path,
     /// The `Host` field.
-    pub host: Value,
+    pub host: HeaderValue,
     /// All other fields, without those of the framing.
     pub fields: Fields,
     /// Those that the gateway adds to them.
@@ -314,7 +314,7 @@ fn sender(request: &mut Outbound, member: &Member) -> Sender {
     };
     let Outbound { method, target, host, fields, ours, aside, .. } = request;
     // HTTP/1.0 may leave it out; many refuse an empty one in HTTP/1.1.
-    let address = host.is_empty().then(|| Value::try_from(member.endpoint.key.address.to_string()).ok());
+    let address = host.is_empty().then(|| HeaderValue::try_from(member.endpoint.key.address.to_string()).ok());
     let host = address.flatten().unwrap_or_else(|| host.clone());
     let room = request_room(target.as_str(), &host, (fields, ours)) + Sender::room(&body);
     let mut head = spare::text(room);

@@ -26,7 +26,6 @@ use crate::{
         instance::{Health, Instance},
         name::{Datacenter, ServiceName},
         topology::Rejected,
-        value::Value,
     },
     telemetry::instance::Loads,
 };
@@ -42,7 +41,7 @@ pub struct Cluster {
     /// The service's rules.
     pub policy: Arc<Policy>,
     /// The `Host` that upstream sees; `None`: the client's own.
-    pub host: Option<Value>,
+    pub host: Option<http::HeaderValue>,
     /// Where nothing may be sent, whatever a name resolves to.
     pub barred: Arc<Barred>,
     /// What is spoken to the members.
@@ -89,7 +88,7 @@ pub struct Rules {
     /// Its policy.
     pub policy: Arc<Policy>,
     /// The `Host` that upstream sees.
-    pub host: Option<Value>,
+    pub host: Option<http::HeaderValue>,
     /// Where nothing may be sent.
     pub barred: Arc<Barred>,
     /// What is spoken to its members.

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::value::Value;
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 /// The field that says it.
@@ -26,16 +25,16 @@ const DIGITS: usize = 8;
 impl Deadline {
     /// Of a request that comes now; `None`: it does not say, or not as it should.
     #[must_use]
-    pub fn read(value: &Value, now: Instant) -> Option<Self> {
+    pub fn read(value: &HeaderValue, now: Instant) -> Option<Self> {
         let limit = read(value.to_str().ok()?)?;
         Some(Self { at: now.checked_add(limit)?, limit })
     }
 
     /// What is left of it, as the field has it: never more than is left, but where that is nothing.
     #[must_use]
-    pub fn left(&self, now: Instant) -> Value {
+    pub fn left(&self, now: Instant) -> HeaderValue {
         let text = written(self.at.saturating_duration_since(now));
-        Value::try_from(text).unwrap_or(Value::from_static("1n"))
+        HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("1n"))
     }
 }
 
@@ -106,7 +105,7 @@ mod tests {
     #[test]
     fn what_is_left_shrinks_as_time_goes_by() {
         let now = Instant::now();
-        let deadline = Deadline::read(&Value::from_static("2S"), now).unwrap();
+        let deadline = Deadline::read(&HeaderValue::from_static("2S"), now).unwrap();
         assert_eq!(deadline.left(now), "2000000u");
         assert_eq!(deadline.left(now + Duration::from_millis(1_500)), "500000u");
         assert_eq!(deadline.left(now + Duration::from_secs(3)), "1n");

@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 
 use super::{Held, call::Outbound, circuit::Era, policy::Policy, pool::Link};
@@ -97,8 +97,8 @@ impl Permit {
     }
 
     /// These fields of the answer say how the call went, by gRPC's own word.
-    pub fn heard_grpc(&self, status: &[u8]) {
-        let status = std::str::from_utf8(status).ok().and_then(|status| status.parse().ok());
+    pub fn heard_grpc(&self, status: &HeaderValue) {
+        let status = status.to_str().ok().and_then(|status| status.parse().ok());
         if let (Some((journey, number)), Some(status)) = (&self.journey, status) {
             journey.answered_grpc(*number, status);
         }

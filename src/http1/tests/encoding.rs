@@ -12,7 +12,7 @@ use super::{
     },
     *,
 };
-use crate::model::{fields::Fields, value::Value};
+use crate::model::fields::Fields;
 
 fn map(fields: &[(&'static str, &'static str)]) -> Fields {
     fields.iter().map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
@@ -20,7 +20,7 @@ fn map(fields: &[(&'static str, &'static str)]) -> Fields {
 
 fn written_request(target: &str, fields: &[(&'static str, &'static str)], framing: Framing) -> String {
     let mut out = Vec::new();
-    let host = Value::from_static("h");
+    let host = HeaderValue::from_static("h");
     write_request_head(
         &mut out,
         &Method::POST,
@@ -132,7 +132,7 @@ proptest! {
     #[test]
     fn what_was_written_is_read_as_it_was(sent in some(), length in 1..=i64::MAX.unsigned_abs()) {
         let mut out = Vec::new();
-        let host = Value::from_static("h:80");
+        let host = HeaderValue::from_static("h:80");
         let framing = Framing::Length(length);
         write_request_head(&mut out, &Method::PUT, "/a?b", &host, (&sent, &Block::default()), framing, Connection::Close);
         let mut head = request(&out).unwrap();
@@ -176,7 +176,7 @@ proptest! {
     #[test]
     fn no_text_makes_a_request_of_two_lines(target in any::<String>()) {
         let mut out = Vec::new();
-        let host = Value::from_static("h");
+        let host = HeaderValue::from_static("h");
         write_request_head(&mut out, &Method::GET, &format!("/{target}"), &host, (&Fields::new(), &Block::default()), Framing::None, Connection::Implied);
         prop_assert_eq!(out.split(|&b| b == b'\n').count(), 4);
         prop_assert_eq!(out.split(|&b| b == b' ').count(), 4);

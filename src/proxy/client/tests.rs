@@ -20,7 +20,7 @@ fn from(peer: &str) -> Client {
 fn map(fields: &[(&str, &str)]) -> Fields {
     let mut headers = Fields::new();
     for (name, value) in fields {
-        headers.append(HeaderName::try_from(*name).unwrap(), value.parse::<Value>().unwrap());
+        headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
     }
     headers
 }
@@ -228,7 +228,7 @@ fn one_family_of_fields_is_read_alone() {
 fn upstream_is_told_the_believed_hops_and_nothing_else() {
     let sent = |fields: &[(&str, &str)]| {
         let mut headers = map(fields);
-        headers.insert(header::HOST, Value::from_static("b:80"));
+        headers.insert(header::HOST, HeaderValue::from_static("b:80"));
         let caller = resolve(&from(PROXY), &headers, &networks());
         let (host, ours) = outbound(&mut headers, &caller, &Told::default());
         assert_eq!(host, "b:80");

@@ -6,14 +6,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::Version;
+use http::{HeaderValue, Version};
 
 use super::{
     super::journey::{Found, Journey},
     clock::Clock,
 };
 use crate::model::text::{address, decimal, fraction, ip};
-use crate::model::value::Value;
 
 /// How a line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,7 +131,7 @@ fn combined(out: &mut Vec<u8>, clock: &Clock, journey: &Journey, status: u16) {
     decimal(out, journey.sent.get());
     for said in [&asked.referer, &asked.user_agent] {
         out.extend_from_slice(b" \"");
-        quoted(out, said.as_ref().map_or(b"-", Value::as_bytes));
+        quoted(out, said.as_ref().map_or(b"-", HeaderValue::as_bytes));
         out.push(b'"');
     }
 }
@@ -165,7 +164,7 @@ fn seconds(out: &mut Vec<u8>, key: &str, value: Duration) {
 }
 
 #[inline]
-fn field(out: &mut Vec<u8>, key: &str, value: Option<&Value>) {
+fn field(out: &mut Vec<u8>, key: &str, value: Option<&HeaderValue>) {
     if let Some(value) = value {
         text(out, key, value.as_bytes());
     }
@@ -256,13 +255,13 @@ mod tests {
 
     fn journey(user_agent: &[u8]) -> Journey {
         let mut fields = Fields::new();
-        fields.insert(header::USER_AGENT, Value::from_bytes(user_agent).unwrap());
-        fields.insert(header::HOST, Value::from_static("api.example.com"));
+        fields.insert(header::USER_AGENT, HeaderValue::from_bytes(user_agent).unwrap());
+        fields.insert(header::HOST, HeaderValue::from_static("api.example.com"));
         let mut asked = Asked::by("2001:db8::7".parse().unwrap(), Method::GET, &fields);
         asked.target = Some("/u/7?x=1".parse().unwrap());
         asked.version = Some(Version::HTTP_11);
-        let context = Value::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
-        Journey::new(asked, Instant::now(), Value::from_static("abc"), context, None)
+        let context = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        Journey::new(asked, Instant::now(), HeaderValue::from_static("abc"), context, None)
     }
 
     fn written(format: Format, journey: &Journey) -> String {

@@ -2,14 +2,13 @@
 
 use std::fs;
 
-use http::Method;
+use http::{HeaderValue, Method};
 
 use super::{super::journey::Asked, *};
-use crate::model::value::Value;
 
 fn journey(id: &str) -> Journey {
     let asked = Asked::by("192.0.2.7".parse().unwrap(), Method::GET, &crate::model::fields::Fields::new());
-    Journey::new(asked, Instant::now(), id.parse().unwrap(), Value::from_static("00-"), None)
+    Journey::new(asked, Instant::now(), HeaderValue::try_from(id).unwrap(), HeaderValue::from_static("00-"), None)
 }
 
 fn ids(path: &std::path::Path) -> Vec<String> {

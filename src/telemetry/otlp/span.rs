@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{Method, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode, Version};
 use opentelemetry::{
     InstrumentationScope, KeyValue, SpanId, TraceFlags, TraceId,
     trace::{SpanContext, SpanKind, Status, TraceState},
@@ -15,7 +15,7 @@ use super::super::{
     cells::Outcome,
     journey::{Journey, Marks, Try},
 };
-use crate::model::{instance::Address, protocol::grpc_status, value::Value};
+use crate::model::{instance::Address, protocol::grpc_status};
 
 /// A request that has ended, and whose trace is recorded.
 #[derive(Debug)]
@@ -257,7 +257,7 @@ fn number(version: Version) -> &'static str {
     }
 }
 
-fn text(value: &Value) -> String {
+fn text(value: &HeaderValue) -> String {
     value.to_str().unwrap_or_default().to_owned()
 }
 

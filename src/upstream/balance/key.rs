@@ -2,9 +2,8 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use http::{HeaderName, header};
+use http::{HeaderName, HeaderValue, header};
 
-use crate::model::value::Value;
 use crate::model::{fields::Fields, random::mix};
 
 /// The part of a request that decides.
@@ -31,7 +30,7 @@ impl HashKey {
                 IpAddr::V6(address) => hash(&address.octets()),
             }),
             Self::Path => Some(hash(path.as_bytes())),
-            Self::Header(name) => fields.get(name).map(Value::as_bytes).filter(|v| !v.is_empty()).map(hash),
+            Self::Header(name) => fields.get(name).map(HeaderValue::as_bytes).filter(|v| !v.is_empty()).map(hash),
             Self::Cookie(name) => cookie(name.as_bytes(), fields).filter(|value| !value.is_empty()).map(hash),
         }
     }
@@ -102,9 +101,9 @@ mod tests {
         let request = |cookies: &[&'static str], user: &'static str| {
             let mut headers = Fields::new();
             for cookie in cookies {
-                headers.append(header::COOKIE, Value::from_static(cookie));
+                headers.append(header::COOKIE, HeaderValue::from_static(cookie));
             }
-            headers.insert(HeaderName::from_static("x-user"), Value::from_static(user));
+            headers.insert(HeaderName::from_static("x-user"), HeaderValue::from_static(user));
             headers
         };
         let (here, there) = (IpAddr::from([192, 0, 2, 7]), IpAddr::from([192, 0, 2, 8]));

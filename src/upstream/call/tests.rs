@@ -80,7 +80,7 @@ impl Stage {
         let request = Outbound {
             method,
             target: Path::Rewritten("/".into()),
-            host: Value::from_static("h"),
+            host: HeaderValue::from_static("h"),
             fields: Fields::new(),
             ours: Rc::default(),
             body,

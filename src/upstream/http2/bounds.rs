@@ -9,7 +9,7 @@ use crate::{
         response::ResponseError,
         trailer,
     },
-    model::{fields::Fields, value::Value},
+    model::fields::Fields,
     upstream::exchange::HEAD,
 };
 
@@ -31,9 +31,7 @@ pub fn fields(map: HeaderMap) -> Result<Fields, ResponseError> {
     fields.retain(|name, value| {
         size += name.as_str().len() + value.len() + LINE;
         lengths += usize::from(*name == CONTENT_LENGTH);
-        if let Some(bare) = bare(value.as_bytes()).and_then(|bare| Value::from_bytes(bare).ok()) {
-            *value = bare;
-        }
+        strip(value);
         true
     });
     if fields.len() > HEAD.max_fields {
@@ -56,17 +54,16 @@ pub fn fields(map: HeaderMap) -> Result<Fields, ResponseError> {
 pub fn trailers(map: &mut HeaderMap) -> Result<(), HeadError> {
     trailer::check(map, &HEAD)?;
     trailer::strip(map);
-    for value in map.values_mut() {
-        if let Some(bare) = bare(value.as_bytes()).and_then(|bare| HeaderValue::from_bytes(bare).ok()) {
-            *value = bare;
-        }
-    }
+    map.values_mut().for_each(strip);
     Ok(())
 }
 
-/// A value without the blanks around it; `None`: there are none.
-fn bare(value: &[u8]) -> Option<&[u8]> {
-    is_padded(value).then(|| trim(value))
+fn strip(value: &mut HeaderValue) {
+    if is_padded(value)
+        && let Ok(bare) = HeaderValue::from_bytes(trim(value.as_bytes()))
+    {
+        *value = bare;
+    }
 }
 
 /// What a field counts for beside its name and value: a colon, a blank and the end of the line.
@@ -102,8 +99,7 @@ mod tests {
         trailers(&mut padded.clone()).unwrap();
         let fields = super::fields(padded.clone()).unwrap();
         trailers(&mut padded).unwrap();
-        assert_eq!([&fields["x"], &fields["y"]], ["a b", ""]);
-        assert_eq!([&padded["x"], &padded["y"]], ["a b", ""]);
+        assert_eq!([&fields["x"], &padded["x"], &fields["y"], &padded["y"]], ["a b", "a b", "", ""]);
     }
 
     #[test]

@@ -39,7 +39,7 @@ use super::{
 };
 use crate::{
     body::{Body, BodyError},
-    model::{fields::Fields, instance::Address, message::Response, protocol, value::Value},
+    model::{fields::Fields, instance::Address, message::Response, protocol},
     telemetry::cells::Outcome,
     wire::{Outflow, Timer},
 };
@@ -201,7 +201,7 @@ impl Stream {
         let is_grpc = cluster.transport.protocol.is_grpc();
         let mut head = head(request, cluster, address, is_grpc);
         if let Some(deadline) = &request.deadline {
-            head.headers_mut().insert(GRPC_TIMEOUT, deadline.left(uploaded).to_header());
+            head.headers_mut().insert(GRPC_TIMEOUT, deadline.left(uploaded));
         }
         let (deadline, aside) = (request.deadline, request.aside.clone());
         let bare = request.body.is_empty();
@@ -262,10 +262,9 @@ impl Stream {
         permit.asked(self.uploaded);
         permit.heard(status);
         if let Some(status) = fields.get(GRPC_STATUS) {
-            permit.heard_grpc(status.as_bytes());
+            permit.heard_grpc(status);
         }
-        let said =
-            if self.is_grpc { call_outcome(fields.get(GRPC_STATUS).map(Value::as_bytes), self.deadline) } else { None };
+        let said = if self.is_grpc { call_outcome(fields.get(GRPC_STATUS), self.deadline) } else { None };
         let outcome = match permit.policy().breaker.judge(status) {
             // What its trailers do not say later counts as said badly.
             Outcome::Success if self.is_grpc => said.unwrap_or(Outcome::Failure),

@@ -159,6 +159,8 @@ async fn a_service_that_hangs_at_full_load_does_not_slow_another_down() {
 
         let full = leave_waiting(&gateway, "/hangs/", 200).await;
         gateway.until_metric(r#"lictor_in_flight{service="hangs"}"#, 200.0).await;
+        // Each has to be connected to it first.
+        until("all requests", || async { (hangs.count() == 200 * round).then_some(()) }).await;
         // More come all the time, and are refused.
         let others = Crowd::start(gateway.address, "/hangs/", 503);
         beside.push(p99(gateway.address, LASTS).await);

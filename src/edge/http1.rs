@@ -277,8 +277,8 @@ fn request(head: RequestHead, target: PathAndQuery, connection: &Rc<Downstream>)
         Length::Empty | Length::Exact(0) => Body::empty(),
         length => {
             // A call that is too large is told so in its own way, for which its body has to break off.
-            let calls = head.fields.get(header::CONTENT_TYPE).is_some_and(|kind| protocol::is_grpc(kind.as_bytes()));
-            let whole = if calls { None } else { connection.whole_body() };
+            let is_grpc = head.fields.get(header::CONTENT_TYPE).is_some_and(|kind| protocol::is_grpc(kind.as_bytes()));
+            let whole = if is_grpc { None } else { connection.whole_body() };
             whole.map_or_else(|| Body::stream(Incoming::new(connection.clone(), length)), Body::from)
         }
     };

@@ -14,6 +14,7 @@ use crate::{
     body::{BodyError, Duplex},
     proxy::Account,
     telemetry::metrics::Metrics,
+    wire::socket::is_quiet,
 };
 
 /// A body whose length is told, or not; the last piece may be an error.
@@ -176,4 +177,27 @@ async fn what_is_sent_ahead_of_an_answer_is_held_within_bounds() {
         () = flood => {}
     }
     assert!((1..=64 * 1024).contains(&connection.input.borrow().len()), "{}", connection.input.borrow().len());
+}
+
+/// The system holds it back for a fifth of a second at most, which a busy machine may take to look.
+#[tokio::test]
+async fn the_last_answer_of_a_connection_leaves_with_its_end_and_others_at_once() {
+    for keep_alive in [true, false] {
+        let mut waited = false;
+        for _ in 0..20 {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+            let (mut client, connection) = (client.unwrap(), Downstream::new(Io::new(accepted.unwrap().0)));
+            let response = Response::new(StatusCode::OK, Body::from("hello".to_owned()));
+            let (mut sender, _) = sender(Vec::new(), response, &Asked { keep_alive, ..ASKED });
+            send(&connection, &mut sender).await.unwrap();
+            waited |= is_quiet(&client);
+            connection.io.finish();
+            let mut read = String::new();
+            client.read_to_string(&mut read).await.unwrap();
+            assert!(read.ends_with("\r\n\r\nhello"), "{read}");
+        }
+        assert_eq!(waited, !keep_alive);
+    }
 }

@@ -130,33 +130,42 @@ pub(super) fn read_fields<E: From<HeadError>>(
     let mut start = from;
     for line in 0..section.fields {
         let Some(end) = section.line_end(line, head, start) else { break };
-        let (name, range) = split_field(&head[..end], start)?;
-        let value = HeaderValue::from_maybe_shared(head.slice(range.clone())).map_err(|_| HeadError::Value)?;
+        let (length, range) = split_field(head, start, end)?;
+        let value = || HeaderValue::from_maybe_shared(head.slice(range.clone())).map_err(|_| HeadError::Value);
+        // Each is put where it stays before anybody looks at it: to move it once it lies somewhere costs more.
+        read.make_room();
+        if let Some(name) = names::usual(head, start, length) {
+            read.append(name, value()?);
+        } else {
+            let name = names::read(head, start, length).map_err(|_| HeadError::Name)?;
+            read.append(name, value()?);
+        }
         start = end + 2;
-        if visit(Field { name: &name, value: &value, range })? {
-            read.append(name, value);
+        if let Some((name, value)) = read.last()
+            && !visit(Field { name, value, range })?
+        {
+            read.pop();
         }
     }
     Ok(read)
 }
 
-/// The name of the field line that begins at `start` and ends `head`, and where its value lies without blanks around it.
+/// How long the name of the field line there is, and where its value lies without blanks around it.
 #[inline]
-fn split_field(head: &[u8], start: usize) -> Result<(HeaderName, Range<usize>), HeadError> {
-    let line = &head[start..];
+fn split_field(head: &[u8], start: usize, end: usize) -> Result<(usize, Range<usize>), HeadError> {
+    let line = &head[start..end];
     if line.first().is_some_and(|&b| is_blank(b)) {
         return Err(HeadError::Folded);
     }
     let colon = find(line, b':').ok_or(HeadError::NoColon)?;
-    let name = names::read(&line[..colon]).map_err(|_| HeadError::Name)?;
-    let (mut from, mut to) = (start + colon + 1, head.len());
+    let (mut from, mut to) = (start + colon + 1, end);
     while from < to && is_blank(head[from]) {
         from += 1;
     }
     while from < to && is_blank(head[to - 1]) {
         to -= 1;
     }
-    Ok((name, from..to))
+    Ok((colon, from..to))
 }
 
 /// The blanks of RFC 9110's OWS.

@@ -3,42 +3,115 @@
 
 use std::cell::RefCell;
 
-use http::{HeaderName, header::InvalidHeaderName};
+use http::{
+    HeaderName,
+    header::{self, InvalidHeaderName},
+};
 
-use crate::model::random::{GOLDEN, place};
+use crate::model::{
+    fields::Name,
+    random::{GOLDEN, place},
+};
 
-/// The name in these bytes, in lower case.
+/// The name in so many bytes from `start` on in a head, where it was read before and is one that many messages have. It
+/// stands for itself: to copy a name that may be any of two kinds, and then to move it, takes longer than to know it.
+#[inline]
+pub(super) fn usual(head: &[u8], start: usize, length: usize) -> Option<&'static HeaderName> {
+    let written = Written::of(head, start, length)?;
+    KNOWN.with_borrow(|known| match &known[written.place()] {
+        Some((before, Name::Usual(name))) if *before == written => Some(*name),
+        _ => None,
+    })
+}
+
+/// The name in so many bytes from `start` on in a head, in lower case.
 ///
 /// # Errors
 /// They are no token.
 #[inline]
-pub(super) fn read(bytes: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
-    let Some(written) = Written::of(bytes) else { return HeaderName::from_bytes(bytes) };
+pub(super) fn read(head: &[u8], start: usize, length: usize) -> Result<HeaderName, InvalidHeaderName> {
+    let bytes = &head[start..start + length];
+    let Some(written) = Written::of(head, start, length) else { return HeaderName::from_bytes(bytes) };
     KNOWN.with_borrow_mut(|known| {
         let place = &mut known[written.place()];
         if let Some((before, name)) = place
             && *before == written
         {
-            return Ok(name.clone());
+            return Ok(HeaderName::clone(name));
         }
         learn(place, written, bytes)
     })
 }
 
-type Place = Option<(Written, HeaderName)>;
+type Place = Option<(Written, Name)>;
 
 #[cold]
 #[inline(never)]
 fn learn(place: &mut Place, written: Written, bytes: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
     let name = HeaderName::from_bytes(bytes)?;
-    *place = Some((written, name.clone()));
+    let usual = USUAL.iter().find(|usual| **usual == name);
+    *place = Some((written, usual.map_or_else(|| Name::Own(name.clone()), Name::Usual)));
     Ok(name)
 }
+
+/// Names that many messages have.
+static USUAL: [HeaderName; 48] = [
+    header::ACCEPT,
+    header::ACCEPT_ENCODING,
+    header::ACCEPT_LANGUAGE,
+    header::ACCEPT_RANGES,
+    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    header::ACCESS_CONTROL_ALLOW_HEADERS,
+    header::ACCESS_CONTROL_ALLOW_METHODS,
+    header::ACCESS_CONTROL_ALLOW_ORIGIN,
+    header::AGE,
+    header::AUTHORIZATION,
+    header::CACHE_CONTROL,
+    header::CONNECTION,
+    header::CONTENT_DISPOSITION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_SECURITY_POLICY,
+    header::CONTENT_TYPE,
+    header::COOKIE,
+    header::DATE,
+    header::ETAG,
+    header::EXPIRES,
+    header::FORWARDED,
+    header::HOST,
+    header::IF_MODIFIED_SINCE,
+    header::IF_NONE_MATCH,
+    HeaderName::from_static("keep-alive"),
+    header::LAST_MODIFIED,
+    header::LOCATION,
+    header::ORIGIN,
+    header::PRAGMA,
+    header::RANGE,
+    header::REFERER,
+    header::SERVER,
+    header::SET_COOKIE,
+    header::STRICT_TRANSPORT_SECURITY,
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    header::TRANSFER_ENCODING,
+    header::UPGRADE_INSECURE_REQUESTS,
+    header::USER_AGENT,
+    header::VARY,
+    header::VIA,
+    header::X_CONTENT_TYPE_OPTIONS,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-powered-by"),
+    HeaderName::from_static("x-request-id"),
+];
 
 /// How many are kept, a name for each place. One that comes into a place puts out what was there.
 const PLACES: usize = 128;
 /// Longer ones are rare.
-const LONGEST: usize = 31;
+const LONGEST: usize = WINDOW - 1;
+/// What is looked at at once, in bytes.
+const WINDOW: usize = 32;
 
 thread_local! {
     static KNOWN: RefCell<[Place; PLACES]> = const { RefCell::new([const { None }; PLACES]) };
@@ -46,29 +119,72 @@ thread_local! {
 
 /// The bytes of a name, with zeros behind them and their number at last.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Written([u64; 4]);
+struct Written(u128, u128);
+
+/// Ones for the bytes of a name, from where as many are left as it has; zeros behind it.
+const MASK: [u8; 2 * WINDOW] = {
+    let mut mask = [0; 2 * WINDOW];
+    let mut at = 0;
+    while at < WINDOW {
+        mask[at] = 0xff;
+        at += 1;
+    }
+    mask
+};
 
 impl Written {
+    /// What stands behind the name is read with it and taken off: a name that is copied to be padded is read again before
+    /// it has arrived in memory, and that waits. `None`: it is too long, or the head is shorter than a window.
     #[inline]
-    fn of(bytes: &[u8]) -> Option<Self> {
-        let mut padded = [0; LONGEST + 1];
-        padded.get_mut(..LONGEST)?.get_mut(..bytes.len())?.copy_from_slice(bytes);
-        padded[LONGEST] = u8::try_from(bytes.len()).ok()?;
-        let (words, _) = padded.as_chunks::<8>();
-        Some(Self(std::array::from_fn(|i| u64::from_le_bytes(words[i]))))
+    fn of(head: &[u8], start: usize, length: usize) -> Option<Self> {
+        if length > LONGEST {
+            return None;
+        }
+        let rest = &head[start..];
+        let (low, high) = if let Some(window) = rest.first_chunk() {
+            halves(window)
+        } else {
+            // The last window of the head, without what stands before the name.
+            let ((low, high), before) = (halves(head.last_chunk()?), 8 * (WINDOW - rest.len()));
+            if before < 128 {
+                ((low >> before) | (high << (128 - before)), high >> before)
+            } else {
+                (high.checked_shr(u32::try_from(before - 128).ok()?).unwrap_or(0), 0)
+            }
+        };
+        let mask = halves(MASK[WINDOW - length..].first_chunk()?);
+        Some(Self(low & mask.0, (high & mask.1) | ((length as u128) << 120)))
     }
 
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "each half of a half is meant")]
     fn place(self) -> usize {
-        let [a, b, c, d] = self.0;
+        let halved = |half: u128| (half as u64, (half >> 64) as u64);
+        let ((a, b), (c, d)) = (halved(self.0), halved(self.1));
         let folded = a ^ b.rotate_left(21) ^ c.rotate_left(42) ^ d.rotate_left(11);
         place(folded.wrapping_mul(GOLDEN), PLACES) // whose upper bits depend on all
     }
 }
 
+/// The bytes of a window, the first ones lowest.
+#[inline]
+fn halves(window: &[u8; WINDOW]) -> (u128, u128) {
+    let half = |from: usize| window[from..].first_chunk().map_or(0, |half| u128::from_le_bytes(*half));
+    (half(0), half(WINDOW / 2))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// All heads that a name may stand in, as far as they matter: with this much behind it, and before it.
+    fn heads(name: &[u8]) -> impl Iterator<Item = (Vec<u8>, usize)> {
+        let around = [0, 1, 5, WINDOW / 2, WINDOW - 1, WINDOW, 3 * WINDOW];
+        around
+            .into_iter()
+            .flat_map(move |before| around.map(|behind| (vec![b'y'; before], vec![b'z'; behind])))
+            .map(move |(before, behind)| ([&before, name, &behind].concat(), before.len()))
+    }
 
     #[test]
     fn names_are_read_as_the_library_reads_them_whatever_was_read_before() {
@@ -80,23 +196,34 @@ mod tests {
         let others: Vec<_> = (0..2 * PLACES).map(|i| format!("x-other-{i}")).collect();
         for round in 0..3 {
             for name in names.into_iter().chain(others.iter().map(String::as_str)).chain(names) {
-                let expected = HeaderName::from_bytes(name.as_bytes());
-                assert_eq!(read(name.as_bytes()).ok(), expected.ok(), "{name:?}, round {round}");
+                let expected = HeaderName::from_bytes(name.as_bytes()).ok();
+                for (head, start) in heads(name.as_bytes()) {
+                    let at = format!("{name:?} from {start} in {}, round {round}", head.len());
+                    let known = usual(&head, start, name.len());
+                    assert!(known.is_none() || known == expected.as_ref(), "{at}");
+                    assert_eq!(read(&head, start, name.len()).ok(), expected, "{at}");
+                }
             }
         }
     }
 
     #[test]
     fn what_most_messages_have_is_known_again() {
-        let usual =
+        let names =
             ["Host", "User-Agent", "Accept", "Content-Type", "Content-Length", "Date", "Cookie", "X-Request-Id"];
-        for name in usual {
-            read(name.as_bytes()).unwrap();
+        for name in names {
+            let head = [name.as_bytes(), &[b' '; WINDOW]].concat();
+            read(&head, 0, name.len()).unwrap();
         }
-        let known = |name: &&str| {
-            let written = Written::of(name.as_bytes()).unwrap();
-            KNOWN.with_borrow(|known| known[written.place()].as_ref().is_some_and(|(before, _)| *before == written))
-        };
-        assert_eq!(usual.iter().filter(|name| known(name)).count(), usual.len());
+        for name in names {
+            for (head, start) in heads(name.as_bytes()).filter(|(head, _)| head.len() >= WINDOW) {
+                assert_eq!(usual(&head, start, name.len()).unwrap().as_str(), name.to_ascii_lowercase());
+                let written = Written::of(&head, start, name.len()).unwrap();
+                let is_known = |known: &[Place; PLACES]| {
+                    known[written.place()].as_ref().is_some_and(|(before, _)| *before == written)
+                };
+                assert!(KNOWN.with_borrow(is_known), "{name} from {start} in {}", head.len());
+            }
+        }
     }
 }

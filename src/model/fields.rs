@@ -1,11 +1,71 @@
 //! The fields of a message, in the order in which they came. A list: most messages have few, and to look through these
 //! costs less than a table by name does to be built. How many there may be is bounded by who reads them.
 
+use std::{fmt, ops::Deref};
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Fields, also several of one name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fields(Vec<(HeaderName, HeaderValue)>);
+pub struct Fields(Vec<(Name, HeaderValue)>);
+
+/// The name of a field.
+#[derive(Clone)]
+pub enum Name {
+    /// One that many messages have: to name it again copies nothing.
+    Usual(&'static HeaderName),
+    /// Any.
+    Own(HeaderName),
+}
+
+impl Deref for Name {
+    type Target = HeaderName;
+
+    #[inline]
+    fn deref(&self) -> &HeaderName {
+        match self {
+            Self::Usual(name) => name,
+            Self::Own(name) => name,
+        }
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Name {}
+
+impl From<HeaderName> for Name {
+    #[inline]
+    fn from(name: HeaderName) -> Self {
+        Self::Own(name)
+    }
+}
+
+impl From<&'static HeaderName> for Name {
+    #[inline]
+    fn from(name: &'static HeaderName) -> Self {
+        Self::Usual(name)
+    }
+}
+
+impl From<Name> for HeaderName {
+    fn from(name: Name) -> Self {
+        match name {
+            Name::Usual(name) => name.clone(),
+            Name::Own(name) => name,
+        }
+    }
+}
 
 /// What names fields. Text has to be in lower case.
 pub trait Named {
@@ -93,16 +153,35 @@ impl Fields {
 
     /// Sets the one field of this name, in the place of the first that there was.
     pub fn insert(&mut self, name: HeaderName, value: HeaderValue) {
-        let Some(first) = self.0.iter().position(|(known, _)| *known == name) else { return self.append(name, value) };
+        let Some(first) = self.0.iter().position(|(known, _)| **known == name) else { return self.append(name, value) };
         self.0[first].1 = value;
         let mut is_set = false;
-        self.0.retain(|(known, _)| *known != name || !std::mem::replace(&mut is_set, true));
+        self.0.retain(|(known, _)| **known != name || !std::mem::replace(&mut is_set, true));
+    }
+
+    /// Makes room for another one, so that what is made next can be put there at once.
+    #[inline]
+    pub fn make_room(&mut self) {
+        self.0.reserve(1);
     }
 
     /// Adds a field, also beside others of this name.
     #[inline]
-    pub fn append(&mut self, name: HeaderName, value: HeaderValue) {
-        self.0.push((name, value));
+    pub fn append(&mut self, name: impl Into<Name>, value: HeaderValue) {
+        self.0.push((name.into(), value));
+    }
+
+    /// The last one.
+    #[inline]
+    #[must_use]
+    pub fn last(&self) -> Option<(&HeaderName, &HeaderValue)> {
+        self.0.last().map(|(name, value)| (&**name, value))
+    }
+
+    /// Takes the last one out.
+    #[inline]
+    pub fn pop(&mut self) {
+        self.0.pop();
     }
 
     /// Takes all of this name out; gives the value of the first.
@@ -126,20 +205,27 @@ impl Fields {
     /// All of them, in order.
     #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&HeaderName, &HeaderValue)> {
-        self.0.iter().map(|(name, value)| (name, value))
+        self.0.iter().map(|(name, value)| (&**name, value))
     }
 
     /// A copy of them, and of those `more`, as HTTP/2 has them.
     #[must_use]
     pub fn map_with(&self, more: &[(HeaderName, HeaderValue)]) -> HeaderMap {
-        map(self.len() + more.len() + ROOM, self.0.iter().chain(more).cloned())
+        map(
+            self.len() + more.len() + ROOM,
+            self.iter().chain(more.iter().map(|(name, value)| (name, value))).map(cloned),
+        )
     }
 
     /// The same as HTTP/2 has them.
     #[must_use]
     pub fn into_map(self) -> HeaderMap {
-        map(self.len(), self.0.into_iter())
+        map(self.len(), self.0.into_iter().map(|(name, value)| (name.into(), value)))
     }
+}
+
+fn cloned((name, value): (&HeaderName, &HeaderValue)) -> (HeaderName, HeaderValue) {
+    (name.clone(), value.clone())
 }
 
 /// Beyond what any message may have, the rest is left out.
@@ -158,7 +244,7 @@ impl From<HeaderMap> for Fields {
         let mut fields = Self::with_capacity(map.len() + ROOM);
         for (name, value) in map {
             // Those of one name come together, and only the first says which.
-            if let Some(name) = name.or_else(|| fields.0.last().map(|(name, _)| name.clone())) {
+            if let Some(name) = name.or_else(|| fields.last().map(|(name, _)| name.clone())) {
                 fields.append(name, value);
             }
         }
@@ -171,13 +257,13 @@ const ROOM: usize = 2;
 
 impl FromIterator<(HeaderName, HeaderValue)> for Fields {
     fn from_iter<I: IntoIterator<Item = (HeaderName, HeaderValue)>>(fields: I) -> Self {
-        Self(fields.into_iter().collect())
+        Self(fields.into_iter().map(|(name, value)| (name.into(), value)).collect())
     }
 }
 
 impl Extend<(HeaderName, HeaderValue)> for Fields {
     fn extend<I: IntoIterator<Item = (HeaderName, HeaderValue)>>(&mut self, fields: I) {
-        self.0.extend(fields);
+        self.0.extend(fields.into_iter().map(|(name, value)| (name.into(), value)));
     }
 }
 

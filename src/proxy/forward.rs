@@ -48,7 +48,7 @@ pub async fn forward(
     let told_until = cluster.transport.protocol.is_grpc().then(|| fields.get(GRPC_TIMEOUT)).flatten();
     let deadline = told_until.and_then(|until| Deadline::read(until, Instant::now()));
     let (came_as, ours) = outbound(&mut fields, caller, told);
-    let out = Outbound {
+    let mut out = Outbound {
         method,
         target: target(came_for, rewritten),
         host: cluster.host.clone().unwrap_or(came_as),
@@ -59,7 +59,7 @@ pub async fn forward(
         deadline,
         key,
     };
-    match call(cluster, policy, local, out, came).await {
+    match call(cluster, policy, local, &mut out, came).await {
         Ok(mut response) => {
             strip_connection(&mut response.fields);
             trail.mark(response)

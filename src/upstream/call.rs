@@ -113,7 +113,7 @@ pub async fn call(
     cluster: &Cluster,
     policy: &Held<Policy>,
     local: &Rc<Local>,
-    mut request: Outbound,
+    request: &mut Outbound,
     mut now: Instant,
 ) -> Result<Response<Body>, CallError> {
     let mut entry = cluster.live().enter(local.worker, policy.max_in_flight);
@@ -122,7 +122,7 @@ pub async fn call(
     }
     let total = policy.timeout.total;
     let mut whole = request.body.is_empty().then_some(now);
-    let mut retry = Tries::new(cluster, policy, local, &mut request, now);
+    let mut retry = Tries::new(cluster, policy, local, request, now);
     let mut tried = Vec::new();
     let mut last = Err(None);
     loop {
@@ -138,8 +138,8 @@ pub async fn call(
         let Some(permit) = link.admit(policy, local.worker, now) else {
             continue; // its circuit has changed since it was picked
         };
-        let permit = permit.told(&mut request);
-        let next = match attempt(cluster, member, local, &mut request, whole, &retry, permit).await {
+        let permit = permit.told(request);
+        let next = match attempt(cluster, member, local, request, whole, &retry, permit).await {
             Ok(answer) if !retry.is_bad(&answer) => return Ok(answer),
             Ok(answer) => Ok(answer),
             Err(e) => Err(Some(e)),
@@ -156,7 +156,7 @@ pub async fn call(
             return Err(CallError::Exchange(error));
         }
         let failed = last.as_ref().err().and_then(Option::as_ref);
-        match retry.again(failed, &mut request, now, left) {
+        match retry.again(failed, request, now, left) {
             Some(Duration::ZERO) => {}
             Some(pause) => {
                 tokio::time::sleep(pause).await;

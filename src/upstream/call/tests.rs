@@ -77,7 +77,7 @@ impl Stage {
     }
 
     async fn ask(&self, method: Method, body: Body) -> Result<Response<Body>, CallError> {
-        let request = Outbound {
+        let mut request = Outbound {
             method,
             target: Path::Rewritten("/".into()),
             host: HeaderValue::from_static("h"),
@@ -88,7 +88,7 @@ impl Stage {
             key: None,
             deadline: None,
         };
-        call(&self.cluster, &self.cluster.policy.clone().into(), &self.local, request, Instant::now()).await
+        call(&self.cluster, &self.cluster.policy.clone().into(), &self.local, &mut request, Instant::now()).await
     }
 
     /// A call that the next instance in turn answers on a new connection, which is then kept.

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, net::Ipv4Addr, rc::Rc, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderValue, Method, StatusCode, Version, header, uri::PathAndQuery};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::{mpsc, watch},
@@ -340,6 +340,7 @@ impl Marked {
 pub struct Lines {
     log: Arc<AccessLog>,
     fields: Fields,
+    target: PathAndQuery,
     address: Address,
     taker: Arc<Taker>,
 }
@@ -355,21 +356,22 @@ impl Lines {
     pub fn new() -> Self {
         let log = AccessLog::new(1, &Metrics::new(1));
         log.set(&Place::File("/dev/null".into()), Format::Json).expect("a thread");
-        let named = [(header::HOST, "127.0.0.1:8000"), (header::USER_AGENT, "proxybench/1")];
+        let context = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+        let named = [(header::HOST, "127.0.0.1:8000"), (header::USER_AGENT, "proxybench/1"), (TRACEPARENT, context)];
         let fields = named.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect();
         let address = Address::Ip((Ipv4Addr::LOCALHOST, 19_001).into());
         let taker = Taker::new("echo".into(), "echo".into(), "/api/v1/echo/{*rest}".into());
-        Self { log, fields, address, taker }
+        let target = PathAndQuery::from_static("/api/v1/echo/1k");
+        Self { log, fields, target, address, taker }
     }
 
     /// A request whose one try was answered.
     pub fn tell(&self, began: Instant) {
         let client = Ipv4Addr::new(192, 0, 2, 7).into();
-        let target = Some(http::uri::PathAndQuery::from_static("/api/v1/echo/1k"));
-        let asked = Asked { target, version: Some(Version::HTTP_11), ..Asked::by(client, Method::GET, &self.fields) };
         let id = HeaderValue::from_static("0123456789abcdef0123456789abcdef");
-        let context = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00");
-        let journey = Journey::new(asked, began, id, context, None);
+        let by = Asked::by(client, &Method::GET, &self.fields, &id);
+        let asked = Asked { target: Some(&self.target), version: Some(Version::HTTP_11), ..by };
+        let journey = Journey::new(&asked, began, self.log.format(), None);
         *journey.found.borrow_mut() = Some(self.taker.clone());
         let ended = began + Duration::from_micros(750);
         let one = journey.begin_try(&self.address, began, "1.1");

@@ -75,10 +75,18 @@ pub fn start(setup: Setup) -> io::Result<thread::JoinHandle<()>> {
     let name = format!("worker-{}", setup.worker);
     let (ready, started) = std::sync::mpsc::channel();
     let handle = thread::Builder::new().name(name).spawn(move || {
-        match Builder::new_current_thread().enable_all().event_interval(TURNS).build_local(LocalOptions::default()) {
+        let (worker, access) = (setup.worker, setup.access.clone());
+        let pass_on = {
+            let access = access.clone();
+            move || access.pass_on(worker)
+        };
+        let mut builder = Builder::new_current_thread();
+        builder.enable_all().event_interval(TURNS).on_thread_park(pass_on);
+        match builder.build_local(LocalOptions::default()) {
             Ok(runtime) => {
                 let _ = ready.send(Ok(()));
                 runtime.block_on(run(setup));
+                access.pass_on(worker);
             }
             Err(e) => {
                 let _ = ready.send(Err(e));

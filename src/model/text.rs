@@ -10,27 +10,55 @@ use super::instance::Address;
 /// Writes a number behind what `out` holds.
 #[inline]
 pub fn decimal(out: &mut Vec<u8>, value: u64) {
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    match u32::try_from(value) {
+        Ok(value) if value < 100_000_000 => {
+            let digits = eight(value);
+            let zeros = (digits.trailing_zeros() / 8).min(7); // one digit stays
+            first(out, digits >> (8 * zeros), 8 - zeros as usize);
+        }
+        _ => out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes()),
+    }
 }
 
-/// Writes the digits of a part of `whole`, which is a power of ten, with the zeros before them.
+/// Writes so many digits of a number below 10 to that power, at most 8, with the zeros before it.
 #[inline]
-pub fn fraction(out: &mut Vec<u8>, part: u32, whole: u32) {
-    let mut digits = itoa::Buffer::new();
-    out.extend_from_slice(&digits.format(whole + part).as_bytes()[1..]);
+pub fn padded(out: &mut Vec<u8>, value: u32, count: u32) {
+    first(out, eight(value) >> (8 * (8 - count)), count as usize);
+}
+
+/// Writes the first so many of eight digits, each the number of its byte, the lowest first. All of it stays in registers:
+/// what is put together in memory of the stack is read again before it has arrived there, and that waits for all that is
+/// being written, a log far away in memory too.
+#[inline]
+fn first(out: &mut Vec<u8>, digits: u64, count: usize) {
+    let length = out.len() + count;
+    out.extend_from_slice(&(digits | u64::from_ne_bytes([b'0'; 8])).to_le_bytes());
+    out.truncate(length);
+}
+
+/// The eight digits of a number below 10^8, one in each byte, the first one lowest: halves, quarters and eighths of it are
+/// worked out at once, dividing by multiplying.
+const fn eight(value: u32) -> u64 {
+    let (high, low) = (value / 10_000, value % 10_000);
+    let fours = high as u64 | ((low as u64) << 32);
+    let hundreds = ((fours * 10_486) >> 20) & 0x7f_0000_007f;
+    let twos = hundreds | ((fours - 100 * hundreds) << 16);
+    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
+    tens | ((twos - 10 * tens) << 8)
 }
 
 /// Writes an address. Most are of version 4.
 pub fn ip(out: &mut Vec<u8>, ip: IpAddr) {
     match ip {
         IpAddr::V4(ip) => {
-            let (mut text, mut end) = ([0; 16], 0);
+            out.reserve(16);
             for octet in ip.octets() {
                 let (digits, length) = OCTETS[usize::from(octet)];
-                text[end..end + 4].copy_from_slice(&digits);
-                end += length;
+                let length = out.len() + length;
+                out.extend_from_slice(&digits);
+                out.truncate(length);
             }
-            out.extend_from_slice(&text[..end - 1]);
+            out.pop(); // the last one's dot
         }
         // Writing to memory cannot fail.
         IpAddr::V6(ip) => drop(write!(out, "{ip}")),
@@ -81,8 +109,18 @@ mod tests {
         for value in [0, 9, 10, 255, 65_535, u64::MAX] {
             assert_eq!(written(|out| decimal(out, value)), format!("={value}"));
         }
-        for (part, whole, want) in [(0, 1_000, "=000"), (89, 1_000, "=089"), (999_999, 1_000_000, "=999999")] {
-            assert_eq!(written(|out| fraction(out, part, whole)), want);
+        for power in 0..=19 {
+            let ten = 10_u64.pow(power);
+            for value in [ten - 1, ten, ten + 1, 9 * (ten / 10), 1_234_567_890_123_456_789 % ten] {
+                assert_eq!(written(|out| decimal(out, value)), format!("={value}"));
+            }
+        }
+        for (value, count, want) in [(0, 3, "=000"), (89, 3, "=089"), (999_999, 6, "=999999"), (7, 8, "=00000007")] {
+            assert_eq!(written(|out| padded(out, value, count)), want);
+        }
+        for value in 0..10_000 {
+            let (value, want) = (value * 10_001, format!("={:08}", value * 10_001));
+            assert_eq!(written(|out| padded(out, value, 8)), want);
         }
         for text in ["0.0.0.0", "10.2.30.255", "2001:db8::7", "::ffff:10.0.0.1"] {
             let parsed: IpAddr = text.parse().unwrap();

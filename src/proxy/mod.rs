@@ -28,7 +28,7 @@ use forward::forward;
 pub use headers::strip_connection;
 pub use reply::Refusal;
 use told::Told;
-use trail::Trail;
+use trail::{TRACEPARENT, Trail};
 pub use world::World;
 
 use crate::{
@@ -40,6 +40,7 @@ use crate::{
     route::{Found, Target},
     state::Reader,
     telemetry::{
+        access::Format,
         cells::RouteCells,
         journey::{Asked, Journey},
         metrics::Metrics,
@@ -141,8 +142,9 @@ impl Proxy {
         let trail = Trail::begin(&mut request.fields, sampler);
         let is_ours = request.method == Method::OPTIONS
             && (headers::is_last_hop(&mut request.fields) || request.target.path() == "*");
-        let story = if trail.sampled || self.scribe.is_wanted() {
-            Some(self.story(&request, (client, &caller), started, &trail, aside))
+        let format = self.scribe.format();
+        let story = if trail.sampled || format.is_some() {
+            Some(self.story(&request, (client, &caller), started, (&trail, format), aside))
         } else {
             None
         };
@@ -190,11 +192,14 @@ impl Proxy {
         let started = Instant::now();
         let mut fields = Fields::new();
         let trail = Trail::begin(&mut fields, self.scribe.tracer().map(|tracer| &tracer.sampler));
-        let story = (trail.sampled || self.scribe.is_wanted()).then(|| {
-            let asked = Asked::by(client.peer.ip().to_canonical(), glimpse.method.clone(), glimpse.fields);
+        let format = self.scribe.format();
+        let story = (trail.sampled || format.is_some()).then(|| {
             let target = glimpse.target.and_then(|target| PathAndQuery::try_from(target).ok());
-            let asked = Asked { scheme: client.scheme, tls: client.tls, target, version: glimpse.version, ..asked };
-            self.tale(asked, started, &trail, &fields, &Rc::default())
+            let by = Asked::by(client.peer.ip().to_canonical(), glimpse.method, glimpse.fields, &trail.request_id);
+            let (target, context) = (target.as_ref(), fields.get(TRACEPARENT));
+            let (scheme, tls, version) = (client.scheme, client.tls, glimpse.version);
+            let asked = Asked { scheme, tls, target, version, context, ..by };
+            self.tale(Journey::new(&asked, started, format, trail.marks(&fields)), Rc::default())
         });
         self.account(&self.unrouted, glimpse.method, started, story).close(reply::refused(refusal, &trail))
     }
@@ -205,20 +210,18 @@ impl Proxy {
         request: &Request<Body>,
         (client, caller): (&Client, &Caller),
         started: Instant,
-        trail: &Trail,
+        (trail, format): (&Trail, Option<Format>),
         aside: &Rc<Aside>,
     ) -> Story {
-        let asked = Asked::by(caller.address, request.method.clone(), &request.fields);
-        let (target, version) = (Some(request.target.clone()), Some(request.version));
-        let asked = Asked { scheme: caller.scheme, tls: client.tls, target, version, ..asked };
-        self.tale(asked, started, trail, &request.fields, aside)
+        let Request { method, fields, .. } = request;
+        let (target, version) = (Some(&request.target), Some(request.version));
+        let by = Asked::by(caller.address, method, fields, &trail.request_id);
+        let asked = Asked { scheme: caller.scheme, tls: client.tls, target, version, ..by };
+        self.tale(Journey::new(&asked, started, format, trail.marks(fields)), aside.clone())
     }
 
-    fn tale(&self, asked: Asked, started: Instant, trail: &Trail, fields: &Fields, aside: &Rc<Aside>) -> Story {
-        let context = fields.get(trail::TRACEPARENT).cloned().unwrap_or(header::HeaderValue::from_static(""));
-        let marks = trail.marks(fields);
-        let journey = Rc::new(Journey::new(asked, started, trail.request_id.clone(), context, marks));
-        Story { scribe: self.scribe.clone(), journey, aside: aside.clone() }
+    fn tale(&self, journey: Journey, aside: Rc<Aside>) -> Story {
+        Story { scribe: self.scribe.clone(), journey: Rc::new(journey), aside }
     }
 
     fn account(&self, cells: &Held<RouteCells>, method: &Method, started: Instant, story: Option<Story>) -> Account {

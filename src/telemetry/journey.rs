@@ -11,7 +11,10 @@ use std::{
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header, uri::PathAndQuery};
 use tokio::time::Instant;
 
-use super::cells::Outcome;
+use super::{
+    access::{Format, Line},
+    cells::Outcome,
+};
 use crate::model::{
     fields::Fields,
     instance::Address,
@@ -22,16 +25,12 @@ use crate::model::{
 /// One request on its way.
 #[derive(Debug)]
 pub struct Journey {
-    /// What was asked.
-    pub asked: Asked,
     /// When it came.
     pub began: Instant,
-    /// The mark of it that the client, services and logs share.
-    pub request_id: HeaderValue,
-    /// The trace context that it came with or was given: `traceparent`, well formed.
-    pub context: HeaderValue,
+    /// Its line of the access log, as far as that is known; `None`: there will be none.
+    pub line: Option<Line>,
     /// What its spans need; `None`: its trace is not recorded.
-    pub marks: Option<Marks>,
+    pub traced: Option<Box<Traced>>,
     /// Who took it.
     pub found: RefCell<Option<Arc<Found>>>,
     /// What was tried, in order.
@@ -40,6 +39,32 @@ pub struct Journey {
     pub received: Cell<u64>,
     /// Bytes of the answer's body that were sent.
     pub sent: Cell<u64>,
+}
+
+/// What spans say of a request, in memory of its own: as it came it is a part of what was read with it, all of which
+/// it would keep too. Long texts are cut.
+#[derive(Debug)]
+pub struct Traced {
+    /// The client's address.
+    pub client: IpAddr,
+    /// The scheme that the client used.
+    pub scheme: &'static str,
+    /// The method.
+    pub method: Method,
+    /// Path and query.
+    pub target: Option<PathAndQuery>,
+    /// The version of HTTP.
+    pub version: Option<Version>,
+    /// The host that it was for.
+    pub host: Option<HeaderValue>,
+    /// What the client says that it is.
+    pub user_agent: Option<HeaderValue>,
+    /// The mark of it that the client, services and logs share.
+    pub request_id: Option<HeaderValue>,
+    /// The trace context that it came with or was given.
+    pub context: Option<HeaderValue>,
+    /// What ties its spans together.
+    pub marks: Marks,
 }
 
 /// What the spans of a request have in common.
@@ -56,8 +81,8 @@ pub struct Marks {
 }
 
 /// What a client asked for.
-#[derive(Debug)]
-pub struct Asked {
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'r> {
     /// The client's address, as far as those who say it are believed.
     pub client: IpAddr,
     /// The scheme that the client used: `http` or `https`.
@@ -65,38 +90,30 @@ pub struct Asked {
     /// The version of TLS that the request came through; `None`: none.
     pub tls: Option<&'static str>,
     /// The method.
-    pub method: Method,
+    pub method: &'r Method,
     /// Path and query; `None`: they were not understood.
-    pub target: Option<PathAndQuery>,
+    pub target: Option<&'r PathAndQuery>,
     /// The version of HTTP; `None`: it was not understood.
     pub version: Option<Version>,
     /// The host that it was for.
-    pub host: Option<HeaderValue>,
+    pub host: Option<&'r HeaderValue>,
     /// What the client says that it is.
-    pub user_agent: Option<HeaderValue>,
+    pub user_agent: Option<&'r HeaderValue>,
     /// Where the client says that it comes from.
-    pub referer: Option<HeaderValue>,
+    pub referer: Option<&'r HeaderValue>,
+    /// The mark of it that the client, services and logs share.
+    pub request_id: &'r HeaderValue,
+    /// The trace context that it came with or was given: `traceparent`, well formed.
+    pub context: Option<&'r HeaderValue>,
 }
 
 /// The field of the trace context. Source: W3C Trace Context §3.2.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-impl Asked {
-    /// What spans have of it, as [`Journey::apart`] has it.
-    fn apart(self) -> Self {
-        Self {
-            target: self.target.and_then(|target| PathAndQuery::try_from(clipped(target.as_str())).ok()),
-            host: self.host.as_ref().and_then(own),
-            user_agent: self.user_agent.as_ref().and_then(own),
-            referer: None,
-            ..self
-        }
-    }
-
+impl<'r> Asked<'r> {
     /// What there is of it in these fields; the rest is not known.
     #[must_use]
-    pub fn by(client: IpAddr, method: Method, fields: &Fields) -> Self {
-        let field = |name: HeaderName| fields.get(name).cloned();
+    pub fn by(client: IpAddr, method: &'r Method, fields: &'r Fields, request_id: &'r HeaderValue) -> Self {
         Self {
             client,
             scheme: "http",
@@ -104,10 +121,30 @@ impl Asked {
             method,
             target: None,
             version: None,
-            host: field(header::HOST).filter(|host| !host.is_empty()),
-            user_agent: field(header::USER_AGENT),
-            referer: field(header::REFERER),
+            host: fields.get(header::HOST).filter(|host| !host.is_empty()),
+            user_agent: fields.get(header::USER_AGENT),
+            referer: fields.get(header::REFERER),
+            request_id,
+            context: fields.get(TRACEPARENT),
         }
+    }
+}
+
+impl Traced {
+    fn new(asked: &Asked<'_>, mut marks: Marks) -> Box<Self> {
+        marks.state = marks.state.as_ref().and_then(own);
+        Box::new(Self {
+            client: asked.client,
+            scheme: asked.scheme,
+            method: asked.method.clone(),
+            target: asked.target.and_then(|target| PathAndQuery::try_from(clipped(target.as_str())).ok()),
+            version: asked.version,
+            host: asked.host.and_then(own),
+            user_agent: asked.user_agent.and_then(own),
+            request_id: own(asked.request_id),
+            context: asked.context.and_then(own),
+            marks,
+        })
     }
 }
 
@@ -166,40 +203,17 @@ pub struct Try {
 }
 
 impl Journey {
-    /// One that begins.
+    /// One that begins: for the access log in this format, and for spans where they have these marks.
     #[must_use]
-    pub fn new(
-        asked: Asked,
-        began: Instant,
-        request_id: HeaderValue,
-        context: HeaderValue,
-        marks: Option<Marks>,
-    ) -> Self {
+    pub fn new(asked: &Asked<'_>, began: Instant, format: Option<Format>, marks: Option<Marks>) -> Self {
         Self {
-            asked,
             began,
-            request_id,
-            context,
-            marks,
+            line: format.map(|format| Line::begin(format, asked)),
+            traced: marks.map(|marks| Traced::new(asked, marks)),
             found: RefCell::default(),
             tries: RefCell::default(),
             received: Cell::default(),
             sent: Cell::default(),
-        }
-    }
-
-    /// The same in memory of its own, for who keeps it: as it came it is a part of what was read with it, all of which it
-    /// would keep too. Long texts are cut.
-    #[must_use]
-    pub fn apart(self) -> Self {
-        let own_or_none = |value| own(&value).unwrap_or(HeaderValue::from_static(""));
-        let marks = self.marks.map(|marks| Marks { state: marks.state.as_ref().and_then(own), ..marks });
-        Self {
-            asked: self.asked.apart(),
-            request_id: own_or_none(self.request_id),
-            context: own_or_none(self.context),
-            marks,
-            ..self
         }
     }
 
@@ -209,18 +223,18 @@ impl Journey {
         if tries.is_empty() {
             tries.reserve_exact(1); // there is rarely another
         }
-        let (address, span) = (address.clone(), if self.marks.is_some() { drawn() } else { 0 });
+        let (address, span) = (address.clone(), if self.traced.is_some() { drawn() } else { 0 });
         tries.push(Try { address, began, ended: None, status: None, grpc: None, span, url: None, protocol });
         tries.len() - 1
     }
 
     /// What a try's span needs beside; gives the context that the instance gets. `None`: the trace is not recorded.
     pub fn trace_try(&self, number: usize, scheme: &str, target: &str) -> Option<HeaderValue> {
-        self.marks.as_ref()?;
+        let traced = self.traced.as_ref()?;
         let mut tries = self.tries.borrow_mut();
         let one = tries.get_mut(number)?;
         one.url = Some(format!("{scheme}://{}{}", one.address, clipped(target)));
-        let trace = self.context.to_str().ok()?.get(3..35)?;
+        let trace = traced.context.as_ref()?.to_str().ok()?.get(3..35)?;
         let mut context = HeaderValue::try_from(format!("00-{trace}-{:016x}-01", one.span)).ok()?;
         context.set_sensitive(true); // it will not come again: see RFC 7541 §6.2.3
         Some(context)

@@ -6,7 +6,7 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use super::{
-    access::AccessLog,
+    access::{AccessLog, Format},
     journey::Journey,
     otlp::{Told, Tracer},
 };
@@ -33,20 +33,20 @@ impl Scribe {
         self.tracer.as_deref()
     }
 
-    /// Whether anybody wants to know of a request that is not traced.
+    /// How the line of a request that comes now is to be written; `None`: not at all.
     #[inline]
     #[must_use]
-    pub fn is_wanted(&self) -> bool {
-        self.log.is_on()
+    pub fn format(&self) -> Option<Format> {
+        self.log.format()
     }
 
     /// Tells of a request that has ended.
     pub fn tell(&self, journey: Rc<Journey>, status: StatusCode, ended: Instant) {
         self.log.add(self.worker, &journey, status.as_u16(), ended);
-        if let Some(tracer) = self.tracer().filter(|_| journey.marks.is_some()) {
+        if let Some(tracer) = self.tracer().filter(|_| journey.traced.is_some()) {
             // Whoever took part in it has let go of it by now.
             if let Some(journey) = Rc::into_inner(journey) {
-                tracer.take(Box::new(Told::new(journey.apart(), status, ended)));
+                tracer.take(Box::new(Told::new(journey, status, ended)));
             }
         }
     }

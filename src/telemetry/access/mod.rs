@@ -1,8 +1,11 @@
-//! The access log: a line for each request that has ended. Workers write into memory of their own, of bounded size; one
-//! thread takes it from there. What is too much is counted, and nobody waits for a disk.
+//! The access log: a line for each request that has ended. Workers write into memory of their own, of bounded size, and pass
+//! it on when they have nothing else to do; one thread takes it from there. What is too much is counted, and nobody waits for
+//! a disk.
 
 mod clock;
+mod escape;
 mod line;
+mod near;
 mod sink;
 
 use std::{
@@ -22,9 +25,9 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-pub use self::line::Format;
-use self::{clock::Clock, sink::Sink};
-use super::{cells::Padded, journey::Journey, metrics::Metrics};
+pub use self::line::{Format, Line};
+use self::sink::Sink;
+use super::{cells::Padded, journey::Journey, lines::count, metrics::Metrics};
 
 /// Where lines go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,19 +46,13 @@ pub enum Place {
 pub struct AccessLog {
     /// What workers look at first: off, or a format.
     mode: AtomicU8,
-    batches: Box<[Padded<Mutex<Batch>>]>,
+    /// The lines of each worker that nobody has taken yet.
+    batches: Box<[Padded<Mutex<Vec<u8>>>]>,
     /// Whether lines wait that the thread has been told of.
     waiting: AtomicBool,
     orders: Mutex<Orders>,
     ended: Notify,
     dropped: IntCounter,
-}
-
-/// The lines of one worker that nobody has taken yet.
-#[derive(Debug, Default)]
-struct Batch {
-    text: Vec<u8>,
-    clock: Clock,
 }
 
 #[derive(Debug, Default)]
@@ -87,11 +84,15 @@ impl AccessLog {
         })
     }
 
-    /// Whether lines are written.
+    /// How the line of a request that comes now is to be written; `None`: not at all.
     #[inline]
     #[must_use]
-    pub fn is_on(&self) -> bool {
-        self.mode.load(Relaxed) != OFF
+    pub fn format(&self) -> Option<Format> {
+        match self.mode.load(Relaxed) {
+            JSON => Some(Format::Json),
+            COMBINED => Some(Format::Combined),
+            _ => None,
+        }
     }
 
     /// Goes on at another place, in another format. What waits still goes where it would have.
@@ -141,27 +142,30 @@ impl AccessLog {
         }
     }
 
-    /// Adds the line of a request that ended just now. To be called by that worker alone.
+    /// Adds the line of a request that ended just now, as it was begun. To be called by that worker alone, which passes it on.
     pub fn add(&self, worker: usize, journey: &Journey, status: u16, ended: Instant) {
-        let format = match self.mode.load(Relaxed) {
-            JSON => Format::Json,
-            COMBINED => Format::Combined,
-            _ => return,
-        };
-        {
-            // The writer holds it for as long as it takes to swap two pointers.
-            let mut batch = self.batch(worker);
-            let Batch { text, clock } = &mut *batch;
-            if text.len() >= MOST {
-                self.dropped.inc();
-                return;
+        let Some(line) = journey.line.as_ref().filter(|_| self.format().is_some()) else { return };
+        if near::add(line, journey, status, ended) {
+            self.pass_on(worker);
+        }
+    }
+
+    /// Passes on what this worker has added. To be called by its thread, when it has nothing else to do and as it ends.
+    pub fn pass_on(&self, worker: usize) {
+        near::pass_on(|lines| {
+            {
+                // The writer holds it for as long as it takes to swap two pointers.
+                let mut batch = self.batch(worker);
+                if batch.len() >= MOST {
+                    self.dropped.inc_by(count(lines));
+                    return;
+                }
+                batch.extend_from_slice(lines);
             }
-            let (took, at) = (ended.saturating_duration_since(journey.began), clock.wall(ended));
-            line::write(text, format, clock, journey, (status, took, at));
-        }
-        if !self.waiting.load(Relaxed) && !self.waiting.swap(true, Relaxed) {
-            wake(&self.orders());
-        }
+            if !self.waiting.load(Relaxed) && !self.waiting.swap(true, Relaxed) {
+                wake(&self.orders());
+            }
+        });
     }
 
     /// The thread's work.
@@ -178,10 +182,14 @@ impl AccessLog {
             }
             self.waiting.store(false, Relaxed);
             for worker in 0..self.batches.len() {
-                std::mem::swap(&mut self.batch(worker).text, &mut taken);
+                std::mem::swap(&mut *self.batch(worker), &mut taken);
                 sink.write(&taken);
+                let used = taken.len();
                 taken.clear();
-                taken.shrink_to(KEPT);
+                // Memory that is got anew each time costs more than lines do.
+                if used < taken.capacity() / 4 {
+                    taken.shrink_to(KEPT.max(2 * used));
+                }
             }
             // Behind what was written before it was asked for.
             sink.turn_to(&place, opened);
@@ -197,7 +205,7 @@ impl AccessLog {
         }
     }
 
-    fn batch(&self, worker: usize) -> MutexGuard<'_, Batch> {
+    fn batch(&self, worker: usize) -> MutexGuard<'_, Vec<u8>> {
         self.batches[worker].0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -5,10 +5,18 @@ use std::fs;
 use http::{HeaderValue, Method};
 
 use super::{super::journey::Asked, *};
+use crate::model::fields::Fields;
 
-fn journey(id: &str) -> Journey {
-    let asked = Asked::by("192.0.2.7".parse().unwrap(), Method::GET, &crate::model::fields::Fields::new());
-    Journey::new(asked, Instant::now(), HeaderValue::try_from(id).unwrap(), HeaderValue::from_static("00-"), None)
+fn journey(format: Format, id: &str) -> Journey {
+    let (fields, id) = (Fields::new(), HeaderValue::try_from(id).unwrap());
+    let asked = Asked::by("192.0.2.7".parse().unwrap(), &Method::GET, &fields, &id);
+    Journey::new(&asked, Instant::now(), Some(format), None)
+}
+
+/// What a worker does that has nothing else to do.
+fn tell(log: &AccessLog, worker: usize, journey: &Journey) {
+    log.add(worker, journey, 200, Instant::now());
+    log.pass_on(worker);
 }
 
 fn ids(path: &std::path::Path) -> Vec<String> {
@@ -24,17 +32,17 @@ async fn what_was_added_is_written_before_the_log_is_closed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("access.log");
     let log = AccessLog::new(2, &Metrics::new(2));
-    log.add(0, &journey("while-off"), 200, Instant::now());
+    tell(&log, 0, &journey(Format::Json, "while-off"));
     log.set(&Place::File(path.clone()), Format::Json).unwrap();
-    assert!(log.is_on());
+    assert!(log.format().is_some());
     for n in 0..100 {
-        log.add(n % 2, &journey(&n.to_string()), 200, Instant::now());
+        tell(&log, n % 2, &journey(Format::Json, &n.to_string()));
     }
     log.close(LONG).await;
     let mut written = ids(&path);
     written.sort_by_key(|id| id.parse::<u8>().unwrap());
     assert_eq!(written, (0..100).map(|n| n.to_string()).collect::<Vec<_>>());
-    assert!(!log.is_on());
+    assert!(log.format().is_none());
 }
 
 #[tokio::test]
@@ -44,7 +52,7 @@ async fn a_file_that_is_away_costs_its_lines_alone() {
     let log = AccessLog::new(1, &metrics);
     log.set(&Place::File(path.clone()), Format::Json).unwrap();
     for _ in 0..3 {
-        log.add(0, &journey("lost"), 200, Instant::now());
+        tell(&log, 0, &journey(Format::Json, "lost"));
     }
     let begun = Instant::now();
     while metrics.access_log_dropped().get() < 3 && begun.elapsed() < LONG {
@@ -52,12 +60,12 @@ async fn a_file_that_is_away_costs_its_lines_alone() {
     }
     fs::create_dir(folder.path().join("away")).unwrap();
     log.reopen();
-    log.add(0, &journey("a"), 200, Instant::now());
+    tell(&log, 0, &journey(Format::Json, "a"));
     // It may have been on its way before the file was there.
     while fs::metadata(&path).is_err() && begun.elapsed() < LONG {
         tokio::task::yield_now().await;
     }
-    log.add(0, &journey("b"), 200, Instant::now());
+    tell(&log, 0, &journey(Format::Json, "b"));
     log.close(LONG).await;
     assert_eq!(ids(&path).last().map(String::as_str), Some("b"));
     assert!((3..=4).contains(&metrics.access_log_dropped().get()));
@@ -68,7 +76,7 @@ async fn a_full_disk_is_counted_and_nothing_else() {
     let metrics = Metrics::new(1);
     let log = AccessLog::new(1, &metrics);
     log.set(&Place::File("/dev/full".into()), Format::Combined).unwrap();
-    log.add(0, &journey("lost"), 200, Instant::now());
+    tell(&log, 0, &journey(Format::Json, "lost"));
     log.close(LONG).await;
     assert_eq!(metrics.access_log_dropped().get(), 1);
 }
@@ -79,12 +87,30 @@ fn what_waits_is_bounded() {
     let log = AccessLog::new(1, &metrics);
     // Without a thread that would take it.
     log.mode.store(JSON, Relaxed);
-    let line = journey(&"x".repeat(128));
+    let line = journey(Format::Json, &"x".repeat(128));
     for _ in 0..40_000 {
         log.add(0, &line, 200, Instant::now());
     }
-    let held = log.batch(0).text.len();
-    assert!((MOST..MOST + 1024).contains(&held), "{held}");
-    let written = String::from_utf8(log.batch(0).text.clone()).unwrap().lines().count() as u64;
+    log.pass_on(0);
+    let held = log.batch(0).len();
+    assert!((MOST..MOST + near::MOST + 1024).contains(&held), "{held}");
+    let written = count(&log.batch(0));
     assert_eq!(written + metrics.access_log_dropped().get(), 40_000);
+}
+
+#[tokio::test]
+async fn a_line_has_the_form_that_was_set_when_its_request_came() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.log");
+    let log = AccessLog::new(1, &Metrics::new(1));
+    log.set(&Place::File(path.clone()), Format::Json).unwrap();
+    let before = journey(log.format().unwrap(), "a");
+    log.set(&Place::File(path.clone()), Format::Combined).unwrap();
+    let after = journey(log.format().unwrap(), "b");
+    tell(&log, 0, &before);
+    tell(&log, 0, &after);
+    log.close(LONG).await;
+    let written = fs::read_to_string(&path).unwrap();
+    let lines: Vec<_> = written.lines().collect();
+    assert!(matches!(lines[..], [json, combined] if json.starts_with('{') && combined.starts_with("192.0.2.7 - - [")));
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::super::{
     cells::Outcome,
-    journey::{Journey, Marks, Try},
+    journey::{Journey, Traced, Try},
 };
 use crate::model::{instance::Address, protocol::grpc_status};
 
@@ -44,15 +44,15 @@ impl Told {
 
     /// All of them, the server's first.
     pub(super) fn into_spans(self) -> Vec<SpanData> {
-        let Some(marks) = &self.journey.marks else { return Vec::new() };
+        let Some(traced) = &self.journey.traced else { return Vec::new() };
         let tries = self.journey.tries.borrow();
-        let server = self.server(marks);
-        let tries = tries.iter().enumerate().map(|(resent, one)| self.client(one, resent, marks));
+        let server = self.server(traced);
+        let tries = tries.iter().enumerate().map(|(resent, one)| self.client(one, resent, traced));
         std::iter::once(server).chain(tries).collect()
     }
 
-    fn server(&self, marks: &Marks) -> SpanData {
-        let asked = &self.journey.asked;
+    fn server(&self, asked: &Traced) -> SpanData {
+        let marks = &asked.marks;
         let method = known(&asked.method);
         let found = self.journey.found.borrow();
         let pattern = found.as_ref().map(|found| found.pattern.as_str());
@@ -91,7 +91,7 @@ impl Told {
             say("lictor.route", found.route.to_string().into());
             say("lictor.service", found.service.to_string().into());
         }
-        say("lictor.request_id", text(&self.journey.request_id).into());
+        say("lictor.request_id", asked.request_id.as_ref().map(text).unwrap_or_default().into());
         say("http.request.body.size", whole(self.journey.received.get()).into());
         say("http.response.body.size", whole(self.journey.sent.get()).into());
         let left = self.status.as_u16() == CLIENT_LEFT;
@@ -113,7 +113,7 @@ impl Told {
                 Some(grpc_status(self.status.as_u16()))
             };
             error = error.or_else(|| code.filter(|&code| said && is_fault(code)).map(|code| code.to_string()));
-            self.grpc(&mut say, code);
+            grpc(&mut say, asked, code);
         }
         let failed = error.is_some();
         if let Some(error) = error {
@@ -122,11 +122,18 @@ impl Told {
         let status = if failed || left { Status::error("") } else { Status::Unset };
         let parent = marks.parent.map_or(SpanId::INVALID, |parent| SpanId::from_bytes(parent.to_be_bytes()));
         let times = (self.journey.began, self.ended);
-        self.span(SpanKind::Server, name, (marks.span, parent, marks.parent.is_some()), times, attributes, status)
+        self.span(
+            asked,
+            (SpanKind::Server, name),
+            (marks.span, parent, marks.parent.is_some()),
+            times,
+            attributes,
+            status,
+        )
     }
 
-    fn client(&self, one: &Try, resent: usize, marks: &Marks) -> SpanData {
-        let method = known(&self.journey.asked.method);
+    fn client(&self, one: &Try, resent: usize, asked: &Traced) -> SpanData {
+        let (method, marks) = (known(&asked.method), &asked.marks);
         let name = if method == OTHER { "HTTP" } else { method };
         let mut attributes = Vec::with_capacity(12);
         let mut say = |key: &'static str, value: opentelemetry::Value| attributes.push(KeyValue::new(key, value));
@@ -161,37 +168,30 @@ impl Told {
             say("error.type", error.into());
         }
         if marks.is_grpc {
-            self.grpc(&mut say, one.grpc);
+            grpc(&mut say, asked, one.grpc);
         }
         let parent = SpanId::from_bytes(marks.span.to_be_bytes());
         let times = (one.began, one.began + took);
-        self.span(SpanKind::Client, name.to_owned(), (one.span, parent, false), times, attributes, status)
-    }
-
-    fn grpc(&self, say: &mut impl FnMut(&'static str, opentelemetry::Value), code: Option<u16>) {
-        say("rpc.system", "grpc".into());
-        let path = self.journey.asked.target.as_ref().map_or("", |target| target.path());
-        if let Some((service, method)) = path.trim_start_matches('/').rsplit_once('/') {
-            say("rpc.service", service.to_owned().into());
-            say("rpc.method", method.to_owned().into());
-        }
-        if let Some(code) = code {
-            say("rpc.grpc.status_code", i64::from(code).into());
-        }
+        self.span(asked, (SpanKind::Client, name.to_owned()), (one.span, parent, false), times, attributes, status)
     }
 
     fn span(
         &self,
-        span_kind: SpanKind,
-        name: String,
+        asked: &Traced,
+        (span_kind, name): (SpanKind, String),
         (span, parent_span_id, parent_span_is_remote): (u64, SpanId, bool),
         (began, ended): (Instant, Instant),
         attributes: Vec<KeyValue>,
         status: Status,
     ) -> SpanData {
-        let trace = self.journey.context.to_str().ok().and_then(|context| TraceId::from_hex(context.get(3..35)?).ok());
-        let state = self.journey.marks.as_ref().and_then(|marks| marks.state.as_ref());
-        let state = state.and_then(|state| state.to_str().ok()?.parse::<TraceState>().ok()).unwrap_or_default();
+        let trace =
+            asked.context.as_ref().and_then(|context| TraceId::from_hex(context.to_str().ok()?.get(3..35)?).ok());
+        let state = asked
+            .marks
+            .state
+            .as_ref()
+            .and_then(|state| state.to_str().ok()?.parse::<TraceState>().ok())
+            .unwrap_or_default();
         let span_context = SpanContext::new(
             trace.unwrap_or(TraceId::INVALID),
             SpanId::from_bytes(span.to_be_bytes()),
@@ -222,6 +222,18 @@ impl Told {
     fn wall(&self, moment: Instant) -> SystemTime {
         let ago: Duration = self.ended.saturating_duration_since(moment);
         self.at.checked_sub(ago).unwrap_or(self.at)
+    }
+}
+
+fn grpc(say: &mut impl FnMut(&'static str, opentelemetry::Value), asked: &Traced, code: Option<u16>) {
+    say("rpc.system", "grpc".into());
+    let path = asked.target.as_ref().map_or("", |target| target.path());
+    if let Some((service, method)) = path.trim_start_matches('/').rsplit_once('/') {
+        say("rpc.service", service.to_owned().into());
+        say("rpc.method", method.to_owned().into());
+    }
+    if let Some(code) = code {
+        say("rpc.grpc.status_code", i64::from(code).into());
     }
 }
 

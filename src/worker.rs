@@ -86,6 +86,7 @@ pub fn start(setup: Setup) -> io::Result<thread::JoinHandle<()>> {
             Ok(runtime) => {
                 let _ = ready.send(Ok(()));
                 runtime.block_on(run(setup));
+                drop(runtime); // what still ran in it ends, and is told of
                 access.pass_on(worker);
             }
             Err(e) => {

@@ -271,6 +271,28 @@ async fn a_reader_that_takes_no_lines_slows_no_request_and_holds_up_no_end() {
 }
 
 #[tokio::test]
+async fn what_a_drain_breaks_off_is_told_too() {
+    let origin = Origin::serving(|mut connection| async move {
+        // Takes requests and answers none.
+        while connection.request().await.is_some() {}
+    })
+    .await;
+    let telemetry = "access_log = \"access.log\"\n[http]\ndrain_wait = \"0s\"\ndrain = \"300ms\"";
+    let mut gateway = Gateway::fixed(&config(&origin, telemetry)).await;
+    let mut clients = Vec::new();
+    for n in 0..20 {
+        let mut client = TcpStream::connect(gateway.address).await.unwrap();
+        client.write_all(format!("GET /web/{n} HTTP/1.1\r\nhost: h\r\n\r\n").as_bytes()).await.unwrap();
+        clients.push(client);
+    }
+    gateway.until_metric(r#"lictor_in_flight{service="web"}"#, 20.0).await;
+    gateway.signal("TERM");
+    gateway.ended().await;
+    let text = fs::read_to_string(gateway.file("access.log")).unwrap();
+    assert_eq!(text.lines().filter(|line| line.contains("\"path\":\"/web/")).count(), 20, "{text}");
+}
+
+#[tokio::test]
 async fn what_was_told_at_the_drain_is_in_the_file() {
     let origin = Origin::start("a").await;
     let mut gateway = Gateway::fixed(&config(&origin, "access_log = \"access.log\"")).await;

@@ -71,6 +71,12 @@ async fn while_an_instance_crashes_or_hangs_every_two_seconds_no_get_fails() {
     gateway.until_usable("web", 4).await;
     let over = Arc::new(AtomicBool::new(false));
     let clients = clients(&gateway, CLIENTS, &over);
+    // A fifth of the requests so far may be tried again: of the first twenty too few for all that meet a crash at once.
+    until("load", || async {
+        let asked = gateway.metric_sum("lictor_request_total", "service=\"web\"").await;
+        (asked > 500.0).then_some(())
+    })
+    .await;
 
     let (begun, mut ending, mut outages) = (now(), JoinSet::new(), 0_u32);
     while begun.elapsed() < lasts() {

@@ -328,7 +328,7 @@ fn framing(status: StatusCode, fields: &Fields, body: &Body, asked: &Asked) -> (
         return (Framing::None, Mode::Nothing);
     }
     if asked.head_only || status == StatusCode::NOT_MODIFIED {
-        let told = fields.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let told = fields.get(header::CONTENT_LENGTH).and_then(|value| value.to_str()?.parse().ok());
         let length = told.or_else(|| body.length().filter(|&n| n > 0));
         return (length.map_or(Framing::None, Framing::Length), Mode::Nothing);
     }

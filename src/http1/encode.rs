@@ -10,7 +10,7 @@ use http::{
 };
 
 use super::trailer::may_trail;
-use crate::model::fields::Fields;
+use crate::model::{fields::Fields, value::Value};
 
 /// How the end of a body is told to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Block {
     pub fn new(fields: Vec<(HeaderName, HeaderValue)>) -> Self {
         let mut text = Vec::new();
         for (name, value) in &fields {
-            write_field(&mut text, name, value);
+            write_field(&mut text, name, value.into());
         }
         Self { fields, text }
     }
@@ -132,7 +132,7 @@ pub fn write_chunk_head(out: &mut Vec<u8>, bytes: NonZero<usize>) {
 pub fn write_last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
-        write_fields(out, trailers.iter(), may_trail);
+        write_fields(out, trailers.iter().map(|(name, value)| (name, value.into())), may_trail);
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -147,7 +147,7 @@ fn is_ours(name: &HeaderName) -> bool {
 #[inline]
 fn write_fields<'f>(
     out: &mut Vec<u8>,
-    fields: impl Iterator<Item = (&'f HeaderName, &'f HeaderValue)>,
+    fields: impl Iterator<Item = (&'f HeaderName, Value<'f>)>,
     wanted: impl Fn(&HeaderName) -> bool,
 ) {
     for (name, value) in fields {
@@ -158,7 +158,7 @@ fn write_fields<'f>(
 }
 
 #[inline]
-fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: Value<'_>) {
     out.extend_from_slice(name.as_str().as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value.as_bytes());

@@ -12,7 +12,7 @@ use super::{
     lines::{LineError, Lines, find},
     names,
 };
-use crate::model::fields::Fields;
+use crate::model::{fields::Fields, value::Value};
 
 /// How large a head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl Section {
 /// One field as it is read: the caller looks at it and says whether it stays.
 pub(super) struct Field<'a> {
     pub(super) name: &'a HeaderName,
-    pub(super) value: &'a HeaderValue,
+    pub(super) value: Value<'a>,
     /// Where the value lies in the head.
     pub(super) range: Range<usize>,
 }
@@ -126,19 +126,18 @@ pub(super) fn read_fields<E: From<HeadError>>(
     room: usize,
     mut visit: impl FnMut(Field<'_>) -> Result<bool, E>,
 ) -> Result<Fields, E> {
-    let mut read = Fields::with_capacity(section.fields + room);
+    let mut read = Fields::of(head.clone(), section.fields + room);
     let mut start = from;
     for line in 0..section.fields {
         let Some(end) = section.line_end(line, head, start) else { break };
         let (length, range) = split_field(head, start, end)?;
-        let value = || HeaderValue::from_maybe_shared(head.slice(range.clone())).map_err(|_| HeadError::Value);
         // Each is put where it stays before anybody looks at it: to move it once it lies somewhere costs more.
         read.make_room();
         if let Some(name) = names::usual(head, start, length) {
-            read.append(name, value()?);
+            read.append_read(name, range.clone()).map_err(|_| HeadError::Value)?;
         } else {
             let name = names::read(head, start, length).map_err(|_| HeadError::Name)?;
-            read.append(name, value()?);
+            read.append_read(name, range.clone()).map_err(|_| HeadError::Value)?;
         }
         start = end + 2;
         if let Some((name, value)) = read.last()

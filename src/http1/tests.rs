@@ -1,7 +1,7 @@
 //! The codec's rules as tables of bytes; that no split over reads changes what bytes mean; and what another parser says.
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, Method};
 
 use super::{
     body::{BodyError, Decoder, Piece},
@@ -10,6 +10,7 @@ use super::{
     request::{RequestError, RequestHead, RequestReader},
     response::{ResponseError, ResponseHead, ResponseReader},
 };
+use crate::model::value::Value;
 
 mod answers;
 mod bodies;
@@ -77,6 +78,6 @@ fn chunked(body: &[u8]) -> Decoded {
     decode(Length::Chunked, [body])
 }
 
-fn fields<'f>(fields: impl Iterator<Item = (&'f HeaderName, &'f HeaderValue)>) -> Vec<(&'f str, Bytes)> {
+fn fields<'f>(fields: impl Iterator<Item = (&'f HeaderName, Value<'f>)>) -> Vec<(&'f str, Bytes)> {
     fields.map(|(name, value)| (name.as_str(), Bytes::copy_from_slice(value.as_bytes()))).collect()
 }

@@ -1,13 +1,23 @@
 //! The fields of a message, in the order in which they came. A list: most messages have few, and to look through these
 //! costs less than a table by name does to be built. How many there may be is bounded by who reads them.
 
-use std::{fmt, ops::Deref};
+use std::{
+    fmt,
+    ops::{Deref, Range},
+};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::value::{Stored, Value};
+
 /// Fields, also several of one name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fields(Vec<(Name, HeaderValue)>);
+#[derive(Clone, Default)]
+pub struct Fields {
+    /// The head that they were read from. To count each value as a part of it costs more than to know where it lies.
+    head: Bytes,
+    list: Vec<(Name, Stored)>,
+}
 
 /// The name of a field.
 #[derive(Clone)]
@@ -94,139 +104,181 @@ impl Named for &str {
     }
 }
 
+/// It lies beyond the head, or holds what no value may: a control byte other than the tab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoValue;
+
 impl Fields {
     /// None.
     #[must_use]
     pub const fn new() -> Self {
-        Self(Vec::new())
+        Self { head: Bytes::new(), list: Vec::new() }
     }
 
     /// None, with room for so many.
     #[must_use]
     pub fn with_capacity(count: usize) -> Self {
-        Self(Vec::with_capacity(count))
+        Self { head: Bytes::new(), list: Vec::with_capacity(count) }
+    }
+
+    /// None yet of those that are to be read from this head, with room for so many.
+    #[must_use]
+    pub fn of(head: Bytes, count: usize) -> Self {
+        Self { head, list: Vec::with_capacity(count) }
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.list.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     /// Whether there is one of this name.
     #[inline]
     #[must_use]
     pub fn contains_key(&self, name: impl Named) -> bool {
-        self.get(name).is_some()
+        self.find(name).is_some()
+    }
+
+    #[inline]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "most names are constants, which have no place to be borrowed from"
+    )]
+    fn find(&self, name: impl Named) -> Option<&Stored> {
+        self.list.iter().find(|(known, _)| name.is(known)).map(|(_, value)| value)
     }
 
     /// The value of the first of this name.
     #[inline]
     #[must_use]
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "most names are constants, which have no place to be borrowed from"
-    )]
-    pub fn get(&self, name: impl Named) -> Option<&HeaderValue> {
-        self.0.iter().find(|(known, _)| name.is(known)).map(|(_, value)| value)
+    pub fn get(&self, name: impl Named) -> Option<Value<'_>> {
+        self.find(name).map(|value| value.value(&self.head))
+    }
+
+    /// The same, for who keeps it.
+    #[inline]
+    #[must_use]
+    pub fn get_owned(&self, name: impl Named) -> Option<HeaderValue> {
+        self.find(name).map(|value| value.clone().into_owned(&self.head))
     }
 
     /// The values of all of this name.
     #[inline]
-    pub fn get_all(&self, name: impl Named) -> impl DoubleEndedIterator<Item = &HeaderValue> {
-        self.0.iter().filter(move |(known, _)| name.is(known)).map(|(_, value)| value)
+    pub fn get_all(&self, name: impl Named) -> impl DoubleEndedIterator<Item = Value<'_>> {
+        self.list.iter().filter(move |(known, _)| name.is(known)).map(|(_, value)| value.value(&self.head))
     }
 
     /// The value of the one of this name, where there is but one.
     #[inline]
     #[must_use]
-    pub fn only(&self, name: impl Named) -> Option<&HeaderValue> {
+    pub fn only(&self, name: impl Named) -> Option<Value<'_>> {
         let mut all = self.get_all(name);
         all.next().filter(|_| all.next().is_none())
     }
 
     /// Sets the one field of this name, in the place of the first that there was.
     pub fn insert(&mut self, name: HeaderName, value: HeaderValue) {
-        let Some(first) = self.0.iter().position(|(known, _)| **known == name) else { return self.append(name, value) };
-        self.0[first].1 = value;
+        let Some(first) = self.list.iter().position(|(known, _)| **known == name) else {
+            return self.append(name, value);
+        };
+        self.list[first].1 = Stored::Own(value);
         let mut is_set = false;
-        self.0.retain(|(known, _)| **known != name || !std::mem::replace(&mut is_set, true));
+        self.list.retain(|(known, _)| **known != name || !std::mem::replace(&mut is_set, true));
     }
 
     /// Makes room for another one, so that what is made next can be put there at once.
     #[inline]
     pub fn make_room(&mut self) {
-        self.0.reserve(1);
+        self.list.reserve(1);
     }
 
     /// Adds a field, also beside others of this name.
     #[inline]
     pub fn append(&mut self, name: impl Into<Name>, value: HeaderValue) {
-        self.0.push((name.into(), value));
+        self.list.push((name.into(), Stored::Own(value)));
+    }
+
+    /// Adds one whose value lies there in the head.
+    ///
+    /// # Errors
+    /// It is none.
+    #[inline]
+    pub fn append_read(&mut self, name: impl Into<Name>, value: Range<usize>) -> Result<(), NoValue> {
+        self.head.get(value.clone()).and_then(Value::of).ok_or(NoValue)?;
+        let end = |at: usize| u32::try_from(at).map_err(|_| NoValue);
+        self.list.push((name.into(), Stored::Read(end(value.start)?..end(value.end)?)));
+        Ok(())
     }
 
     /// The last one.
     #[inline]
     #[must_use]
-    pub fn last(&self) -> Option<(&HeaderName, &HeaderValue)> {
-        self.0.last().map(|(name, value)| (&**name, value))
+    pub fn last(&self) -> Option<(&HeaderName, Value<'_>)> {
+        self.list.last().map(|(name, value)| (&**name, value.value(&self.head)))
     }
 
     /// Takes the last one out.
     #[inline]
     pub fn pop(&mut self) {
-        self.0.pop();
+        self.list.pop();
     }
 
-    /// Takes all of this name out; gives the value of the first.
+    /// Takes all of this name out.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "most names are constants, which have no place to be borrowed from"
     )]
-    pub fn remove(&mut self, name: impl Named) -> Option<HeaderValue> {
-        let at = self.0.iter().position(|(known, _)| name.is(known))?;
-        let (_, value) = self.0.remove(at);
-        self.0.retain(|(known, _)| !name.is(known));
-        Some(value)
+    pub fn remove(&mut self, name: impl Named) {
+        self.list.retain(|(known, _)| !name.is(known));
     }
 
     /// Takes out those for which `keeps` does not say otherwise.
     #[inline]
-    pub fn retain(&mut self, mut keeps: impl FnMut(&HeaderName, &mut HeaderValue) -> bool) {
-        self.0.retain_mut(|(name, value)| keeps(name, value));
+    pub fn retain(&mut self, mut keeps: impl FnMut(&HeaderName, Value<'_>) -> bool) {
+        self.list.retain(|(name, value)| keeps(name, value.value(&self.head)));
     }
 
     /// All of them, in order.
     #[inline]
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&HeaderName, &HeaderValue)> {
-        self.0.iter().map(|(name, value)| (&**name, value))
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&HeaderName, Value<'_>)> {
+        self.list.iter().map(|(name, value)| (&**name, value.value(&self.head)))
     }
 
     /// A copy of them, and of those `more`, as HTTP/2 has them.
     #[must_use]
     pub fn map_with(&self, more: &[(HeaderName, HeaderValue)]) -> HeaderMap {
-        map(
-            self.len() + more.len() + ROOM,
-            self.iter().chain(more.iter().map(|(name, value)| (name, value))).map(cloned),
-        )
+        let all = self.list.iter().map(|(name, value)| (HeaderName::clone(name), value.clone().into_owned(&self.head)));
+        map(self.len() + more.len() + ROOM, all.chain(more.iter().cloned()))
     }
 
     /// The same as HTTP/2 has them.
     #[must_use]
     pub fn into_map(self) -> HeaderMap {
-        map(self.len(), self.0.into_iter().map(|(name, value)| (name.into(), value)))
+        let head = self.head;
+        map(self.list.len(), self.list.into_iter().map(|(name, value)| (name.into(), value.into_owned(&head))))
     }
 }
 
-fn cloned((name, value): (&HeaderName, &HeaderValue)) -> (HeaderName, HeaderValue) {
-    (name.clone(), value.clone())
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
 }
+
+impl PartialEq for Fields {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Fields {}
 
 /// Beyond what any message may have, the rest is left out.
 fn map(room: usize, fields: impl Iterator<Item = (HeaderName, HeaderValue)>) -> HeaderMap {
@@ -257,23 +309,24 @@ const ROOM: usize = 2;
 
 impl FromIterator<(HeaderName, HeaderValue)> for Fields {
     fn from_iter<I: IntoIterator<Item = (HeaderName, HeaderValue)>>(fields: I) -> Self {
-        Self(fields.into_iter().map(|(name, value)| (name.into(), value)).collect())
+        let mut all = Self::new();
+        all.extend(fields);
+        all
     }
 }
 
 impl Extend<(HeaderName, HeaderValue)> for Fields {
     fn extend<I: IntoIterator<Item = (HeaderName, HeaderValue)>>(&mut self, fields: I) {
-        self.0.extend(fields.into_iter().map(|(name, value)| (name.into(), value)));
+        self.list.extend(fields.into_iter().map(|(name, value)| (name.into(), Stored::Own(value))));
     }
 }
 
 #[cfg(test)]
-impl std::ops::Index<&str> for Fields {
-    type Output = HeaderValue;
-
+impl Fields {
+    /// The text of the first of this name, which there has to be.
     #[track_caller]
-    fn index(&self, name: &str) -> &HeaderValue {
-        let Some(value) = self.get(name) else { panic!("no field `{name}`") };
+    pub fn text(&self, name: &str) -> &str {
+        let Some(value) = self.get(name).and_then(Value::to_str) else { panic!("no field `{name}` of text") };
         value
     }
 }
@@ -315,9 +368,10 @@ mod tests {
             assert_eq!(some.only(name), None);
             assert_eq!(some.only("date").unwrap(), "2");
             assert_eq!(some.get_all(name).collect::<Vec<_>>(), ["a", "b"]);
-            assert_eq!(some.remove(name).unwrap(), "a");
+            assert_eq!(some.get_owned(name).unwrap(), "a");
+            some.remove(name);
             assert_eq!(some, fields(&[("etag", "1"), ("date", "2")]));
-            assert_eq!((some.remove(name), some.contains_key(name), some.len()), (None, false, 2));
+            assert_eq!((some.get_owned(name), some.contains_key(name), some.len()), (None, false, 2));
         }
     }
 

@@ -18,3 +18,4 @@ pub mod template;
 pub mod text;
 pub mod topology;
 pub mod units;
+pub mod value;

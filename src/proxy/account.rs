@@ -61,7 +61,7 @@ impl Account {
     #[must_use]
     pub fn close(mut self, mut response: Response<Body>) -> Answer {
         self.status = Some(response.stands_for.unwrap_or(response.status));
-        self.request_id = response.fields.get(X_REQUEST_ID).cloned();
+        self.request_id = response.fields.get_owned(X_REQUEST_ID);
         // Source: RFC 9110 §6.6.1, also for answers of others that have none.
         if !response.fields.contains_key(header::DATE) {
             response.fields.append(header::DATE, date::now());

@@ -12,7 +12,10 @@ use http::{HeaderName, HeaderValue, header};
 use ipnet::IpNet;
 
 use super::Client;
-use crate::{http1::host, model::fields::Fields};
+use crate::{
+    http1::host,
+    model::{fields::Fields, value::Value},
+};
 
 /// The field that most proxies add the peer's address to.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -98,7 +101,7 @@ fn believed(peer: IpAddr, trusted: &[IpNet], told: impl Iterator<Item = Option<I
 }
 
 /// The entries of a list, from the right.
-fn entries(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+fn entries(line: Value<'_>) -> impl Iterator<Item = &[u8]> {
     line.as_bytes().rsplit(|&b| b == b',').map(<[u8]>::trim_ascii)
 }
 
@@ -151,7 +154,7 @@ struct Element<'h> {
 
 /// The elements of a line of `Forwarded`, from the right, as many as may matter. A line that is malformed anywhere is one that says nothing:
 /// a quote that a client left open could make anything of what a proxy added behind it.
-fn elements(line: &HeaderValue) -> VecDeque<Element<'_>> {
+fn elements(line: Value<'_>) -> VecDeque<Element<'_>> {
     let mut rest = line.as_bytes();
     let mut elements = VecDeque::new();
     loop {

@@ -13,6 +13,7 @@ use crate::{
     model::{
         fields::Fields,
         message::{Request, Response},
+        value::Value,
     },
     route::{Considered, Found, Target},
     state::Snapshot,
@@ -145,7 +146,7 @@ fn given(mut response: Response<Body>) -> Given {
         _ => bytes::Bytes::new(),
     };
     let document: serde_json::Value = serde_json::from_slice(&piece).unwrap_or_default();
-    let allow = response.fields.get(header::ALLOW).and_then(|value| value.to_str().ok());
+    let allow = response.fields.get(header::ALLOW).and_then(Value::to_str);
     Given {
         status: response.status.as_u16(),
         detail: document["detail"].as_str().unwrap_or("the gateway's own answer").to_owned(),

@@ -50,9 +50,9 @@ mod tests {
             (method_not_allowed(&[Method::GET], &trail), "12", 405),
         ] {
             assert_eq!((answer.status, answer.body.length()), (StatusCode::OK, Some(0)));
-            assert_eq!(answer.fields["content-type"], "application/grpc");
-            assert_eq!(answer.fields["grpc-status"], code);
-            assert_eq!(answer.fields["x-request-id"], trail.request_id);
+            assert_eq!(answer.fields.text("content-type"), "application/grpc");
+            assert_eq!(answer.fields.text("grpc-status"), code);
+            assert_eq!(answer.fields.text("x-request-id"), trail.request_id);
             assert_eq!(answer.stands_for.unwrap(), status);
         }
     }
@@ -60,6 +60,6 @@ mod tests {
     #[test]
     fn a_message_is_escaped_as_grpc_wants_it() {
         let answer = failure(StatusCode::BAD_GATEWAY, "50% of ä\n", &Trail::begin(&mut Fields::new(), None));
-        assert_eq!(answer.fields["grpc-message"], "50%25 of %C3%A4%0A");
+        assert_eq!(answer.fields.text("grpc-message"), "50%25 of %C3%A4%0A");
     }
 }

@@ -11,14 +11,14 @@ use super::{
 };
 use crate::{
     http1::{encode::Block, framing::nominated},
-    model::{fields::Fields, text},
+    model::{fields::Fields, text, value::Value},
 };
 
 const VIA: HeaderValue = HeaderValue::from_static("1.1 lictor");
 
 /// The host that a request is for, as its client wrote it; empty where HTTP/1.0 left it out.
 pub fn host(fields: &Fields) -> &str {
-    fields.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default()
+    fields.get(header::HOST).and_then(Value::to_str).unwrap_or_default()
 }
 
 /// Removes what belongs to the connection it came on, and what `Connection` says does, except the host: a request
@@ -58,7 +58,7 @@ fn is_claim(name: &str) -> bool {
 /// Takes one hop off `Max-Forwards`, where it is a number; true if there was none left, so that the request ends here.
 /// For OPTIONS alone: TRACE is refused. Source: RFC 9110 §7.6.2.
 pub fn is_last_hop(fields: &mut Fields) -> bool {
-    let told = fields.only(header::MAX_FORWARDS).and_then(|value| value.to_str().ok());
+    let told = fields.only(header::MAX_FORWARDS).and_then(Value::to_str);
     let Some(hops) = told.and_then(|text| text.parse::<u32>().ok()) else { return false };
     if let Some(left) = hops.checked_sub(1) {
         fields.insert(header::MAX_FORWARDS, left.into());
@@ -69,13 +69,8 @@ pub fn is_last_hop(fields: &mut Fields) -> bool {
 /// Makes a request's fields those that upstream shall see, except for ours, which it gives, with the `Host` that its
 /// client wrote. The fields of the connection are gone already.
 pub fn outbound(fields: &mut Fields, caller: &Caller, told: &Told) -> (HeaderValue, Rc<Block>) {
-    let mut host = HeaderValue::from_static("");
-    fields.retain(|name, value| {
-        if *name == header::HOST {
-            host = std::mem::replace(value, HeaderValue::from_static(""));
-        }
-        !is_claim(name.as_str()) // the host is one
-    });
+    let host = fields.get_owned(header::HOST).unwrap_or(HeaderValue::from_static(""));
+    fields.retain(|name, _| !is_claim(name.as_str())); // the host is one
     let write = || ours(caller, &host);
     let ours = if caller.is_peer() { told.fields(&host, write) } else { Rc::new(write()) };
     (host, ours)
@@ -207,10 +202,10 @@ mod tests {
             names(&headers),
             ["cookie", "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"]
         );
-        assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
-        assert_eq!(headers["x-forwarded-proto"], "http");
-        assert_eq!(headers["x-forwarded-host"], "api.example.com:80");
-        assert_eq!(headers["forwarded"], "for=192.0.2.7;host=\"api.example.com:80\";proto=http");
+        assert_eq!(headers.text("x-forwarded-for"), "192.0.2.7");
+        assert_eq!(headers.text("x-forwarded-proto"), "http");
+        assert_eq!(headers.text("x-forwarded-host"), "api.example.com:80");
+        assert_eq!(headers.text("forwarded"), "for=192.0.2.7;host=\"api.example.com:80\";proto=http");
     }
 
     #[test]
@@ -219,8 +214,8 @@ mod tests {
         for host in ["a", "a", "b", "a"] {
             let mut headers = map(&[("host", host)]);
             assert_eq!(sent(&mut headers, &client), host);
-            assert_eq!(headers["x-forwarded-host"], host);
-            assert_eq!(headers["forwarded"], format!("for=192.0.2.7;host=\"{host}\";proto=http"));
+            assert_eq!(headers.text("x-forwarded-host"), host);
+            assert_eq!(headers.text("forwarded"), format!("for=192.0.2.7;host=\"{host}\";proto=http"));
         }
     }
 
@@ -235,7 +230,7 @@ mod tests {
         assert!(
             ["x-forwarded-for", "forwarded", "via", "traceparent"].into_iter().all(|name| headers.contains_key(name))
         );
-        assert!(trail.request_id != "theirs" && headers["x-request-id"] == trail.request_id);
+        assert!(trail.request_id != "theirs" && headers.text("x-request-id") == trail.request_id);
     }
 
     #[test]
@@ -259,7 +254,7 @@ mod tests {
     fn an_ipv6_client_is_written_as_each_field_wants_it() {
         let mut headers = map(&[("host", "h")]);
         sent(&mut headers, &Client::new("[2001:db8::1]:9".parse().unwrap(), "https"));
-        assert_eq!(headers["x-forwarded-for"], "2001:db8::1");
-        assert_eq!(headers["forwarded"], "for=\"[2001:db8::1]\";host=\"h\";proto=https");
+        assert_eq!(headers.text("x-forwarded-for"), "2001:db8::1");
+        assert_eq!(headers.text("forwarded"), "for=\"[2001:db8::1]\";host=\"h\";proto=https");
     }
 }

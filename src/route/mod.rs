@@ -73,7 +73,7 @@ impl Route {
 
     /// The first header that it wants and that is not among these.
     fn missing(&self, headers: &Fields) -> Option<&(HeaderName, HeaderValue)> {
-        self.headers.iter().find(|(name, value)| !headers.get_all(name).any(|has| has == value))
+        self.headers.iter().find(|(name, value)| !headers.get_all(name).any(|has| has == *value))
     }
 
     fn takes_method(&self, method: &Method) -> bool {

@@ -20,6 +20,7 @@ use crate::model::{
     instance::Address,
     name::{RouteName, ServiceName},
     random::drawn,
+    value::Value,
 };
 
 /// One request on its way.
@@ -96,15 +97,15 @@ pub struct Asked<'r> {
     /// The version of HTTP; `None`: it was not understood.
     pub version: Option<Version>,
     /// The host that it was for.
-    pub host: Option<&'r HeaderValue>,
+    pub host: Option<Value<'r>>,
     /// What the client says that it is.
-    pub user_agent: Option<&'r HeaderValue>,
+    pub user_agent: Option<Value<'r>>,
     /// Where the client says that it comes from.
-    pub referer: Option<&'r HeaderValue>,
+    pub referer: Option<Value<'r>>,
     /// The mark of it that the client, services and logs share.
-    pub request_id: &'r HeaderValue,
+    pub request_id: Value<'r>,
     /// The trace context that it came with or was given: `traceparent`, well formed.
-    pub context: Option<&'r HeaderValue>,
+    pub context: Option<Value<'r>>,
 }
 
 /// The field of the trace context. Source: W3C Trace Context §3.2.
@@ -124,7 +125,7 @@ impl<'r> Asked<'r> {
             host: fields.get(header::HOST).filter(|host| !host.is_empty()),
             user_agent: fields.get(header::USER_AGENT),
             referer: fields.get(header::REFERER),
-            request_id,
+            request_id: request_id.into(),
             context: fields.get(TRACEPARENT),
         }
     }
@@ -132,7 +133,7 @@ impl<'r> Asked<'r> {
 
 impl Traced {
     fn new(asked: &Asked<'_>, mut marks: Marks) -> Box<Self> {
-        marks.state = marks.state.as_ref().and_then(own);
+        marks.state = marks.state.as_ref().map(Value::from).and_then(own);
         Box::new(Self {
             client: asked.client,
             scheme: asked.scheme,
@@ -151,7 +152,7 @@ impl Traced {
 /// What waits to be told of a request is no longer than this, in bytes for each of its texts.
 const LONGEST: usize = 2048;
 
-fn own(value: &HeaderValue) -> Option<HeaderValue> {
+fn own(value: Value<'_>) -> Option<HeaderValue> {
     let bytes = value.as_bytes();
     HeaderValue::from_bytes(&bytes[..bytes.len().min(LONGEST)]).ok()
 }

@@ -154,7 +154,7 @@ impl Aside {
         let (Some(protocol), None) = (told.next(), told.next()) else { return None };
         let mut asked = asked.as_ref()?.as_bytes().split(|&b| b == b',');
         let granted = protocol.as_bytes().trim_ascii();
-        asked.any(|one| one.trim_ascii().eq_ignore_ascii_case(granted)).then(|| protocol.clone())
+        asked.any(|one| one.trim_ascii().eq_ignore_ascii_case(granted)).then(|| fields.get_owned(UPGRADE)).flatten()
     }
 
     /// Hands the connection over: what it carries now is no business of HTTP's.

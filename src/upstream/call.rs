@@ -312,11 +312,12 @@ fn sender(request: &mut Outbound, member: &Member) -> Sender {
         Some(length) => (Framing::Length(length), Mode::Length(length)),
         None => (Framing::Chunked, Mode::Chunks),
     };
-    let Outbound { method, target, host, fields, ours, aside, .. } = request;
+    let Outbound { method, target, host: named, fields, ours, aside, .. } = request;
     // HTTP/1.0 may leave it out; many refuse an empty one in HTTP/1.1.
-    let address = host.is_empty().then(|| HeaderValue::try_from(member.endpoint.key.address.to_string()).ok());
-    let host = address.flatten().unwrap_or_else(|| host.clone());
-    let room = request_room(target.as_str(), &host, (fields, ours)) + Sender::room(&body);
+    let address = named.is_empty().then(|| HeaderValue::try_from(member.endpoint.key.address.to_string()).ok());
+    let host = address.flatten();
+    let host = host.as_ref().unwrap_or(named);
+    let room = request_room(target.as_str(), host, (fields, ours)) + Sender::room(&body);
     let mut head = spare::text(room);
     let persistence = match aside.upgrade() {
         Some(protocol) => {
@@ -326,7 +327,7 @@ fn sender(request: &mut Outbound, member: &Member) -> Sender {
         None if fields.contains_key(header::TE) => Persistence::Te,
         None => Persistence::Implied,
     };
-    write_request_head(&mut head, method, target.as_str(), &host, (fields, ours), framing, persistence);
+    write_request_head(&mut head, method, target.as_str(), host, (fields, ours), framing, persistence);
     Sender::new(head, body, mode)
 }
 

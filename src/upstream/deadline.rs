@@ -5,6 +5,8 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 
+use crate::model::value::Value;
+
 /// The field that says it.
 pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
@@ -25,8 +27,8 @@ const DIGITS: usize = 8;
 impl Deadline {
     /// Of a request that comes now; `None`: it does not say, or not as it should.
     #[must_use]
-    pub fn read(value: &HeaderValue, now: Instant) -> Option<Self> {
-        let limit = read(value.to_str().ok()?)?;
+    pub fn read(value: Value<'_>, now: Instant) -> Option<Self> {
+        let limit = read(value.to_str()?)?;
         Some(Self { at: now.checked_add(limit)?, limit })
     }
 
@@ -105,7 +107,7 @@ mod tests {
     #[test]
     fn what_is_left_shrinks_as_time_goes_by() {
         let now = Instant::now();
-        let deadline = Deadline::read(&HeaderValue::from_static("2S"), now).unwrap();
+        let deadline = Deadline::read(Value::of(b"2S").unwrap(), now).unwrap();
         assert_eq!(deadline.left(now), "2000000u");
         assert_eq!(deadline.left(now + Duration::from_millis(1_500)), "500000u");
         assert_eq!(deadline.left(now + Duration::from_secs(3)), "1n");

@@ -2,14 +2,17 @@
 
 use std::{rc::Rc, time::Duration};
 
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use tokio::time::Instant;
 
 use super::{Held, call::Outbound, circuit::Era, policy::Policy, pool::Link};
-use crate::telemetry::{
-    cells::Outcome,
-    instance::time,
-    journey::{Journey, TRACEPARENT},
+use crate::{
+    model::value::Value,
+    telemetry::{
+        cells::Outcome,
+        instance::time,
+        journey::{Journey, TRACEPARENT},
+    },
 };
 
 /// A failed try counts as a wait of at least so long, so that failing fast attracts nothing.
@@ -97,8 +100,8 @@ impl Permit {
     }
 
     /// These fields of the answer say how the call went, by gRPC's own word.
-    pub fn heard_grpc(&self, status: &HeaderValue) {
-        let status = status.to_str().ok().and_then(|status| status.parse().ok());
+    pub fn heard_grpc(&self, status: Value<'_>) {
+        let status = status.to_str().and_then(|status| status.parse().ok());
         if let (Some((journey, number)), Some(status)) = (&self.journey, status) {
             journey.answered_grpc(*number, status);
         }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use http::{HeaderValue, header};
+use http::header;
 
 use super::{
     balance::{Balance, HashKey},
     breaker::BreakerRules,
     retry::RetryRules,
 };
-use crate::model::{fields::Fields, instance::Health};
+use crate::model::{fields::Fields, instance::Health, value::Value};
 
 /// What holds for every call to one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl Timeouts {
     /// How long nothing of the body of an answer with these fields may come: events are rare.
     #[must_use]
     pub fn of_body(&self, fields: &Fields) -> Duration {
-        let kind = fields.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        let kind = fields.get(header::CONTENT_TYPE).map_or(&b""[..], Value::as_bytes);
         let kind = kind.split(|&b| b == b';').next().unwrap_or_default().trim_ascii();
         if kind.eq_ignore_ascii_case(b"text/event-stream") { self.idle } else { self.read }
     }

@@ -14,7 +14,7 @@ const LOOKED_AT: usize = 4;
 
 thread_local! {
     static BUFFERS: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
-    static TEXTS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static TEXTS: RefCell<[Vec<Vec<u8>>; ROOMS.len()]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
 /// A read buffer with room for this much, if one is at hand.
@@ -45,25 +45,25 @@ pub fn give_back(buffer: &mut BytesMut) {
 /// An empty text with room for this much, for what is to be written.
 #[must_use]
 pub fn text(room: usize) -> Vec<u8> {
-    let spare = if room <= ROOM { TEXTS.with_borrow_mut(Vec::pop) } else { None };
-    spare.unwrap_or_else(|| Vec::with_capacity(room.max(ROOM)))
+    let Some(kind) = ROOMS.iter().position(|&kept| room <= kept) else { return Vec::with_capacity(room) };
+    let spare = TEXTS.with_borrow_mut(|spare| spare[kind].pop());
+    spare.unwrap_or_else(|| Vec::with_capacity(ROOMS[kind]))
 }
 
 /// Leaves a text for others; `text` holds no memory then.
 pub fn give_back_text(text: &mut Vec<u8>) {
     let mut left = std::mem::take(text);
-    if (ROOM..=2 * ROOM).contains(&left.capacity()) {
-        left.clear();
-        TEXTS.with_borrow_mut(|spare| {
-            if spare.len() < MOST {
-                spare.push(left);
-            }
-        });
-    }
+    let Some(kind) = ROOMS.iter().position(|&kept| (kept..=2 * kept).contains(&left.capacity())) else { return };
+    left.clear();
+    TEXTS.with_borrow_mut(|spare| {
+        if spare[kind].len() < MOST {
+            spare[kind].push(left);
+        }
+    });
 }
 
-/// Room for most heads, with a small body.
-const ROOM: usize = 2 * 1024;
+/// Room for most heads, with a small body; and with the largest that is copied behind one.
+const ROOMS: [usize; 2] = [2 * 1024, 16 * 1024];
 
 #[cfg(test)]
 mod tests {
@@ -119,17 +119,21 @@ mod tests {
 
     #[test]
     fn texts_are_empty_and_those_of_an_odd_size_are_not_kept() {
-        let mut small = text(1);
-        small.extend_from_slice(b"written");
-        let place = small.as_ptr();
-        give_back_text(&mut small);
-        assert_eq!(small.capacity(), 0);
-        let again = text(ROOM);
-        assert!(again.is_empty() && again.capacity() >= ROOM && again.as_ptr() == place);
-        for odd in [ROOM / 2, 3 * ROOM] {
-            give_back_text(&mut Vec::with_capacity(odd));
-            assert!(TEXTS.with_borrow(Vec::is_empty));
+        let mut least = 1;
+        for room in ROOMS {
+            let mut written = text(least);
+            written.extend_from_slice(b"written");
+            let place = written.as_ptr();
+            give_back_text(&mut written);
+            assert_eq!(written.capacity(), 0);
+            let again = text(room);
+            assert!(again.is_empty() && again.capacity() >= room && again.as_ptr() == place);
+            for odd in [room / 2, 3 * room] {
+                give_back_text(&mut Vec::with_capacity(odd));
+                assert!(TEXTS.with_borrow(|spare| spare.iter().all(Vec::is_empty)));
+            }
+            least = room + 1;
         }
-        assert!(text(3 * ROOM).capacity() >= 3 * ROOM);
+        assert!(text(least).capacity() >= least);
     }
 }

@@ -244,7 +244,7 @@ fn an_absolute_target_overrides_the_host_but_does_not_excuse_it() {
 #[test]
 fn http_1_0_may_leave_the_host_out_but_not_repeat_or_spoil_it() {
     assert!(request(b"GET / HTTP/1.0\r\n\r\n").unwrap().fields.is_empty());
-    assert_eq!(request(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n").unwrap().fields["host"], "a");
+    assert_eq!(request(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n").unwrap().fields.text("host"), "a");
     let twice = request(b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n").unwrap_err();
     assert_eq!(twice, RequestError::RepeatedHost);
     let spoilt = request(b"GET / HTTP/1.0\r\nHost: a/b\r\n\r\n").unwrap_err();

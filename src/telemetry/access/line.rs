@@ -2,14 +2,17 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderValue, Version};
+use http::Version;
 
 use super::{
     super::journey::{Asked, Found, Journey},
     clock::Clock,
     escape::{quoted, text},
 };
-use crate::model::text::{address, decimal, ip, padded};
+use crate::model::{
+    text::{address, decimal, ip, padded},
+    value::Value,
+};
 
 /// How a line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -144,7 +147,7 @@ impl Line {
         self.outcome = out.len();
         for said in [asked.referer, asked.user_agent] {
             put(out, " \"");
-            quoted(out, said.map_or(b"-", HeaderValue::as_bytes));
+            quoted(out, said.map_or(b"-", Value::as_bytes));
             out.push(b'"');
         }
     }
@@ -152,7 +155,7 @@ impl Line {
 
 /// Room for what is written of it at first, unless much of it is escaped.
 fn room(asked: &Asked<'_>) -> usize {
-    let length = |value: Option<&HeaderValue>| value.map_or(0, HeaderValue::len);
+    let length = |value: Option<Value<'_>>| value.map_or(0, Value::len);
     let target = asked.target.map_or(0, |target| target.as_str().len());
     let sent = [asked.host, asked.user_agent, asked.referer, Some(asked.request_id)].map(length);
     KEYS + target + sent.iter().sum::<usize>()
@@ -221,7 +224,7 @@ fn seconds(out: &mut Vec<u8>, key: &str, value: Duration) {
 }
 
 #[inline]
-fn field(out: &mut Vec<u8>, key: &str, value: Option<&HeaderValue>) {
+fn field(out: &mut Vec<u8>, key: &str, value: Option<Value<'_>>) {
     if let Some(value) = value {
         text(out, key, value.as_bytes());
     }
@@ -237,7 +240,7 @@ fn word(out: &mut Vec<u8>, key: &str, value: &str) {
 
 #[cfg(test)]
 mod tests {
-    use http::{Method, StatusCode, header};
+    use http::{HeaderValue, Method, StatusCode, header};
     use tokio::time::Instant;
 
     use super::{

@@ -2,9 +2,9 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, header};
 
-use crate::model::{fields::Fields, random::mix};
+use crate::model::{fields::Fields, random::mix, value::Value};
 
 /// The part of a request that decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -30,7 +30,7 @@ impl HashKey {
                 IpAddr::V6(address) => hash(&address.octets()),
             }),
             Self::Path => Some(hash(path.as_bytes())),
-            Self::Header(name) => fields.get(name).map(HeaderValue::as_bytes).filter(|v| !v.is_empty()).map(hash),
+            Self::Header(name) => fields.get(name).map(Value::as_bytes).filter(|v| !v.is_empty()).map(hash),
             Self::Cookie(name) => cookie(name.as_bytes(), fields).filter(|value| !value.is_empty()).map(hash),
         }
     }
@@ -84,6 +84,8 @@ impl fmt::Display for HashKey {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]

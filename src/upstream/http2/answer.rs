@@ -19,6 +19,7 @@ use super::{
 use crate::{
     body::{BodyError, Duplex},
     http1,
+    model::value::Value,
     telemetry::cells::Outcome,
     upstream::{deadline::Deadline, permit::Permit},
     wire::{Outflow, Timer},
@@ -53,14 +54,14 @@ pub struct Answer {
 }
 
 /// How the call with this status went, by gRPC's own word: <https://grpc.github.io/grpc/core/md_doc_statuscodes.html>. `None`: not said.
-pub fn grpc_outcome(status: Option<&HeaderValue>) -> Option<Outcome> {
+pub fn grpc_outcome(status: Option<Value<'_>>) -> Option<Outcome> {
     let status = status?.to_str().unwrap_or_default();
     // UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS: all others are about the request.
     Some(if matches!(status, "2" | "4" | "13" | "14" | "15") { Outcome::Failure } else { Outcome::Success })
 }
 
 /// The same, of a call whose client waits until `deadline`: that its time was over says nothing of the instance.
-pub fn call_outcome(status: Option<&HeaderValue>, deadline: Option<Deadline>) -> Option<Outcome> {
+pub fn call_outcome(status: Option<Value<'_>>, deadline: Option<Deadline>) -> Option<Outcome> {
     let is_over = |deadline: Deadline| deadline.at.saturating_duration_since(Instant::now()) <= deadline.limit / 4;
     if deadline.is_some_and(is_over) && status.is_some_and(|status| status == "4") {
         return Some(Outcome::Cancelled);
@@ -124,10 +125,11 @@ impl Answer {
     fn trailers(&mut self, mut trailers: HeaderMap) -> Result<Option<Frame<Bytes>>, BodyError> {
         bounds::trailers(&mut trailers).map_err(|e| BodyError::Malformed(http1::body::BodyError::Trailers(e)))?;
         if self.is_grpc {
-            if let (Some(permit), Some(status)) = (&self.permit, trailers.get(GRPC_STATUS)) {
+            let status = trailers.get(GRPC_STATUS).map(Value::from);
+            if let (Some(permit), Some(status)) = (&self.permit, status) {
                 permit.heard_grpc(status);
             }
-            self.outcome = call_outcome(trailers.get(GRPC_STATUS), self.deadline).unwrap_or(Outcome::Failure);
+            self.outcome = call_outcome(status, self.deadline).unwrap_or(Outcome::Failure);
         }
         Ok((!trailers.is_empty()).then(|| Frame::trailers(trailers)))
     }
@@ -140,7 +142,7 @@ impl Answer {
             self.outcome = Outcome::Cancelled;
             let trailers = overdue();
             if let (Some(permit), Some(status)) = (&self.permit, trailers.get(GRPC_STATUS)) {
-                permit.heard_grpc(status);
+                permit.heard_grpc(status.into());
             }
             return Poll::Ready(Ok(Some(Frame::trailers(trailers))));
         }
@@ -219,8 +221,8 @@ mod tests {
             ("14", left(0), Some(Outcome::Failure)),
             ("0", left(0), Some(Outcome::Success)),
         ] {
-            let told = HeaderValue::from_static(status);
-            assert_eq!(call_outcome(Some(&told), deadline), want, "{status} {deadline:?}");
+            let told = Value::of(status.as_bytes());
+            assert_eq!(call_outcome(told, deadline), want, "{status} {deadline:?}");
         }
         assert_eq!(call_outcome(None, left(0)), None);
     }

@@ -282,7 +282,7 @@ impl Stream {
             // Whatever becomes of the rest, and whoever waits for it.
             failed => permit.settle(failed),
         }
-        let length = fields.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let length = fields.get(CONTENT_LENGTH).and_then(|length| length.to_str()?.parse().ok());
         let body = Body::duplex(Answer {
             stream,
             upload: self.upload,

@@ -1,0 +1,163 @@
+//! The value of a field, wherever it lies: in a head that was read, or in one of its own.
+
+use std::{fmt, ops::Range};
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+/// Bytes that hold no control byte but the tab, so that no line can be split with them. Source: RFC 9110 §5.5.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Value<'a>(&'a [u8]);
+
+impl<'a> Value<'a> {
+    /// Takes bytes that can be one; `None`: they cannot.
+    #[inline]
+    #[must_use]
+    pub fn of(bytes: &'a [u8]) -> Option<Self> {
+        is_value(bytes).then_some(Self(bytes))
+    }
+
+    /// The bytes.
+    #[inline]
+    #[must_use]
+    pub const fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The text, where all of it is ASCII that can be seen, blanks and tabs.
+    #[inline]
+    #[must_use]
+    pub fn to_str(self) -> Option<&'a str> {
+        if self.0.is_ascii() { std::str::from_utf8(self.0).ok() } else { None }
+    }
+
+    /// How many bytes it has.
+    #[inline]
+    #[must_use]
+    pub const fn len(self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether it has none.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Whether all bytes may stand in a value.
+#[inline]
+fn is_value(bytes: &[u8]) -> bool {
+    let is_plain = bytes.last_chunk().is_some_and(|last| {
+        // The last ones are looked at twice, where they make no whole chunk.
+        bytes.as_chunks().0.iter().all(|chunk| is_plain(*chunk)) && is_plain(*last)
+    });
+    is_plain || bytes.iter().all(|&b| b == b'\t' || (b >= b' ' && b != DELETE))
+}
+
+/// Whether eight bytes hold no control byte at all, not even the tab.
+#[inline]
+fn is_plain(bytes: [u8; 8]) -> bool {
+    let word = u64::from_ne_bytes(bytes);
+    let deletes = word ^ each(DELETE);
+    // A byte below what is taken from it borrows the upper bit, which it did not have.
+    let below = word.wrapping_sub(each(b' ')) & !word;
+    let zero = deletes.wrapping_sub(each(1)) & !deletes;
+    (below | zero) & each(0x80) == 0
+}
+
+const fn each(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
+}
+
+const DELETE: u8 = 0x7f;
+
+/// A value as it is kept.
+#[derive(Clone)]
+pub(super) enum Stored {
+    /// It lies there in the head.
+    Read(Range<u32>),
+    /// One that was added, or that came by HTTP/2.
+    Own(HeaderValue),
+}
+
+impl Stored {
+    #[inline]
+    pub(super) fn value<'a>(&'a self, head: &'a [u8]) -> Value<'a> {
+        match self {
+            Self::Read(range) => Value(head.get(place(range)).unwrap_or_default()),
+            Self::Own(value) => value.into(),
+        }
+    }
+
+    pub(super) fn into_owned(self, head: &Bytes) -> HeaderValue {
+        match self {
+            Self::Read(range) => {
+                // It was looked at when it was read.
+                HeaderValue::from_maybe_shared(head.slice(place(&range))).unwrap_or(HeaderValue::from_static(""))
+            }
+            Self::Own(value) => value,
+        }
+    }
+}
+
+#[inline]
+fn place(range: &Range<u32>) -> Range<usize> {
+    range.start as usize..range.end as usize
+}
+
+impl<'a> From<&'a HeaderValue> for Value<'a> {
+    #[inline]
+    fn from(value: &'a HeaderValue) -> Self {
+        Self(value.as_bytes())
+    }
+}
+
+impl PartialEq<HeaderValue> for Value<'_> {
+    fn eq(&self, other: &HeaderValue) -> bool {
+        self.0 == other.as_bytes()
+    }
+}
+
+impl PartialEq<str> for Value<'_> {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == other.as_bytes()
+    }
+}
+
+impl PartialEq<&str> for Value<'_> {
+    fn eq(&self, other: &&str) -> bool {
+        self.0 == other.as_bytes()
+    }
+}
+
+impl fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.escape_ascii())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_in_every_place_is_taken_as_the_library_takes_it() {
+        for length in 1..=25 {
+            for at in 0..length {
+                for byte in 0..=255 {
+                    for rest in [b'x', b'\t', 0xff, 0x80] {
+                        let mut bytes = vec![rest; length];
+                        bytes[at] = byte;
+                        let value = HeaderValue::from_bytes(&bytes).ok();
+                        assert_eq!(Value::of(&bytes), value.as_ref().map(Value::from), "{}", bytes.escape_ascii());
+                        let text = value.as_ref().and_then(|value| value.to_str().ok());
+                        assert_eq!(Value::of(&bytes).and_then(Value::to_str), text, "{}", bytes.escape_ascii());
+                    }
+                }
+            }
+        }
+        assert_eq!(Value::of(b"").map(Value::len), Some(0));
+    }
+}

@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use crate::model::text::each;
+
 /// A cursor over the lines at the front of a buffer that grows between calls.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
@@ -50,17 +52,14 @@ impl Lines {
 pub(super) fn find(bytes: &[u8], sought: u8) -> Option<usize> {
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
-        let differs = u64::from_le_bytes(*word) ^ (ONES * u64::from(sought));
-        let zeros = differs.wrapping_sub(ONES) & !differs & (ONES * 0x80);
+        let differs = u64::from_le_bytes(*word) ^ each(sought);
+        let zeros = differs.wrapping_sub(each(1)) & !differs & each(0x80);
         if zeros != 0 {
             return Some(index * 8 + zeros.trailing_zeros() as usize / 8);
         }
     }
     rest.iter().position(|&b| b == sought).map(|at| words.len() * 8 + at)
 }
-
-/// One in every byte.
-const ONES: u64 = 0x0101_0101_0101_0101;
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,8 @@ use std::{fmt, ops::Range};
 use bytes::Bytes;
 use http::HeaderValue;
 
+use super::text::each;
+
 /// Bytes that hold no control byte but the tab, so that no line can be split with them. Source: RFC 9110 §5.5.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Value<'a>(&'a [u8]);
@@ -65,10 +67,6 @@ fn is_plain(bytes: [u8; 8]) -> bool {
     let below = word.wrapping_sub(each(b' ')) & !word;
     let zero = deletes.wrapping_sub(each(1)) & !deletes;
     (below | zero) & each(0x80) == 0
-}
-
-const fn each(byte: u8) -> u64 {
-    u64::from_ne_bytes([byte; 8])
 }
 
 const DELETE: u8 = 0x7f;

@@ -3,6 +3,8 @@
 
 use std::io::Write as _;
 
+use crate::model::text::each;
+
 /// Writes what stands before a text of JSON, the text, and the quotes that end it.
 pub fn text(out: &mut Vec<u8>, key: &str, value: &[u8]) {
     out.extend_from_slice(key.as_bytes());
@@ -42,9 +44,6 @@ const PLAIN: [bool; 256] = {
 
 /// Whether all bytes are `PLAIN`: eight at a time, by arithmetic that sets the highest bit of a byte that is not.
 fn is_plain(value: &[u8]) -> bool {
-    const fn each(byte: u8) -> u64 {
-        u64::from_ne_bytes([byte; 8])
-    }
     let (eights, rest) = value.as_chunks::<8>();
     let odd = eights.iter().fold(0, |odd, &eight| {
         let word = u64::from_ne_bytes(eight);

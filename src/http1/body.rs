@@ -149,7 +149,7 @@ impl Decoder {
                         return Ok(Piece::End);
                     }
                     let lines = buf.split_to(end).freeze();
-                    let trailers = read_fields::<HeadError>(&lines, 0, section, 0, |field| {
+                    let trailers = read_fields::<HeadError>(lines, 0, section, 0, |field| {
                         Ok(may_trail(field.name) && !self.barred.contains(field.name))
                     })?;
                     // Not before: a body whose trailers are malformed has no end behind which a message could begin.

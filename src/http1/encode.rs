@@ -10,7 +10,7 @@ use http::{
 };
 
 use super::trailer::may_trail;
-use crate::model::{fields::Fields, value::Value};
+use crate::model::fields::Fields;
 
 /// How the end of a body is told to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Block {
     pub fn new(fields: Vec<(HeaderName, HeaderValue)>) -> Self {
         let mut text = Vec::new();
         for (name, value) in &fields {
-            write_field(&mut text, name, value.into());
+            write_field(&mut text, name, value);
         }
         Self { fields, text }
     }
@@ -85,7 +85,7 @@ pub fn write_request_head(
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
     out.extend_from_slice(host.as_bytes());
     out.extend_from_slice(b"\r\n");
-    write_fields(out, fields.iter(), |name| *name != HOST && !is_ours(name));
+    write_fields(out, fields, |name| *name != HOST && !is_ours(name));
     out.extend_from_slice(&ours.text);
     write_end(out, framing, connection);
 }
@@ -109,7 +109,7 @@ pub fn write_response_head(
     out.push(b' ');
     out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
-    write_fields(out, fields.iter(), |name| !is_ours(name));
+    write_fields(out, fields, |name| !is_ours(name));
     let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT;
     write_end(out, if bodiless { Framing::None } else { framing }, connection);
 }
@@ -132,7 +132,9 @@ pub fn write_chunk_head(out: &mut Vec<u8>, bytes: NonZero<usize>) {
 pub fn write_last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
-        write_fields(out, trailers.iter().map(|(name, value)| (name, value.into())), may_trail);
+        for (name, value) in trailers.iter().filter(|(name, _)| may_trail(name)) {
+            write_field(out, name, value);
+        }
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -145,20 +147,15 @@ fn is_ours(name: &HeaderName) -> bool {
 }
 
 #[inline]
-fn write_fields<'f>(
-    out: &mut Vec<u8>,
-    fields: impl Iterator<Item = (&'f HeaderName, Value<'f>)>,
-    wanted: impl Fn(&HeaderName) -> bool,
-) {
-    for (name, value) in fields {
-        if wanted(name) {
-            write_field(out, name, value);
-        }
+fn write_fields(out: &mut Vec<u8>, fields: &Fields, wanted: impl Fn(&HeaderName) -> bool) {
+    for (name, value) in fields.named().filter(|(name, _)| wanted(name)) {
+        name.write(out);
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
 }
 
-#[inline]
-fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: Value<'_>) {
+fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     out.extend_from_slice(name.as_str().as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value.as_bytes());

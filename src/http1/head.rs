@@ -120,23 +120,25 @@ pub(super) struct Field<'a> {
 /// Reads the complete field section, which begins at `from` and ends `head`, keeping those fields for which `visit` says so.
 /// There is room for `room` more in what it gives.
 pub(super) fn read_fields<E: From<HeadError>>(
-    head: &Bytes,
+    head: Bytes,
     from: usize,
     section: &Section,
     room: usize,
     mut visit: impl FnMut(Field<'_>) -> Result<bool, E>,
 ) -> Result<Fields, E> {
-    let mut read = Fields::of(head.clone(), section.fields + room);
+    let mut read = Fields::of(head, section.fields + room);
     let mut start = from;
     for line in 0..section.fields {
+        let head = read.head();
         let Some(end) = section.line_end(line, head, start) else { break };
         let (length, range) = split_field(head, start, end)?;
+        let usual = names::usual(head, start, length);
         // Each is put where it stays before anybody looks at it: to move it once it lies somewhere costs more.
         read.make_room();
-        if let Some(name) = names::usual(head, start, length) {
+        if let Some(name) = usual {
             read.append_read(name, range.clone()).map_err(|_| HeadError::Value)?;
         } else {
-            let name = names::read(head, start, length).map_err(|_| HeadError::Name)?;
+            let name = names::read(read.head(), start, length).map_err(|_| HeadError::Name)?;
             read.append_read(name, range.clone()).map_err(|_| HeadError::Value)?;
         }
         start = end + 2;
@@ -210,7 +212,7 @@ mod tests {
         let mut section = Section::default();
         let end = section.end(&head, &Limits::default())?.expect("a whole section");
         assert_eq!(end, head.len());
-        read_fields(&head, 0, &section, 0, |_| Ok(true))
+        read_fields(head, 0, &section, 0, |_| Ok(true))
     }
 
     #[test]

@@ -143,7 +143,7 @@ impl RequestReader {
         let Some(end) = self.section.end(buf, &self.limits)? else { return Ok(None) };
         let Some(line) = self.line.take() else { return Ok(None) };
         self.head_only = line.method == Method::HEAD;
-        let head = read_head(line, &buf.split_to(end).freeze(), &self.section);
+        let head = read_head(line, buf.split_to(end).freeze(), &self.section);
         self.section = Section::default();
         self.blank_line = false;
         head.map(Some)
@@ -213,7 +213,7 @@ impl RequestLine {
     }
 }
 
-fn read_head(line: RequestLine, head: &Bytes, section: &Section) -> Result<RequestHead, RequestError> {
+fn read_head(line: RequestLine, head: Bytes, section: &Section) -> Result<RequestHead, RequestError> {
     let mut facts = Facts::default();
     let mut host = None;
     let (mut expect_continue, mut expects_more) = (false, false);
@@ -234,6 +234,8 @@ fn read_head(line: RequestLine, head: &Bytes, section: &Section) -> Result<Reque
     })?;
     let length = facts.length(line.version)?.unwrap_or(Length::Empty);
     let has_body = !matches!(length, Length::Empty | Length::Exact(0));
+    let target = line.target.target(fields.head());
+    let head = fields.head();
     match (host, &line.target.authority) {
         (None, _) if line.version != Version::HTTP_10 => return Err(RequestError::NoHost),
         (None, None) => {}
@@ -249,7 +251,7 @@ fn read_head(line: RequestLine, head: &Bytes, section: &Section) -> Result<Reque
         }
     }
     Ok(RequestHead {
-        target: line.target.target(head),
+        target,
         method: line.method,
         version: line.version,
         fields,

@@ -93,7 +93,7 @@ impl ResponseReader {
         let section = std::mem::take(&mut self.section);
         let head = buf.split_to(end).freeze();
         let mut facts = Facts::default();
-        let fields = read_fields(&head, line.end, &section, ROOM, |field| {
+        let fields = read_fields(head, line.end, &section, ROOM, |field| {
             facts.note(&field)?;
             Ok::<_, ResponseError>(true)
         })?;

@@ -1,15 +1,15 @@
 //! The fields of a message, in the order in which they came. A list: most messages have few, and to look through these
 //! costs less than a table by name does to be built. How many there may be is bounded by who reads them.
 
-use std::{
-    fmt,
-    ops::{Deref, Range},
-};
+use std::{fmt, ops::Range};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::value::{Stored, Value};
+use super::{
+    field::{Name, Named},
+    value::{Stored, Value},
+};
 
 /// Fields, also several of one name.
 #[derive(Clone, Default)]
@@ -17,91 +17,6 @@ pub struct Fields {
     /// The head that they were read from. To count each value as a part of it costs more than to know where it lies.
     head: Bytes,
     list: Vec<(Name, Stored)>,
-}
-
-/// The name of a field.
-#[derive(Clone)]
-pub enum Name {
-    /// One that many messages have: to name it again copies nothing.
-    Usual(&'static HeaderName),
-    /// Any.
-    Own(HeaderName),
-}
-
-impl Deref for Name {
-    type Target = HeaderName;
-
-    #[inline]
-    fn deref(&self) -> &HeaderName {
-        match self {
-            Self::Usual(name) => name,
-            Self::Own(name) => name,
-        }
-    }
-}
-
-impl fmt::Debug for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&**self, f)
-    }
-}
-
-impl PartialEq for Name {
-    fn eq(&self, other: &Self) -> bool {
-        **self == **other
-    }
-}
-
-impl Eq for Name {}
-
-impl From<HeaderName> for Name {
-    #[inline]
-    fn from(name: HeaderName) -> Self {
-        Self::Own(name)
-    }
-}
-
-impl From<&'static HeaderName> for Name {
-    #[inline]
-    fn from(name: &'static HeaderName) -> Self {
-        Self::Usual(name)
-    }
-}
-
-impl From<Name> for HeaderName {
-    fn from(name: Name) -> Self {
-        match name {
-            Name::Usual(name) => name.clone(),
-            Name::Own(name) => name,
-        }
-    }
-}
-
-/// What names fields. Text has to be in lower case.
-pub trait Named {
-    /// Whether it is this name.
-    fn is(&self, name: &HeaderName) -> bool;
-}
-
-impl Named for HeaderName {
-    #[inline]
-    fn is(&self, name: &HeaderName) -> bool {
-        self == name
-    }
-}
-
-impl Named for &HeaderName {
-    #[inline]
-    fn is(&self, name: &HeaderName) -> bool {
-        *self == name
-    }
-}
-
-impl Named for &str {
-    #[inline]
-    fn is(&self, name: &HeaderName) -> bool {
-        *self == name.as_str()
-    }
 }
 
 /// It lies beyond the head, or holds what no value may: a control byte other than the tab.
@@ -184,13 +99,14 @@ impl Fields {
     }
 
     /// Sets the one field of this name, in the place of the first that there was.
-    pub fn insert(&mut self, name: HeaderName, value: HeaderValue) {
-        let Some(first) = self.list.iter().position(|(known, _)| **known == name) else {
+    pub fn insert(&mut self, name: impl Into<Name>, value: HeaderValue) {
+        let name = name.into();
+        let Some(first) = self.list.iter().position(|(known, _)| *known == name) else {
             return self.append(name, value);
         };
         self.list[first].1 = Stored::Own(value);
         let mut is_set = false;
-        self.list.retain(|(known, _)| **known != name || !std::mem::replace(&mut is_set, true));
+        self.list.retain(|(known, _)| *known != name || !std::mem::replace(&mut is_set, true));
     }
 
     /// Makes room for another one, so that what is made next can be put there at once.
@@ -249,6 +165,19 @@ impl Fields {
     #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&HeaderName, Value<'_>)> {
         self.list.iter().map(|(name, value)| (&**name, value.value(&self.head)))
+    }
+
+    /// The same, for who writes them.
+    #[inline]
+    pub fn named(&self) -> impl Iterator<Item = (&Name, Value<'_>)> {
+        self.list.iter().map(|(name, value)| (name, value.value(&self.head)))
+    }
+
+    /// The head that they were read from.
+    #[inline]
+    #[must_use]
+    pub fn head(&self) -> &Bytes {
+        &self.head
     }
 
     /// A copy of them, and of those `more`, as HTTP/2 has them.

@@ -2,6 +2,7 @@
 //! No I/O, no clocks, no locks, no tasks.
 
 pub mod barred;
+pub mod field;
 pub mod fields;
 pub mod host;
 pub mod instance;

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     body::Body,
-    model::message::Response,
+    model::{field::Usual, message::Response},
     telemetry::{cells::RouteCells, journey::Journey, scribe::Scribe},
     upstream::{Held, aside::Aside},
 };
@@ -43,6 +43,7 @@ pub struct Story {
 
 /// What a request counts as whose client went away before there was an answer: nginx's code for it.
 const CLIENT_LEFT: u16 = 499;
+static DATE: Usual = Usual::of("date");
 
 impl Account {
     /// A request that came at `started`.
@@ -64,7 +65,7 @@ impl Account {
         self.request_id = response.fields.get_owned(X_REQUEST_ID);
         // Source: RFC 9110 §6.6.1, also for answers of others that have none.
         if !response.fields.contains_key(header::DATE) {
-            response.fields.append(header::DATE, date::now());
+            response.fields.append(&DATE, date::now());
         }
         Answer { response, account: self }
     }

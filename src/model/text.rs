@@ -36,6 +36,14 @@ fn first(out: &mut Vec<u8>, digits: u64, count: usize) {
     out.truncate(length);
 }
 
+/// All bytes as words, the last of which has some of the one before again where there is no whole number of them; `None`: there are fewer
+/// than make one.
+#[inline]
+pub fn words(bytes: &[u8]) -> Option<impl Iterator<Item = u64>> {
+    let last = bytes.last_chunk()?;
+    Some(bytes.as_chunks().0.iter().chain([last]).map(|word| u64::from_ne_bytes(*word)))
+}
+
 /// A word with this byte in every place, for who looks at eight at once.
 #[inline]
 #[must_use]

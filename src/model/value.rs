@@ -5,7 +5,7 @@ use std::{fmt, ops::Range};
 use bytes::Bytes;
 use http::HeaderValue;
 
-use super::text::each;
+use super::text::{each, words};
 
 /// Bytes that hold no control byte but the tab, so that no line can be split with them. Source: RFC 9110 §5.5.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,17 +51,13 @@ impl<'a> Value<'a> {
 /// Whether all bytes may stand in a value.
 #[inline]
 fn is_value(bytes: &[u8]) -> bool {
-    let is_plain = bytes.last_chunk().is_some_and(|last| {
-        // The last ones are looked at twice, where they make no whole chunk.
-        bytes.as_chunks().0.iter().all(|chunk| is_plain(*chunk)) && is_plain(*last)
-    });
+    let is_plain = words(bytes).is_some_and(|mut words| words.all(is_plain));
     is_plain || bytes.iter().all(|&b| b == b'\t' || (b >= b' ' && b != DELETE))
 }
 
 /// Whether eight bytes hold no control byte at all, not even the tab.
 #[inline]
-fn is_plain(bytes: [u8; 8]) -> bool {
-    let word = u64::from_ne_bytes(bytes);
+fn is_plain(word: u64) -> bool {
     let deletes = word ^ each(DELETE);
     // A byte below what is taken from it borrows the upper bit, which it did not have.
     let below = word.wrapping_sub(each(b' ')) & !word;

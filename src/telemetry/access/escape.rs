@@ -3,7 +3,7 @@
 
 use std::io::Write as _;
 
-use crate::model::text::each;
+use crate::model::text::{each, words};
 
 /// Writes what stands before a text of JSON, the text, and the quotes that end it.
 pub fn text(out: &mut Vec<u8>, key: &str, value: &[u8]) {
@@ -44,14 +44,13 @@ const PLAIN: [bool; 256] = {
 
 /// Whether all bytes are `PLAIN`: eight at a time, by arithmetic that sets the highest bit of a byte that is not.
 fn is_plain(value: &[u8]) -> bool {
-    let (eights, rest) = value.as_chunks::<8>();
-    let odd = eights.iter().fold(0, |odd, &eight| {
-        let word = u64::from_ne_bytes(eight);
+    let Some(words) = words(value) else { return value.iter().all(|&byte| PLAIN[usize::from(byte)]) };
+    let odd = words.fold(0, |odd, word| {
         // Only what stands above one that is not plain itself can be taken for another.
         let is = |byte| (word ^ each(byte)).wrapping_sub(each(1));
         odd | word | word.wrapping_sub(each(b' ')) | word.wrapping_add(each(1)) | is(b'"') | is(b'\\')
     });
-    odd & each(0x80) == 0 && rest.iter().all(|&byte| PLAIN[usize::from(byte)])
+    odd & each(0x80) == 0
 }
 
 /// Visible ASCII as it is, but for what would end the quotes; all else as `\xHH`, as nginx does.

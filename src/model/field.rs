@@ -20,6 +20,8 @@ pub struct Usual {
     /// With the colon and the blank behind it, and whatever behind these.
     text: [u8; LONGEST],
     length: usize,
+    is_of_connection: bool,
+    is_claim: bool,
 }
 
 /// The longest of them with the colon and the blank, and a little more, so that all are copied by the same few steps.
@@ -38,7 +40,8 @@ impl Usual {
             at += 1;
         }
         text[at] = b':';
-        Self { name: HeaderName::from_static(name), text, length: at + 2 }
+        let (is_of_connection, is_claim) = (is_of_connection(bytes), is_claim(bytes));
+        Self { name: HeaderName::from_static(name), text, length: at + 2, is_of_connection, is_claim }
     }
 
     /// The name.
@@ -49,6 +52,26 @@ impl Usual {
 }
 
 impl Name {
+    /// Whether it belongs to the connection that its message came on, whatever `Connection` says. Source: RFC 9110 §7.6.1.
+    #[inline]
+    #[must_use]
+    pub fn is_of_connection(&self) -> bool {
+        match self {
+            Self::Usual(usual) => usual.is_of_connection,
+            Self::Own(name) => is_of_connection(name.as_str().as_bytes()),
+        }
+    }
+
+    /// Whether it is a claim about who a client is or how it came, or a spelling that an upstream might take for one.
+    #[inline]
+    #[must_use]
+    pub fn is_claim(&self) -> bool {
+        match self {
+            Self::Usual(usual) => usual.is_claim,
+            Self::Own(name) => is_claim(name.as_str().as_bytes()),
+        }
+    }
+
     /// Writes it behind what `out` holds, with a colon and a blank.
     #[inline]
     pub fn write(&self, out: &mut Vec<u8>) {
@@ -64,6 +87,41 @@ impl Name {
             }
         }
     }
+}
+
+const fn is_of_connection(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"connection"
+            | b"keep-alive"
+            | b"proxy-authenticate"
+            | b"proxy-authorization"
+            | b"proxy-connection"
+            | b"te"
+            | b"http2-settings"
+            | b"trailer"
+            | b"transfer-encoding"
+            | b"upgrade"
+    )
+}
+
+const fn is_claim(name: &[u8]) -> bool {
+    let mut at = 0;
+    while at < name.len() {
+        if name[at] == b'_' {
+            return true;
+        }
+        at += 1;
+    }
+    matches!(
+        name,
+        b"expect"
+            | b"forwarded"
+            | b"host"
+            | b"x-forwarded"
+            | b"x-real-ip"
+            | [b'x', b'-', b'f', b'o', b'r', b'w', b'a', b'r', b'd', b'e', b'd', b'-', ..]
+    )
 }
 
 impl Deref for Name {
@@ -139,5 +197,54 @@ impl Named for &str {
     #[inline]
     fn is(&self, name: &HeaderName) -> bool {
         *self == name.as_str()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static USUAL: [Usual; 6] = [
+        Usual::of("accept"),
+        Usual::of("host"),
+        Usual::of("keep-alive"),
+        Usual::of("te"),
+        Usual::of("x-forwarded-proto"),
+        Usual::of("access-control-allow-credentials"),
+    ];
+
+    #[test]
+    fn a_usual_name_is_what_any_of_that_name_is_and_is_written_so() {
+        for usual in &USUAL {
+            let (known, own) = (Name::from(usual), Name::from(usual.name().clone()));
+            assert_eq!(known, own);
+            assert_eq!(
+                (known.is_of_connection(), known.is_claim()),
+                (own.is_of_connection(), own.is_claim()),
+                "{own:?}"
+            );
+            let written = [known, own].map(|name| {
+                let mut out = b"before".to_vec();
+                name.write(&mut out);
+                String::from_utf8(out).unwrap()
+            });
+            assert_eq!(written, [(); 2].map(|()| format!("before{}: ", usual.name())));
+        }
+    }
+
+    #[test]
+    fn claims_are_told_by_their_beginning_and_by_what_others_read_as_a_dash() {
+        for (name, expected) in [
+            ("x-forwarded-", true),
+            ("x-forwarded-any", true),
+            ("x-forwarded", true),
+            ("x-forwardedfor", false),
+            ("x_forwarded_for", true),
+            ("a_", true),
+            ("a", false),
+            ("hosts", false),
+        ] {
+            assert_eq!(Name::from(HeaderName::from_static(name)).is_claim(), expected, "{name}");
+        }
     }
 }

@@ -157,8 +157,8 @@ impl Fields {
 
     /// Takes out those for which `keeps` does not say otherwise.
     #[inline]
-    pub fn retain(&mut self, mut keeps: impl FnMut(&HeaderName, Value<'_>) -> bool) {
-        self.list.retain(|(name, value)| keeps(name, value.value(&self.head)));
+    pub fn retain(&mut self, mut keeps: impl FnMut(&Name) -> bool) {
+        self.list.retain(|(name, _)| keeps(name));
     }
 
     /// All of them, in order.

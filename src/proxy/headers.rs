@@ -1,5 +1,5 @@
 //! Which fields pass, which are removed, and which are ours.
-//! Sources: RFC 9110 §7.6.1 (fields of the connection), RFC 7239 (Forwarded), RFC 9110 §7.6.3 (Via).
+//! Sources: RFC 7239 (Forwarded), RFC 9110 §7.6.3 (Via).
 
 use std::{net::IpAddr, rc::Rc};
 
@@ -24,35 +24,11 @@ pub fn host(fields: &Fields) -> &str {
 /// Removes what belongs to the connection it came on, and what `Connection` says does, except the host: a request
 /// without one is for nobody. To be done before any field of ours is set, which nobody may have removed.
 pub fn strip_connection(fields: &mut Fields) {
-    if !fields.iter().any(|(name, _)| is_of_connection(name.as_str())) {
+    if !fields.named().any(|(name, _)| name.is_of_connection()) {
         return;
     }
     let nominated = nominated(fields);
-    fields.retain(|name, _| !is_of_connection(name.as_str()) && !nominated.contains(name));
-}
-
-fn is_of_connection(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "proxy-connection"
-            | "te"
-            | "http2-settings"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-    )
-}
-
-/// A claim about who a client is or how it came, or a spelling that an upstream might take for one. What of it is to
-/// be believed is known by now.
-fn is_claim(name: &str) -> bool {
-    name.bytes().any(|b| b == b'_')
-        || name.starts_with("x-forwarded-")
-        || matches!(name, "expect" | "forwarded" | "host" | "x-forwarded" | "x-real-ip")
+    fields.retain(|name| !name.is_of_connection() && !nominated.contains(name));
 }
 
 /// Takes one hop off `Max-Forwards`, where it is a number; true if there was none left, so that the request ends here.
@@ -70,7 +46,7 @@ pub fn is_last_hop(fields: &mut Fields) -> bool {
 /// client wrote. The fields of the connection are gone already.
 pub fn outbound(fields: &mut Fields, caller: &Caller, told: &Told) -> (HeaderValue, Rc<Block>) {
     let host = fields.get_owned(header::HOST).unwrap_or(HeaderValue::from_static(""));
-    fields.retain(|name, _| !is_claim(name.as_str())); // the host is one
+    fields.retain(|name| !name.is_claim()); // the host is one
     let write = || ours(caller, &host);
     let ours = if caller.is_peer() { told.fields(&host, write) } else { Rc::new(write()) };
     (host, ours)

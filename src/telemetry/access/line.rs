@@ -61,12 +61,12 @@ impl Line {
     /// That of a request that has just come.
     #[must_use]
     pub fn begin(format: Format, asked: &Asked<'_>) -> Self {
-        let mut line = Self { format, text: Vec::with_capacity(room(asked)), time: 0, outcome: 0 };
-        match format {
-            Format::Json => line.begin_json(asked),
-            Format::Combined => line.begin_combined(asked),
-        }
-        line
+        let mut text = Vec::with_capacity(room(asked));
+        let (time, outcome) = match format {
+            Format::Json => begin_json(&mut text, asked),
+            Format::Combined => begin_combined(&mut text, asked),
+        };
+        Self { format, text, time, outcome }
     }
 
     /// Writes it whole.
@@ -97,60 +97,62 @@ impl Line {
         out.extend_from_slice(behind);
         out.push(b'\n');
     }
+}
 
-    fn begin_json(&mut self, asked: &Asked<'_>) {
-        let out = &mut self.text;
-        put(out, "Z\",\"client\":\"");
-        ip(out, asked.client);
-        out.push(b'"');
-        // It stands for one that was not read.
-        if asked.version.is_some() {
-            word(out, key!("method", text), asked.method.as_str());
-        }
-        if let Some(target) = asked.target {
-            text(out, key!("path", text), target.as_str().as_bytes());
-        }
-        field(out, key!("host", text), asked.host);
-        if let Some(version) = asked.version {
-            word(out, key!("protocol", text), protocol(version));
-        }
-        word(out, key!("scheme", text), asked.scheme);
-        if let Some(version) = asked.tls {
-            word(out, key!("tls", text), version);
-        }
-        self.outcome = out.len();
-        field(out, key!("request_id", text), Some(asked.request_id));
-        put(out, key!("trace_id", text));
-        // Of a context that is well formed.
-        out.extend_from_slice(asked.context.and_then(|context| context.as_bytes().get(3..35)).unwrap_or_default());
-        out.push(b'"');
-        field(out, key!("user_agent", text), asked.user_agent);
-        out.push(b'}');
+/// Gives where the time and where the outcome are to stand.
+fn begin_json(out: &mut Vec<u8>, asked: &Asked<'_>) -> (usize, usize) {
+    put(out, "Z\",\"client\":\"");
+    ip(out, asked.client);
+    out.push(b'"');
+    // It stands for one that was not read.
+    if asked.version.is_some() {
+        word(out, key!("method", text), asked.method.as_str());
     }
+    if let Some(target) = asked.target {
+        text(out, key!("path", text), target.as_str().as_bytes());
+    }
+    field(out, key!("host", text), asked.host);
+    if let Some(version) = asked.version {
+        word(out, key!("protocol", text), protocol(version));
+    }
+    word(out, key!("scheme", text), asked.scheme);
+    if let Some(version) = asked.tls {
+        word(out, key!("tls", text), version);
+    }
+    let outcome = out.len();
+    field(out, key!("request_id", text), Some(asked.request_id));
+    put(out, key!("trace_id", text));
+    // Of a context that is well formed.
+    out.extend_from_slice(asked.context.and_then(|context| context.as_bytes().get(3..35)).unwrap_or_default());
+    out.push(b'"');
+    field(out, key!("user_agent", text), asked.user_agent);
+    out.push(b'}');
+    (0, outcome)
+}
 
-    fn begin_combined(&mut self, asked: &Asked<'_>) {
-        let out = &mut self.text;
-        ip(out, asked.client);
-        put(out, " - - [");
-        self.time = out.len();
-        put(out, "] \"");
-        if let (Some(target), Some(version)) = (asked.target, asked.version) {
-            quoted(out, asked.method.as_str().as_bytes());
-            out.push(b' ');
-            quoted(out, target.as_str().as_bytes());
-            out.push(b' ');
-            put(out, protocol(version));
-        } else {
-            out.push(b'-');
-        }
-        put(out, "\" ");
-        self.outcome = out.len();
-        for said in [asked.referer, asked.user_agent] {
-            put(out, " \"");
-            quoted(out, said.map_or(b"-", Value::as_bytes));
-            out.push(b'"');
-        }
+/// The same.
+fn begin_combined(out: &mut Vec<u8>, asked: &Asked<'_>) -> (usize, usize) {
+    ip(out, asked.client);
+    put(out, " - - [");
+    let time = out.len();
+    put(out, "] \"");
+    if let (Some(target), Some(version)) = (asked.target, asked.version) {
+        quoted(out, asked.method.as_str().as_bytes());
+        out.push(b' ');
+        quoted(out, target.as_str().as_bytes());
+        out.push(b' ');
+        put(out, protocol(version));
+    } else {
+        out.push(b'-');
     }
+    put(out, "\" ");
+    let outcome = out.len();
+    for said in [asked.referer, asked.user_agent] {
+        put(out, " \"");
+        quoted(out, said.map_or(b"-", Value::as_bytes));
+        out.push(b'"');
+    }
+    (time, outcome)
 }
 
 /// Room for what is written of it at first, unless much of it is escaped.

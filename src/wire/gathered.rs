@@ -11,7 +11,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Frames, Rewound};
+use super::{Frames, Rewound, spare};
 
 /// The codec's side: what it writes waits here, and what it flushes too.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ struct Waiting {
 
 /// What may wait; beyond it the codec has to.
 const MOST: usize = 32 * 1024;
+/// Room for what usually waits: it is not to grow step by step.
+const USUAL: usize = 8 * 1024;
 /// A piece of this size does not wait, and is sent from where it lies.
 const LARGE: usize = 4 * 1024;
 
@@ -131,7 +133,8 @@ impl Waiting {
         self.unflushed = true;
         if self.left() == 0 {
             // A connection at rest holds no memory but its own.
-            (self.out, self.sent, self.gave_way) = (Vec::new(), 0, false);
+            spare::give_back_text(&mut self.out);
+            (self.sent, self.gave_way) = (0, false);
         }
         Ok(())
     }
@@ -144,6 +147,9 @@ impl Waiting {
         if bytes >= LARGE {
             self.unflushed = true;
             return Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        }
+        if self.out.capacity() == 0 {
+            self.out = spare::text(USUAL);
         }
         for slice in slices {
             self.out.extend_from_slice(slice);

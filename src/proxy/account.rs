@@ -43,7 +43,7 @@ pub struct Story {
 
 /// What a request counts as whose client went away before there was an answer: nginx's code for it.
 const CLIENT_LEFT: u16 = 499;
-static DATE: Usual = Usual::of("date");
+static SET_DATE: Usual = Usual::of("date");
 
 impl Account {
     /// A request that came at `started`.
@@ -65,7 +65,7 @@ impl Account {
         self.request_id = response.fields.get_owned(X_REQUEST_ID);
         // Source: RFC 9110 §6.6.1, also for answers of others that have none.
         if !response.fields.contains_key(header::DATE) {
-            response.fields.append(&DATE, date::now());
+            response.fields.append(&SET_DATE, date::now());
         }
         Answer { response, account: self }
     }

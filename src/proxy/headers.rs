@@ -46,7 +46,8 @@ pub fn is_last_hop(fields: &mut Fields) -> bool {
 /// client wrote. The fields of the connection are gone already.
 pub fn outbound(fields: &mut Fields, caller: &Caller, told: &Told) -> (HeaderValue, Rc<Block>) {
     let host = fields.get_owned(header::HOST).unwrap_or(HeaderValue::from_static(""));
-    fields.retain(|name| !name.is_claim()); // the host is one
+    // The host is one; what of the others is to be believed is known by now.
+    fields.retain(|name| !name.is_claim());
     let write = || ours(caller, &host);
     let ours = if caller.is_peer() { told.fields(&host, write) } else { Rc::new(write()) };
     (host, ours)

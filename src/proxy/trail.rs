@@ -26,8 +26,9 @@ pub struct Trail {
 /// The field of the request's id.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-/// [`X_REQUEST_ID`] and [`TRACEPARENT`], for who sets them: most requests get both.
-static NAMES: [Usual; 2] = [Usual::of("x-request-id"), Usual::of("traceparent")];
+// Most requests get both.
+static SET_ID: Usual = Usual::of("x-request-id");
+static SET_CONTEXT: Usual = Usual::of("traceparent");
 
 impl Trail {
     /// Reads the marks that came with a request, and sets those that did not, or not well formed. Without a sampler no
@@ -47,12 +48,12 @@ impl Trail {
                 // Of a trace that goes on it is decided already.
                 let fresh = Fresh::new(sampler.filter(|_| !has_parent));
                 let id = came.unwrap_or_else(|| {
-                    fields.insert(&NAMES[0], fresh.id.clone());
+                    fields.insert(&SET_ID, fresh.id.clone());
                     fresh.id
                 });
                 if !has_parent {
                     fields.remove(TRACESTATE); // it belongs to the context that was not to be read
-                    fields.insert(&NAMES[1], fresh.context);
+                    fields.insert(&SET_CONTEXT, fresh.context);
                     recorded = fresh.sampled;
                 }
                 id
@@ -79,7 +80,7 @@ impl Trail {
     /// Puts the request's id on its answer.
     #[must_use]
     pub fn mark(&self, mut response: Response<Body>) -> Response<Body> {
-        response.fields.insert(&NAMES[0], unique(self.request_id.clone()));
+        response.fields.insert(&SET_ID, unique(self.request_id.clone()));
         response
     }
 }

@@ -37,7 +37,7 @@ impl Real {
         arguments.push(format!("-serf-lan-port={}", ports[2]));
         arguments.extend(more);
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().unwrap();
-        let agent = Self { port: ports[0], http, child: spawn(&arguments), arguments };
+        let mut agent = Self { port: ports[0], http, child: spawn(&arguments), arguments };
         agent.until_leader().await;
         agent
     }
@@ -76,7 +76,8 @@ impl Real {
         assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap());
     }
 
-    async fn until_leader(&self) {
+    /// Starts it again where it has ended: while it is down, any connection of another test may have got one of its ports for a moment.
+    async fn until_leader(&mut self) {
         let url = format!("http://127.0.0.1:{}/v1/status/leader", self.port);
         let led = async {
             loop {
@@ -84,6 +85,9 @@ impl Real {
                     && answer.text().await.is_ok_and(|text| text.len() > 4)
                 {
                     return;
+                }
+                if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
+                    self.child = spawn(&self.arguments);
                 }
                 sleep(Duration::from_millis(50)).await;
             }

@@ -42,6 +42,7 @@ mod many;
 mod message;
 mod news;
 mod outage;
+mod pieces;
 mod registration;
 mod reload;
 mod retry;

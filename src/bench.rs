@@ -373,11 +373,11 @@ impl Lines {
         let asked = Asked { target: Some(&self.target), version: Some(Version::HTTP_11), ..by };
         let journey = Journey::new(&asked, began, self.log.format(), None);
         *journey.found.borrow_mut() = Some(self.taker.clone());
-        let ended = began + Duration::from_micros(750);
+        let took = Duration::from_micros(750);
         let one = journey.begin_try(&self.address, began, "1.1");
         journey.answered(one, StatusCode::OK);
-        journey.end_try(one, ended, Outcome::Success);
+        journey.end_try(one, took, Outcome::Success);
         journey.sent.set(1024);
-        self.log.add(0, &journey, 200, ended);
+        self.log.add(0, &journey, 200, began + took, took);
     }
 }

@@ -10,6 +10,10 @@ use super::instance::Address;
 /// Writes a number behind what `out` holds.
 #[inline]
 pub fn decimal(out: &mut Vec<u8>, value: u64) {
+    // Much that is counted is nothing or one.
+    if let Ok(digit @ 0..10) = u8::try_from(value) {
+        return out.push(b'0' | digit);
+    }
     match u32::try_from(value) {
         Ok(value) if value < 100_000_000 => {
             let digits = eight(value);
@@ -18,6 +22,14 @@ pub fn decimal(out: &mut Vec<u8>, value: u64) {
         }
         _ => out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes()),
     }
+}
+
+/// The three digits of a number below 1,000.
+#[inline]
+#[must_use]
+pub const fn three(value: u32) -> [u8; 3] {
+    let [.., hundreds, tens, ones] = (eight(value) | each(b'0')).to_le_bytes();
+    [hundreds, tens, ones]
 }
 
 /// Writes so many digits of a number below 10 to that power, at most 8, with the zeros before it.
@@ -66,31 +78,32 @@ const fn eight(value: u32) -> u64 {
 pub fn ip(out: &mut Vec<u8>, ip: IpAddr) {
     match ip {
         IpAddr::V4(ip) => {
-            out.reserve(16);
-            for octet in ip.octets() {
+            // All of it in registers: see `first`.
+            let (text, bits) = ip.octets().into_iter().fold((0, 0), |(text, bits), octet| {
                 let (digits, length) = OCTETS[usize::from(octet)];
-                let length = out.len() + length;
-                out.extend_from_slice(&digits);
-                out.truncate(length);
-            }
-            out.pop(); // the last one's dot
+                (text | u128::from(digits) << bits, bits + length)
+            });
+            let length = out.len() + bits as usize / 8 - 1; // without the last one's dot
+            out.extend_from_slice(&text.to_le_bytes());
+            out.truncate(length);
         }
         // Writing to memory cannot fail.
         IpAddr::V6(ip) => drop(write!(out, "{ip}")),
     }
 }
 
-/// Each octet with the dot behind it, and how many bytes that is.
-const OCTETS: [([u8; 4], usize); 256] = {
-    let mut octets = [([0; 4], 0); 256];
+/// Each octet with the dot behind it, the first sign lowest, and how many bits that is.
+static OCTETS: [(u32, u32); 256] = {
+    let mut octets = [(0, 0); 256];
     let mut octet: u8 = 0;
     loop {
         let (hundreds, tens, ones) = (b'0' + octet / 100, b'0' + octet / 10 % 10, b'0' + octet % 10);
-        octets[octet as usize] = match octet {
+        let (signs, length) = match octet {
             0..10 => ([ones, b'.', 0, 0], 2),
             10..100 => ([tens, ones, b'.', 0], 3),
             100.. => ([hundreds, tens, ones, b'.'], 4),
         };
+        octets[octet as usize] = (u32::from_le_bytes(signs), 8 * length);
         if octet == u8::MAX {
             break octets;
         }
@@ -136,6 +149,9 @@ mod tests {
         for value in 0..10_000 {
             let (value, want) = (value * 10_001, format!("={:08}", value * 10_001));
             assert_eq!(written(|out| padded(out, value, 8)), want);
+        }
+        for value in 0..1000 {
+            assert_eq!(three(value), *format!("{value:03}").as_bytes());
         }
         for text in ["0.0.0.0", "10.2.30.255", "2001:db8::7", "::ffff:10.0.0.1"] {
             let parsed: IpAddr = text.parse().unwrap();

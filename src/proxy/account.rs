@@ -97,11 +97,12 @@ impl Drop for Account {
         let left = || StatusCode::from_u16(CLIENT_LEFT).unwrap_or(StatusCode::BAD_REQUEST);
         let status = self.status.unwrap_or_else(left);
         let ended = self.ended.unwrap_or_else(Instant::now);
-        self.cells.count(self.worker, &self.method, status, ended.saturating_duration_since(self.started));
+        let took = ended.saturating_duration_since(self.started);
+        self.cells.count(self.worker, &self.method, status, took);
         if let Some(Story { scribe, journey, aside }) = self.story.take() {
             journey.received.set(aside.received());
             aside.forget(); // a connection that waits for its next request holds nothing of this one
-            scribe.tell(journey, status, ended);
+            scribe.tell(journey, status, ended, took);
         }
     }
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header, uri::PathAndQuery};
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{
@@ -34,8 +35,8 @@ pub struct Journey {
     pub traced: Option<Box<Traced>>,
     /// Who took it.
     pub found: RefCell<Option<Arc<Found>>>,
-    /// What was tried, in order.
-    pub tries: RefCell<Vec<Try>>,
+    /// What was tried, in order: there is rarely another.
+    pub tries: RefCell<SmallVec<[Try; 1]>>,
     /// Bytes of its body that came.
     pub received: Cell<u64>,
     /// Bytes of the answer's body that were sent.
@@ -96,12 +97,8 @@ pub struct Asked<'r> {
     pub target: Option<&'r PathAndQuery>,
     /// The version of HTTP; `None`: it was not understood.
     pub version: Option<Version>,
-    /// The host that it was for.
-    pub host: Option<Value<'r>>,
-    /// What the client says that it is.
-    pub user_agent: Option<Value<'r>>,
-    /// Where the client says that it comes from.
-    pub referer: Option<Value<'r>>,
+    /// Its fields, or those that there are.
+    pub fields: &'r Fields,
     /// The mark of it that the client, services and logs share.
     pub request_id: Value<'r>,
     /// The trace context that it came with or was given: `traceparent`, well formed.
@@ -122,12 +119,16 @@ impl<'r> Asked<'r> {
             method,
             target: None,
             version: None,
-            host: fields.get(header::HOST).filter(|host| !host.is_empty()),
-            user_agent: fields.get(header::USER_AGENT),
-            referer: fields.get(header::REFERER),
+            fields,
             request_id: request_id.into(),
             context: fields.get(TRACEPARENT),
         }
+    }
+
+    /// The host that it was for.
+    #[must_use]
+    pub fn host(&self) -> Option<Value<'r>> {
+        self.fields.get(header::HOST).filter(|host| !host.is_empty())
     }
 }
 
@@ -140,8 +141,8 @@ impl Traced {
             method: asked.method.clone(),
             target: asked.target.and_then(|target| PathAndQuery::try_from(clipped(target.as_str())).ok()),
             version: asked.version,
-            host: asked.host.and_then(own),
-            user_agent: asked.user_agent.and_then(own),
+            host: asked.host().and_then(own),
+            user_agent: asked.fields.get(header::USER_AGENT).and_then(own),
             request_id: own(asked.request_id),
             context: asked.context.and_then(own),
             marks,
@@ -221,9 +222,6 @@ impl Journey {
     /// A try begins; gives its number.
     pub fn begin_try(&self, address: &Address, began: Instant, protocol: &'static str) -> usize {
         let mut tries = self.tries.borrow_mut();
-        if tries.is_empty() {
-            tries.reserve_exact(1); // there is rarely another
-        }
         let (address, span) = (address.clone(), if self.traced.is_some() { drawn() } else { 0 });
         tries.push(Try { address, began, ended: None, status: None, grpc: None, span, url: None, protocol });
         tries.len() - 1
@@ -255,10 +253,10 @@ impl Journey {
         }
     }
 
-    /// A try has ended.
-    pub fn end_try(&self, number: usize, at: Instant, outcome: Outcome) {
+    /// A try has ended, after so long.
+    pub fn end_try(&self, number: usize, took: Duration, outcome: Outcome) {
         if let Some(ended) = self.tries.borrow_mut().get_mut(number) {
-            ended.ended = Some((at.saturating_duration_since(ended.began), outcome));
+            ended.ended = Some((took, outcome));
         }
     }
 }

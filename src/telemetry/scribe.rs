@@ -1,6 +1,6 @@
 //! One worker's hand in what is told of each request: whether anybody wants it, and where it goes.
 
-use std::{rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use tokio::time::Instant;
@@ -40,12 +40,13 @@ impl Scribe {
         self.log.format()
     }
 
-    /// Tells of a request that has ended.
-    pub fn tell(&self, journey: Rc<Journey>, status: StatusCode, ended: Instant) {
-        self.log.add(self.worker, &journey, status.as_u16(), ended);
+    /// Tells of a request that has ended, after so long.
+    pub fn tell(&self, journey: Rc<Journey>, status: StatusCode, ended: Instant, took: Duration) {
+        self.log.add(self.worker, &journey, status.as_u16(), ended, took);
         if let Some(tracer) = self.tracer().filter(|_| journey.traced.is_some()) {
             // Whoever took part in it has let go of it by now.
-            if let Some(journey) = Rc::into_inner(journey) {
+            if let Some(mut journey) = Rc::into_inner(journey) {
+                journey.line = None; // its memory is this thread's
                 tracer.take(Box::new(Told::new(journey, status, ended)));
             }
         }

@@ -109,7 +109,7 @@ impl Exchange {
     ) -> Result<ResponseHead, ExchangeError> {
         let mut reader = ResponseReader::new(HEAD);
         let mut interim = 0;
-        let mut heard = 0;
+        let mut noticed = 0;
         let mut broken = None;
         let mut progress = Progress::new(started, whole);
         let mut read = 0;
@@ -156,10 +156,10 @@ impl Exchange {
                     Poll::Pending => break,
                 }
             }
-            if read > heard && !self.connection.input.is_empty() {
+            if read > noticed && !self.connection.input.is_empty() {
                 acknowledge(&self.connection);
             }
-            heard = read;
+            noticed = read;
             progress.note(self.sender.progress(), read);
             let upload = Upload::of(self.sender.is_done(), self.sender.is_blocked());
             let Some((deadline, error)) = progress.deadline(upload, timeouts) else { return Poll::Pending };

@@ -211,7 +211,7 @@ impl Drop for Permit {
         }
         self.link.service.cells.took(self.worker, took);
         if let Some((journey, number)) = &self.journey {
-            journey.end_try(*number, now, self.outcome);
+            journey.end_try(*number, took, self.outcome);
         }
     }
 }

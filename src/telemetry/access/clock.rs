@@ -1,64 +1,66 @@
 //! The time that lines of the access log tell, written once a second.
 
-use std::{
-    fmt::Write as _,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
+
+use crate::model::text::three;
 
 /// The second that was written last, in both forms: most lines are of one that another was of.
 #[derive(Debug, Default)]
 pub struct Clock {
     second: u64,
-    rfc3339: String,
-    combined: String,
+    rfc3339: [u8; RFC_3339],
+    combined: [u8; COMBINED],
     /// A moment, and what the wall's clock said then.
-    read: Option<(Instant, SystemTime)>,
+    read: Option<(Instant, Duration)>,
 }
 
+/// How long a second is as RFC 3339 has it, up to where its fraction begins.
+pub const RFC_3339: usize = "0000-00-00T00:00:00".len();
+/// The same as Apache and nginx have it.
+pub const COMBINED: usize = "00/Jan/0000:00:00:00 +0000".len();
+
 impl Clock {
-    /// What the wall's clock says at a moment of the other, which was read anyway: it is asked itself once a second.
-    pub fn wall(&mut self, at: Instant) -> SystemTime {
-        let since = |(moment, wall): (Instant, SystemTime)| Some((at.checked_duration_since(moment)?, wall));
+    /// What the wall's clock says at a moment of the other, which was read anyway, since 1970: it is asked itself once a second.
+    pub fn wall(&mut self, at: Instant) -> Duration {
+        let since = |(moment, wall): (Instant, Duration)| Some((at.checked_duration_since(moment)?, wall));
         if let Some((passed, wall)) = self.read.and_then(since)
             && passed < SECOND
         {
             return wall + passed;
         }
-        let wall = SystemTime::now();
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.read = Some((at, wall));
         wall
     }
 
     /// Takes up a moment; gives its milliseconds.
-    pub fn set(&mut self, at: SystemTime) -> u32 {
-        let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().min(LATEST);
-        if self.second != since.as_secs() || self.rfc3339.is_empty() {
-            self.second = since.as_secs();
-            self.rfc3339.clear();
+    pub fn set(&mut self, at: Duration) -> [u8; 3] {
+        let at = at.min(LATEST);
+        if self.second != at.as_secs() || self.rfc3339 == [0; RFC_3339] {
+            self.second = at.as_secs();
             let second = SystemTime::UNIX_EPOCH + Duration::from_secs(self.second);
-            // Writing to a string cannot fail.
-            let _ = write!(self.rfc3339, "{}", humantime::format_rfc3339_seconds(second));
-            self.rfc3339.pop(); // what stands behind a second's fraction
-            self.combined.clear();
-            let text = &self.rfc3339;
+            let text = humantime::format_rfc3339_seconds(second).to_string();
             let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
             let month = part(5, 7).parse::<usize>().ok().and_then(|month| MONTHS.get(month - 1)).unwrap_or(&"");
-            let _ = write!(self.combined, "{}/{month}/{}:{} +0000", part(8, 10), part(0, 4), part(11, 19));
+            let combined = format!("{}/{month}/{}:{} +0000", part(8, 10), part(0, 4), part(11, 19));
+            // As long as they are written up to the latest one.
+            self.rfc3339 = text.as_bytes().first_chunk().copied().unwrap_or([b'0'; _]);
+            self.combined = combined.as_bytes().first_chunk().copied().unwrap_or([b'0'; _]);
         }
-        since.subsec_millis()
+        three(at.subsec_millis())
     }
 
     /// The second of that moment, as RFC 3339 has it, up to where its fraction begins.
     #[must_use]
-    pub fn rfc3339(&self) -> &str {
+    pub fn rfc3339(&self) -> &[u8; RFC_3339] {
         &self.rfc3339
     }
 
     /// The same as Apache and nginx have it.
     #[must_use]
-    pub fn combined(&self) -> &str {
+    pub fn combined(&self) -> &[u8; COMBINED] {
         &self.combined
     }
 }

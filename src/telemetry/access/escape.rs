@@ -5,9 +5,8 @@ use std::io::Write as _;
 
 use crate::model::text::{each, words};
 
-/// Writes what stands before a text of JSON, the text, and the quotes that end it.
-pub fn text(out: &mut Vec<u8>, key: &str, value: &[u8]) {
-    out.extend_from_slice(key.as_bytes());
+/// Writes a text of JSON, and the quotes that end it.
+pub fn text(out: &mut Vec<u8>, value: &[u8]) {
     // To stop at the first that is not costs more than to look at all.
     if is_plain(value) {
         out.extend_from_slice(value);

@@ -1,16 +1,17 @@
 //! One request as a line of the access log.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use http::Version;
+use http::{Version, header};
 
 use super::{
     super::journey::{Asked, Found, Journey},
-    clock::Clock,
+    clock::{Clock, RFC_3339},
     escape::{quoted, text},
+    near,
 };
 use crate::model::{
-    text::{address, decimal, ip, padded},
+    text::{address, decimal, ip, padded, three},
     value::Value,
 };
 
@@ -40,7 +41,7 @@ macro_rules! key {
 pub struct Line {
     format: Format,
     text: Vec<u8>,
-    /// Where the time of its end is to stand.
+    /// Where the time of its end stands, for which there is room.
     time: usize,
     /// Where that which has become of it is to stand.
     outcome: usize,
@@ -53,15 +54,15 @@ pub struct End {
     pub status: u16,
     /// How long it took.
     pub took: Duration,
-    /// The time of day.
-    pub at: SystemTime,
+    /// The time of day, since 1970.
+    pub at: Duration,
 }
 
 impl Line {
     /// That of a request that has just come.
     #[must_use]
     pub fn begin(format: Format, asked: &Asked<'_>) -> Self {
-        let mut text = Vec::with_capacity(room(asked));
+        let mut text = near::text(room(asked));
         let (time, outcome) = match format {
             Format::Json => begin_json(&mut text, asked),
             Format::Combined => begin_combined(&mut text, asked),
@@ -72,36 +73,49 @@ impl Line {
     /// Writes it whole.
     pub(super) fn end(&self, out: &mut Vec<u8>, clock: &mut Clock, journey: &Journey, end: End) {
         let milliseconds = clock.set(end.at);
-        let (before, rest) = self.text.split_at(self.time);
-        let (asked, behind) = rest.split_at(self.outcome - self.time);
-        out.reserve(self.text.len() + OUTCOME);
-        out.extend_from_slice(before);
-        match self.format {
-            Format::Json => {
-                put(out, "{\"time\":\"");
-                put(out, clock.rfc3339());
-                out.push(b'.');
-                padded(out, milliseconds, 3);
-            }
-            Format::Combined => put(out, clock.combined()),
-        }
+        let text = self.text.as_slice();
+        let (asked, behind) = text.split_at(self.outcome);
+        out.reserve(text.len() + OUTCOME);
+        let time = out.len() + self.time;
         out.extend_from_slice(asked);
         match self.format {
-            Format::Json => outcome(out, journey, end),
+            Format::Json => {
+                write_at(out, time, clock.rfc3339());
+                write_at(out, time + RFC_3339 + 1, &milliseconds);
+                outcome(out, journey, end);
+                out.extend_from_slice(b"}\n");
+            }
             Format::Combined => {
+                write_at(out, time, clock.combined());
                 decimal(out, end.status.into());
                 out.push(b' ');
                 decimal(out, journey.sent.get());
+                out.extend_from_slice(behind);
+                out.push(b'\n');
             }
         }
-        out.extend_from_slice(behind);
-        out.push(b'\n');
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        near::give_back(std::mem::take(&mut self.text));
+    }
+}
+
+/// Writes over what stands there.
+#[inline]
+fn write_at<const N: usize>(out: &mut [u8], at: usize, text: &[u8; N]) {
+    if let Some(place) = out.get_mut(at..at + N) {
+        place.copy_from_slice(text);
     }
 }
 
 /// Gives where the time and where the outcome are to stand.
 fn begin_json(out: &mut Vec<u8>, asked: &Asked<'_>) -> (usize, usize) {
-    put(out, "Z\",\"client\":\"");
+    put(out, "{\"time\":\"");
+    let time = out.len();
+    put(out, "0000-00-00T00:00:00.000Z\",\"client\":\"");
     ip(out, asked.client);
     out.push(b'"');
     // It stands for one that was not read.
@@ -109,9 +123,13 @@ fn begin_json(out: &mut Vec<u8>, asked: &Asked<'_>) -> (usize, usize) {
         word(out, key!("method", text), asked.method.as_str());
     }
     if let Some(target) = asked.target {
-        text(out, key!("path", text), target.as_str().as_bytes());
+        put(out, key!("path", text));
+        text(out, target.as_str().as_bytes());
     }
-    field(out, key!("host", text), asked.host);
+    if let Some(host) = asked.host() {
+        put(out, key!("host", text));
+        text(out, host.as_bytes());
+    }
     if let Some(version) = asked.version {
         word(out, key!("protocol", text), protocol(version));
     }
@@ -119,15 +137,19 @@ fn begin_json(out: &mut Vec<u8>, asked: &Asked<'_>) -> (usize, usize) {
     if let Some(version) = asked.tls {
         word(out, key!("tls", text), version);
     }
-    let outcome = out.len();
-    field(out, key!("request_id", text), Some(asked.request_id));
+    put(out, key!("request_id", text));
+    text(out, asked.request_id.as_bytes());
     put(out, key!("trace_id", text));
     // Of a context that is well formed.
-    out.extend_from_slice(asked.context.and_then(|context| context.as_bytes().get(3..35)).unwrap_or_default());
+    if let Some(trace) = asked.context.and_then(|context| context.as_bytes().get(3..)?.first_chunk::<32>()) {
+        out.extend_from_slice(trace);
+    }
     out.push(b'"');
-    field(out, key!("user_agent", text), asked.user_agent);
-    out.push(b'}');
-    (0, outcome)
+    if let Some(agent) = asked.fields.get(header::USER_AGENT) {
+        put(out, key!("user_agent", text));
+        text(out, agent.as_bytes());
+    }
+    (time, out.len())
 }
 
 /// The same.
@@ -135,7 +157,7 @@ fn begin_combined(out: &mut Vec<u8>, asked: &Asked<'_>) -> (usize, usize) {
     ip(out, asked.client);
     put(out, " - - [");
     let time = out.len();
-    put(out, "] \"");
+    put(out, "00/Jan/0000:00:00:00 +0000] \"");
     if let (Some(target), Some(version)) = (asked.target, asked.version) {
         quoted(out, asked.method.as_str().as_bytes());
         out.push(b' ');
@@ -147,9 +169,9 @@ fn begin_combined(out: &mut Vec<u8>, asked: &Asked<'_>) -> (usize, usize) {
     }
     put(out, "\" ");
     let outcome = out.len();
-    for said in [asked.referer, asked.user_agent] {
+    for said in [header::REFERER, header::USER_AGENT] {
         put(out, " \"");
-        quoted(out, said.map_or(b"-", Value::as_bytes));
+        quoted(out, asked.fields.get(said).map_or(b"-", Value::as_bytes));
         out.push(b'"');
     }
     (time, outcome)
@@ -157,22 +179,24 @@ fn begin_combined(out: &mut Vec<u8>, asked: &Asked<'_>) -> (usize, usize) {
 
 /// Room for what is written of it at first, unless much of it is escaped.
 fn room(asked: &Asked<'_>) -> usize {
-    let length = |value: Option<Value<'_>>| value.map_or(0, Value::len);
     let target = asked.target.map_or(0, |target| target.as_str().len());
-    let sent = [asked.host, asked.user_agent, asked.referer, Some(asked.request_id)].map(length);
-    KEYS + target + sent.iter().sum::<usize>()
+    KEYS + target + asked.request_id.len()
 }
 
-/// What else stands in a line at first: keys, and what is short.
-const KEYS: usize = 256;
+/// What else stands in a line at first: keys, and what is short, as most hosts and names of programs are.
+const KEYS: usize = 448;
 /// What is written of an end, unless names are long.
 const OUTCOME: usize = 384;
 
 fn outcome(out: &mut Vec<u8>, journey: &Journey, end: End) {
-    number(out, key!("status"), end.status.into());
-    number(out, key!("bytes_in"), journey.received.get());
-    number(out, key!("bytes_out"), journey.sent.get());
-    seconds(out, key!("duration_seconds"), end.took);
+    put(out, key!("status"));
+    out.extend_from_slice(&three(end.status.into()));
+    put(out, key!("bytes_in"));
+    decimal(out, journey.received.get());
+    put(out, key!("bytes_out"));
+    decimal(out, journey.sent.get());
+    put(out, key!("duration_seconds"));
+    seconds(out, end.took);
     if let Some(found) = &*journey.found.borrow() {
         out.extend_from_slice(found.line.get_or_init(|| named(found)));
     }
@@ -182,19 +206,24 @@ fn outcome(out: &mut Vec<u8>, journey: &Journey, end: End) {
         address(out, &last.address);
         out.push(b'"');
         if let Some(status) = last.status {
-            number(out, key!("upstream_status"), status.as_u16().into());
+            put(out, key!("upstream_status"));
+            out.extend_from_slice(&three(status.as_u16().into()));
         }
         let waited = tries.iter().filter_map(|one| one.ended).map(|(took, _)| took).sum();
-        seconds(out, key!("upstream_seconds"), waited);
+        put(out, key!("upstream_seconds"));
+        seconds(out, waited);
     }
-    number(out, key!("tries"), tries.len() as u64);
+    put(out, key!("tries"));
+    decimal(out, tries.len() as u64);
 }
 
 /// What lines of JSON say of a route and its service, which is the same for all of their requests.
 fn named(found: &Found) -> Vec<u8> {
     let mut out = Vec::new();
-    text(&mut out, key!("route", text), found.route.as_str().as_bytes());
-    text(&mut out, key!("service", text), found.service.as_str().as_bytes());
+    put(&mut out, key!("route", text));
+    text(&mut out, found.route.as_str().as_bytes());
+    put(&mut out, key!("service", text));
+    text(&mut out, found.service.as_str().as_bytes());
     out
 }
 
@@ -211,25 +240,12 @@ fn put(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-#[inline]
-fn number(out: &mut Vec<u8>, key: &str, value: u64) {
-    put(out, key);
-    decimal(out, value);
-}
-
 /// To the microsecond.
 #[inline]
-fn seconds(out: &mut Vec<u8>, key: &str, value: Duration) {
-    number(out, key, value.as_secs());
+fn seconds(out: &mut Vec<u8>, value: Duration) {
+    decimal(out, value.as_secs());
     out.push(b'.');
     padded(out, value.subsec_micros(), 6);
-}
-
-#[inline]
-fn field(out: &mut Vec<u8>, key: &str, value: Option<Value<'_>>) {
-    if let Some(value) = value {
-        text(out, key, value.as_bytes());
-    }
 }
 
 /// A text that has nothing to be escaped: a token, or one of ours.
@@ -269,7 +285,7 @@ mod tests {
     }
 
     fn written(journey: &Journey) -> String {
-        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(784_111_777_089);
+        let at = Duration::from_millis(784_111_777_089);
         let mut out = Vec::new();
         let end = End { status: 502, took: Duration::from_micros(1_000_250), at };
         journey.line.as_ref().unwrap().end(&mut out, &mut Clock::default(), journey, end);
@@ -282,10 +298,10 @@ mod tests {
         *journey.found.borrow_mut() = Some(Found::new("users".into(), "user-service".into(), "/u/{id}".into()));
         let address = Address::new("10.0.0.7", 8002).unwrap();
         journey.begin_try(&address, journey.began, "1.1");
-        journey.end_try(0, journey.began + Duration::from_millis(2), Outcome::ConnectError);
+        journey.end_try(0, Duration::from_millis(2), Outcome::ConnectError);
         journey.begin_try(&address, journey.began, "1.1");
         journey.answered(1, StatusCode::BAD_GATEWAY);
-        journey.end_try(1, journey.began + Duration::from_millis(3), Outcome::Failure);
+        journey.end_try(1, Duration::from_millis(3), Outcome::Failure);
         journey.received.set(12);
         journey.sent.set(u64::MAX);
         let line = written(&journey);

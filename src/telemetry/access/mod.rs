@@ -142,10 +142,10 @@ impl AccessLog {
         }
     }
 
-    /// Adds the line of a request that ended just now, as it was begun. To be called by that worker alone, which passes it on.
-    pub fn add(&self, worker: usize, journey: &Journey, status: u16, ended: Instant) {
+    /// Adds the line of a request that ended just now, after so long, as it was begun. To be called by that worker alone, which passes it on.
+    pub fn add(&self, worker: usize, journey: &Journey, status: u16, ended: Instant, took: Duration) {
         let Some(line) = journey.line.as_ref().filter(|_| self.format().is_some()) else { return };
-        if near::add(line, journey, status, ended) {
+        if near::add(line, journey, status, ended, took) {
             self.pass_on(worker);
         }
     }

@@ -1,7 +1,9 @@
 //! The last lines of a thread, before others see them: to write them takes no lock, and they are few enough to stay in the
 //! nearest cache. What waits for the writer does not, and to write there in small pieces is slow.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, time::Duration};
+
+use tokio::time::Instant;
 
 use super::{
     super::journey::Journey,
@@ -16,16 +18,42 @@ pub const MOST: usize = 8 * 1024;
 struct Near {
     lines: Vec<u8>,
     clock: Clock,
+    /// Memory in which lines were begun, for others.
+    spare: Vec<Vec<u8>>,
 }
+
+/// How much of such memory is kept, in texts and in bytes of each.
+const SPARE: usize = 128;
+const LONGEST: usize = 1024;
 
 thread_local! {
     static NEAR: RefCell<Near> = RefCell::default();
 }
 
-/// Adds the line of a request that ended just now. Gives whether it is time to pass them on.
-pub fn add(line: &Line, journey: &Journey, status: u16, ended: tokio::time::Instant) -> bool {
-    NEAR.with_borrow_mut(|Near { lines, clock }| {
-        let end = End { status, took: ended.saturating_duration_since(journey.began), at: clock.wall(ended) };
+/// Memory to begin a line in that has room for so much.
+pub fn text(room: usize) -> Vec<u8> {
+    let spare = NEAR.with_borrow_mut(|Near { spare, .. }| spare.pop());
+    spare.filter(|text| text.capacity() >= room).unwrap_or_else(|| Vec::with_capacity(room))
+}
+
+/// Takes such memory back.
+pub fn give_back(mut text: Vec<u8>) {
+    // A thread that ends has nothing to begin any more.
+    let _ = NEAR.try_with(|near| {
+        if let Ok(Near { spare, .. }) = near.try_borrow_mut().as_deref_mut()
+            && spare.len() < SPARE
+            && text.capacity() <= LONGEST
+        {
+            text.clear();
+            spare.push(text);
+        }
+    });
+}
+
+/// Adds the line of a request that ended just now, after so long. Gives whether it is time to pass them on.
+pub fn add(line: &Line, journey: &Journey, status: u16, ended: Instant, took: Duration) -> bool {
+    NEAR.with_borrow_mut(|Near { lines, clock, .. }| {
+        let end = End { status, took, at: clock.wall(ended) };
         line.end(lines, clock, journey, end);
         lines.len() >= MOST
     })

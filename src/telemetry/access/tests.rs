@@ -15,7 +15,7 @@ fn journey(format: Format, id: &str) -> Journey {
 
 /// What a worker does that has nothing else to do.
 fn tell(log: &AccessLog, worker: usize, journey: &Journey) {
-    log.add(worker, journey, 200, Instant::now());
+    log.add(worker, journey, 200, Instant::now(), Duration::ZERO);
     log.pass_on(worker);
 }
 
@@ -89,7 +89,7 @@ fn what_waits_is_bounded() {
     log.mode.store(JSON, Relaxed);
     let line = journey(Format::Json, &"x".repeat(128));
     for _ in 0..40_000 {
-        log.add(0, &line, 200, Instant::now());
+        log.add(0, &line, 200, Instant::now(), Duration::ZERO);
     }
     log.pass_on(0);
     let held = log.batch(0).len();

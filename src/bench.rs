@@ -372,9 +372,9 @@ impl Lines {
         let by = Asked::by(client, &Method::GET, &self.fields, &id);
         let asked = Asked { target: Some(&self.target), version: Some(Version::HTTP_11), ..by };
         let journey = Journey::new(&asked, began, self.log.format(), None);
-        *journey.found.borrow_mut() = Some(self.taker.clone());
+        journey.taken_by(&self.taker);
         let took = Duration::from_micros(750);
-        let one = journey.begin_try(&self.address, began, "1.1");
+        let one = journey.begin_try(&self.address, "127.0.0.1:19001", began, "1.1");
         journey.answered(one, StatusCode::OK);
         journey.end_try(one, took, Outcome::Success);
         journey.sent.set(1024);

@@ -1,11 +1,6 @@
 //! Numbers and addresses as text, and text a word at a time, on paths where formatters cost too much: they take ten times as long.
 
-use std::{
-    io::Write,
-    net::{IpAddr, SocketAddr},
-};
-
-use super::instance::Address;
+use std::{io::Write, net::IpAddr};
 
 /// Writes a number behind what `out` holds.
 #[inline]
@@ -111,17 +106,6 @@ static OCTETS: [(u32, u32); 256] = {
     }
 };
 
-/// Writes where an instance listens.
-pub fn address(out: &mut Vec<u8>, address: &Address) {
-    if let Address::Ip(SocketAddr::V4(at)) = address {
-        ip(out, IpAddr::V4(*at.ip()));
-        out.push(b':');
-        decimal(out, at.port().into());
-    } else {
-        let _ = write!(out, "{address}"); // see above
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,10 +144,6 @@ mod tests {
         for octet in 0..=u8::MAX {
             let address = [octet, 255 - octet, octet, 0].into();
             assert_eq!(written(|out| ip(out, address)), format!("={address}"));
-        }
-        for (host, port) in [("10.0.0.7", 8002), ("2001:db8::7", 80), ("files.internal", 8080)] {
-            let at = Address::new(host, port).unwrap();
-            assert_eq!(written(|out| address(out, &at)), format!("={at}"));
         }
     }
 }

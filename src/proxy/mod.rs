@@ -168,7 +168,7 @@ impl Proxy {
         let way = world.way(route);
         let account = self.account(&way.cells, &request.method, started, story);
         if let Some(journey) = journey {
-            *journey.found.borrow_mut() = Some(way.taker.clone());
+            journey.taken_by(&way.taker);
             aside.follow(journey);
         }
         aside.allow(way.max_body);

@@ -46,7 +46,7 @@ impl Trail {
             Some(came) if has_parent => came,
             came => {
                 // Of a trace that goes on it is decided already.
-                let fresh = Fresh::new(sampler.filter(|_| !has_parent));
+                let fresh = Fresh::new(sampler.filter(|_| !has_parent), came.is_none());
                 let id = came.unwrap_or_else(|| {
                     fields.insert(&SET_ID, fresh.id.clone());
                     fresh.id
@@ -87,10 +87,19 @@ impl Trail {
 
 /// An id that can stand in a log line or a label of somebody's without doing harm.
 fn is_request_id(value: Value<'_>) -> bool {
-    let plain =
-        |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'/' | b'+' | b'=' | b'@');
-    (1..=128).contains(&value.len()) && value.as_bytes().iter().all(plain)
+    (1..=128).contains(&value.len()) && value.as_bytes().iter().all(|&byte| HARMLESS[usize::from(byte)])
 }
+
+const HARMLESS: [bool; 256] = {
+    let mut harmless = [false; 256];
+    let mut byte = b'+';
+    while byte <= b'z' {
+        let marks = matches!(byte, b'-' | b'_' | b'.' | b':' | b'/' | b'+' | b'=' | b'@');
+        harmless[byte as usize] = marks || byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    harmless
+};
 
 /// Source: W3C Trace Context §3.2.2 (version 00) and §4.3 (later versions may go on after a dash).
 fn is_traceparent(value: Value<'_>) -> bool {
@@ -133,9 +142,12 @@ struct Fresh {
 }
 
 impl Fresh {
-    fn new(sampler: Option<&Sampler>) -> Self {
+    /// The id is one only where that is wanted.
+    fn new(sampler: Option<&Sampler>, with_id: bool) -> Self {
         let mut text = [b'0'; ID + CONTEXT];
-        text[..ID].copy_from_slice(&hex::<ID>());
+        if with_id {
+            text[..ID].copy_from_slice(&hex::<ID>());
+        }
         let context = &mut text[ID..];
         context[..3].copy_from_slice(b"00-");
         context[3..35].copy_from_slice(&hex::<32>());
@@ -201,6 +213,13 @@ mod tests {
         let mut came = headers(&[("x-request-id", "abc-123")]);
         assert_eq!(Trail::begin(&mut came, None).request_id, "abc-123");
         assert_eq!(came.text("x-request-id"), "abc-123");
+    }
+
+    #[test]
+    fn an_id_has_letters_digits_and_a_few_marks() {
+        let is_id = |byte: &u8| Value::of(std::slice::from_ref(byte)).is_some_and(is_request_id);
+        let all: Vec<u8> = (0..=u8::MAX).filter(is_id).collect();
+        assert_eq!(all, b"+-./0123456789:=@ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz");
     }
 
     #[test]

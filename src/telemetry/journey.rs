@@ -2,7 +2,7 @@
 //! data of one worker, kept only while somebody wants it: the access log, or the trace that the request belongs to.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     net::IpAddr,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -33,8 +33,8 @@ pub struct Journey {
     pub line: Option<Line>,
     /// What its spans need; `None`: its trace is not recorded.
     pub traced: Option<Box<Traced>>,
-    /// Who took it.
-    pub found: RefCell<Option<Arc<Found>>>,
+    /// Who took it, where its trace is recorded.
+    pub found: OnceCell<Arc<Found>>,
     /// What was tried, in order: there is rarely another.
     pub tries: RefCell<SmallVec<[Try; 1]>>,
     /// Bytes of its body that came.
@@ -212,15 +212,28 @@ impl Journey {
             began,
             line: format.map(|format| Line::begin(format, asked)),
             traced: marks.map(|marks| Traced::new(asked, marks)),
-            found: RefCell::default(),
+            found: OnceCell::new(),
             tries: RefCell::default(),
             received: Cell::default(),
             sent: Cell::default(),
         }
     }
 
-    /// A try begins; gives its number.
-    pub fn begin_try(&self, address: &Address, began: Instant, protocol: &'static str) -> usize {
+    /// A route takes it.
+    pub fn taken_by(&self, found: &Arc<Found>) {
+        if let Some(line) = &self.line {
+            line.found(found);
+        }
+        if self.traced.is_some() {
+            self.found.get_or_init(|| found.clone());
+        }
+    }
+
+    /// A try of this instance begins, whose address is this as a text; gives its number.
+    pub fn begin_try(&self, address: &Address, text: &str, began: Instant, protocol: &'static str) -> usize {
+        if let Some(line) = &self.line {
+            line.tried(text);
+        }
         let mut tries = self.tries.borrow_mut();
         let (address, span) = (address.clone(), if self.traced.is_some() { drawn() } else { 0 });
         tries.push(Try { address, began, ended: None, status: None, grpc: None, span, url: None, protocol });

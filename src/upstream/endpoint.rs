@@ -47,6 +47,8 @@ pub struct Transport {
 pub struct Endpoint {
     /// Which instance it is.
     pub key: EndpointKey,
+    /// Where it listens, as a text.
+    pub address: Box<str>,
     /// Never given to another endpoint, so that a worker may file connections under it.
     pub serial: u64,
     /// Since when it is known.
@@ -62,7 +64,8 @@ impl Endpoint {
     pub fn new(key: EndpointKey, cells: Arc<InstanceCells>, circuit: Arc<Circuit>) -> Self {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         let serial = SERIAL.fetch_add(1, Relaxed);
-        Self { key, serial, since: SystemTime::now(), cells, circuit, listed: AtomicBool::new(true) }
+        let address = key.address.to_string().into();
+        Self { key, address, serial, since: SystemTime::now(), cells, circuit, listed: AtomicBool::new(true) }
     }
 
     /// Whether discovery still tells of it. One that left gets no new connection and keeps no idle one.

@@ -90,7 +90,7 @@ impl Permit {
         let Some(journey) = request.aside.journey() else { return self };
         let (key, protocol) = (&self.link.endpoint.key, self.link.endpoint.key.transport.protocol);
         let version = if protocol.is_http2() { "2" } else { "1.1" };
-        let number = journey.begin_try(&key.address, self.started, version);
+        let number = journey.begin_try(&key.address, &self.link.endpoint.address, self.started, version);
         let scheme = if protocol.is_tls() { "https" } else { "http" };
         if let Some(context) = journey.trace_try(number, scheme, request.target.as_str()) {
             request.fields.insert(TRACEPARENT, context);

@@ -1,6 +1,9 @@
 //! One request as a line of the access log.
 
-use std::time::Duration;
+use std::{
+    cell::{Cell, RefCell},
+    time::Duration,
+};
 
 use http::{Version, header};
 
@@ -11,7 +14,7 @@ use super::{
     near,
 };
 use crate::model::{
-    text::{address, decimal, ip, padded, three},
+    text::{decimal, ip, padded, three},
     value::Value,
 };
 
@@ -40,11 +43,13 @@ macro_rules! key {
 #[derive(Debug)]
 pub struct Line {
     format: Format,
-    text: Vec<u8>,
+    text: RefCell<Vec<u8>>,
     /// Where the time of its end stands, for which there is room.
     time: usize,
-    /// Where that which has become of it is to stand.
+    /// Where that which has become of it is to stand, in the combined form: in JSON it comes last.
     outcome: usize,
+    /// Where the instance that is tried is to stand, in JSON.
+    instance: Cell<usize>,
 }
 
 /// What has become of a request.
@@ -67,25 +72,47 @@ impl Line {
             Format::Json => begin_json(&mut text, asked),
             Format::Combined => begin_combined(&mut text, asked),
         };
-        Self { format, text, time, outcome }
+        let instance = Cell::new(text.len());
+        Self { format, text: RefCell::new(text), time, outcome, instance }
+    }
+
+    /// A route takes the request.
+    pub fn found(&self, found: &Found) {
+        if self.format == Format::Json {
+            let mut text = self.text.borrow_mut();
+            text.extend_from_slice(found.line.get_or_init(|| named(found)));
+            self.instance.set(text.len());
+        }
+    }
+
+    /// This instance is tried, perhaps after another.
+    pub fn tried(&self, address: &str) {
+        if self.format == Format::Json {
+            let mut text = self.text.borrow_mut();
+            text.truncate(self.instance.get());
+            put(&mut text, key!("upstream", text));
+            put(&mut text, address);
+            text.push(b'"');
+        }
     }
 
     /// Writes it whole.
     pub(super) fn end(&self, out: &mut Vec<u8>, clock: &mut Clock, journey: &Journey, end: End) {
         let milliseconds = clock.set(end.at);
-        let text = self.text.as_slice();
-        let (asked, behind) = text.split_at(self.outcome);
+        let text = self.text.borrow();
         out.reserve(text.len() + OUTCOME);
         let time = out.len() + self.time;
-        out.extend_from_slice(asked);
         match self.format {
             Format::Json => {
+                out.extend_from_slice(&text);
                 write_at(out, time, clock.rfc3339());
                 write_at(out, time + RFC_3339 + 1, &milliseconds);
                 outcome(out, journey, end);
                 out.extend_from_slice(b"}\n");
             }
             Format::Combined => {
+                let (asked, behind) = text.split_at(self.outcome);
+                out.extend_from_slice(asked);
                 write_at(out, time, clock.combined());
                 decimal(out, end.status.into());
                 out.push(b' ');
@@ -99,7 +126,7 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        near::give_back(std::mem::take(&mut self.text));
+        near::give_back(self.text.take());
     }
 }
 
@@ -131,7 +158,9 @@ fn begin_json(out: &mut Vec<u8>, asked: &Asked<'_>) -> (usize, usize) {
         text(out, host.as_bytes());
     }
     if let Some(version) = asked.version {
-        word(out, key!("protocol", text), protocol(version));
+        put(out, key!("protocol", text));
+        put(out, protocol(version));
+        out.push(b'"');
     }
     word(out, key!("scheme", text), asked.scheme);
     if let Some(version) = asked.tls {
@@ -197,14 +226,8 @@ fn outcome(out: &mut Vec<u8>, journey: &Journey, end: End) {
     decimal(out, journey.sent.get());
     put(out, key!("duration_seconds"));
     seconds(out, end.took);
-    if let Some(found) = &*journey.found.borrow() {
-        out.extend_from_slice(found.line.get_or_init(|| named(found)));
-    }
     let tries = journey.tries.borrow();
     if let Some(last) = tries.last() {
-        put(out, key!("upstream", text));
-        address(out, &last.address);
-        out.push(b'"');
         if let Some(status) = last.status {
             put(out, key!("upstream_status"));
             out.extend_from_slice(&three(status.as_u16().into()));
@@ -295,11 +318,11 @@ mod tests {
     #[test]
     fn a_line_of_json_has_all_that_is_known() {
         let journey = journey(Format::Json, b"curl/8");
-        *journey.found.borrow_mut() = Some(Found::new("users".into(), "user-service".into(), "/u/{id}".into()));
+        journey.taken_by(&Found::new("users".into(), "user-service".into(), "/u/{id}".into()));
         let address = Address::new("10.0.0.7", 8002).unwrap();
-        journey.begin_try(&address, journey.began, "1.1");
+        journey.begin_try(&address, "10.0.0.6:8002", journey.began, "1.1");
         journey.end_try(0, Duration::from_millis(2), Outcome::ConnectError);
-        journey.begin_try(&address, journey.began, "1.1");
+        journey.begin_try(&address, "10.0.0.7:8002", journey.began, "1.1");
         journey.answered(1, StatusCode::BAD_GATEWAY);
         journey.end_try(1, Duration::from_millis(3), Outcome::Failure);
         journey.received.set(12);

@@ -54,8 +54,8 @@ impl Told {
     fn server(&self, asked: &Traced) -> SpanData {
         let marks = &asked.marks;
         let method = known(&asked.method);
-        let found = self.journey.found.borrow();
-        let pattern = found.as_ref().map(|found| found.pattern.as_str());
+        let found = self.journey.found.get();
+        let pattern = found.map(|found| found.pattern.as_str());
         let word = if method == OTHER { "HTTP" } else { method };
         let name = pattern.map_or_else(|| word.to_owned(), |pattern| format!("{word} {pattern}"));
         let mut attributes = Vec::with_capacity(20);
@@ -87,7 +87,7 @@ impl Told {
         if let Some(agent) = &asked.user_agent {
             say("user_agent.original", String::from_utf8_lossy(agent.as_bytes()).into_owned().into());
         }
-        if let Some(found) = &*found {
+        if let Some(found) = found {
             say("lictor.route", found.route.to_string().into());
             say("lictor.service", found.service.to_string().into());
         }
@@ -149,7 +149,7 @@ impl Told {
         if resent > 0 {
             say("http.request.resend_count", whole(resent as u64).into());
         }
-        if let Some(found) = &*self.journey.found.borrow() {
+        if let Some(found) = self.journey.found.get() {
             say("lictor.service", found.service.to_string().into());
         }
         if let Some(status) = one.status {

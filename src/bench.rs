@@ -341,7 +341,6 @@ pub struct Lines {
     log: Arc<AccessLog>,
     fields: Fields,
     target: PathAndQuery,
-    address: Address,
     taker: Arc<Taker>,
 }
 
@@ -359,10 +358,9 @@ impl Lines {
         let context = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
         let named = [(header::HOST, "127.0.0.1:8000"), (header::USER_AGENT, "proxybench/1"), (TRACEPARENT, context)];
         let fields = named.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect();
-        let address = Address::Ip((Ipv4Addr::LOCALHOST, 19_001).into());
         let taker = Taker::new("echo".into(), "echo".into(), "/api/v1/echo/{*rest}".into());
         let target = PathAndQuery::from_static("/api/v1/echo/1k");
-        Self { log, fields, target, address, taker }
+        Self { log, fields, target, taker }
     }
 
     /// A request whose one try was answered.
@@ -374,7 +372,7 @@ impl Lines {
         let journey = Journey::new(&asked, began, self.log.format(), None);
         journey.taken_by(&self.taker);
         let took = Duration::from_micros(750);
-        let one = journey.begin_try(&self.address, "127.0.0.1:19001", began, "1.1");
+        let one = journey.begin_try("127.0.0.1:19001");
         journey.answered(one, StatusCode::OK);
         journey.end_try(one, took, Outcome::Success);
         journey.sent.set(1024);

@@ -48,7 +48,8 @@ fn first(out: &mut Vec<u8>, digits: u64, count: usize) {
 #[inline]
 pub fn words(bytes: &[u8]) -> Option<impl Iterator<Item = u64>> {
     let last = bytes.last_chunk()?;
-    Some(bytes.as_chunks().0.iter().chain([last]).map(|word| u64::from_ne_bytes(*word)))
+    let before = &bytes[..bytes.len() - 1];
+    Some(before.as_chunks().0.iter().chain([last]).map(|word| u64::from_ne_bytes(*word)))
 }
 
 /// A word with this byte in every place, for who looks at eight at once.

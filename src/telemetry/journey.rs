@@ -20,6 +20,7 @@ use crate::model::{
     fields::Fields,
     instance::Address,
     name::{RouteName, ServiceName},
+    protocol::Protocol,
     random::drawn,
     value::Value,
 };
@@ -186,20 +187,27 @@ impl Found {
 /// One try of one instance.
 #[derive(Clone, Debug)]
 pub struct Try {
-    /// The instance.
-    pub address: Address,
-    /// When it began.
-    pub began: Instant,
     /// How long it took, and how it ended; `None`: it has not.
     pub ended: Option<(Duration, Outcome)>,
     /// The status of its answer.
     pub status: Option<StatusCode>,
     /// The status of its answer as gRPC has it.
     pub grpc: Option<u16>,
+    /// What its span needs beside; `None`: there will be none.
+    pub traced: Option<Box<TracedTry>>,
+}
+
+/// What the span of a try says of it.
+#[derive(Clone, Debug)]
+pub struct TracedTry {
+    /// The instance.
+    pub address: Address,
+    /// When it began.
+    pub began: Instant,
     /// The number of its span.
     pub span: u64,
-    /// What was asked for there, for its span.
-    pub url: Option<String>,
+    /// What was asked for there.
+    pub url: String,
     /// The version of HTTP: `1.1` or `2`.
     pub protocol: &'static str,
 }
@@ -229,25 +237,34 @@ impl Journey {
         }
     }
 
-    /// A try of this instance begins, whose address is this as a text; gives its number.
-    pub fn begin_try(&self, address: &Address, text: &str, began: Instant, protocol: &'static str) -> usize {
+    /// A try of an instance at this address begins; gives its number.
+    pub fn begin_try(&self, address: &str) -> usize {
         if let Some(line) = &self.line {
-            line.tried(text);
+            line.tried(address);
         }
         let mut tries = self.tries.borrow_mut();
-        let (address, span) = (address.clone(), if self.traced.is_some() { drawn() } else { 0 });
-        tries.push(Try { address, began, ended: None, status: None, grpc: None, span, url: None, protocol });
+        tries.push(Try { ended: None, status: None, grpc: None, traced: None });
         tries.len() - 1
     }
 
     /// What a try's span needs beside; gives the context that the instance gets. `None`: the trace is not recorded.
-    pub fn trace_try(&self, number: usize, scheme: &str, target: &str) -> Option<HeaderValue> {
+    pub fn trace_try(
+        &self,
+        number: usize,
+        address: &Address,
+        began: Instant,
+        protocol: Protocol,
+        target: &str,
+    ) -> Option<HeaderValue> {
         let traced = self.traced.as_ref()?;
         let mut tries = self.tries.borrow_mut();
-        let one = tries.get_mut(number)?;
-        one.url = Some(format!("{scheme}://{}{}", one.address, clipped(target)));
+        let scheme = if protocol.is_tls() { "https" } else { "http" };
+        let (span, url) = (drawn(), format!("{scheme}://{address}{}", clipped(target)));
+        let protocol = if protocol.is_http2() { "2" } else { "1.1" };
+        tries.get_mut(number)?.traced =
+            Some(Box::new(TracedTry { address: address.clone(), began, span, url, protocol }));
         let trace = traced.context.as_ref()?.to_str().ok()?.get(3..35)?;
-        let mut context = HeaderValue::try_from(format!("00-{trace}-{:016x}-01", one.span)).ok()?;
+        let mut context = HeaderValue::try_from(format!("00-{trace}-{span:016x}-01")).ok()?;
         context.set_sensitive(true); // it will not come again: see RFC 7541 §6.2.3
         Some(context)
     }

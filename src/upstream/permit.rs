@@ -5,7 +5,7 @@ use std::{rc::Rc, time::Duration};
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::{Held, call::Outbound, circuit::Era, policy::Policy, pool::Link};
+use super::{Held, call::Outbound, circuit::Era, endpoint::Endpoint, policy::Policy, pool::Link};
 use crate::{
     model::value::Value,
     telemetry::{
@@ -88,11 +88,10 @@ impl Permit {
     #[must_use]
     pub fn told(mut self, request: &mut Outbound) -> Self {
         let Some(journey) = request.aside.journey() else { return self };
-        let (key, protocol) = (&self.link.endpoint.key, self.link.endpoint.key.transport.protocol);
-        let version = if protocol.is_http2() { "2" } else { "1.1" };
-        let number = journey.begin_try(&key.address, &self.link.endpoint.address, self.started, version);
-        let scheme = if protocol.is_tls() { "https" } else { "http" };
-        if let Some(context) = journey.trace_try(number, scheme, request.target.as_str()) {
+        let Endpoint { key, address, .. } = &*self.link.endpoint;
+        let number = journey.begin_try(address);
+        let (protocol, target) = (key.transport.protocol, request.target.as_str());
+        if let Some(context) = journey.trace_try(number, &key.address, self.started, protocol, target) {
             request.fields.insert(TRACEPARENT, context);
         }
         self.journey = Some((journey, number));

@@ -288,7 +288,7 @@ mod tests {
         super::super::{cells::Outcome, journey::TRACEPARENT},
         *,
     };
-    use crate::model::{fields::Fields, instance::Address};
+    use crate::model::fields::Fields;
 
     const EVIL: &[u8] = b"x\" 200 1 \"-\"\\ \t\x80\xff\xe2\x80\xa8 \"z\":1, \xc3\xbc";
 
@@ -319,10 +319,9 @@ mod tests {
     fn a_line_of_json_has_all_that_is_known() {
         let journey = journey(Format::Json, b"curl/8");
         journey.taken_by(&Found::new("users".into(), "user-service".into(), "/u/{id}".into()));
-        let address = Address::new("10.0.0.7", 8002).unwrap();
-        journey.begin_try(&address, "10.0.0.6:8002", journey.began, "1.1");
+        journey.begin_try("10.0.0.6:8002");
         journey.end_try(0, Duration::from_millis(2), Outcome::ConnectError);
-        journey.begin_try(&address, "10.0.0.7:8002", journey.began, "1.1");
+        journey.begin_try("10.0.0.7:8002");
         journey.answered(1, StatusCode::BAD_GATEWAY);
         journey.end_try(1, Duration::from_millis(3), Outcome::Failure);
         journey.received.set(12);

@@ -198,10 +198,12 @@ impl AccessLog {
                 self.ended.notify_one();
                 return;
             }
+            thread::sleep(GATHER);
+            // Who has nothing to write is woken by the next line, and lets others gather behind it.
             if !self.waiting.load(Relaxed) {
                 thread::park();
+                thread::sleep(GATHER);
             }
-            thread::sleep(GATHER);
         }
     }
 

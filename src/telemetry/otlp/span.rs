@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::super::{
     cells::Outcome,
-    journey::{Journey, Traced, Try},
+    journey::{Journey, Traced, TracedTry, Try},
 };
 use crate::model::{instance::Address, protocol::grpc_status};
 
@@ -47,7 +47,10 @@ impl Told {
         let Some(traced) = &self.journey.traced else { return Vec::new() };
         let tries = self.journey.tries.borrow();
         let server = self.server(traced);
-        let tries = tries.iter().enumerate().map(|(resent, one)| self.client(one, resent, traced));
+        let tries = tries.iter().enumerate().filter_map(|(resent, one)| {
+            let more = one.traced.as_deref()?;
+            Some(self.client((one, more), resent, traced))
+        });
         std::iter::once(server).chain(tries).collect()
     }
 
@@ -132,20 +135,20 @@ impl Told {
         )
     }
 
-    fn client(&self, one: &Try, resent: usize, asked: &Traced) -> SpanData {
+    fn client(&self, (one, more): (&Try, &TracedTry), resent: usize, asked: &Traced) -> SpanData {
         let (method, marks) = (known(&asked.method), &asked.marks);
         let name = if method == OTHER { "HTTP" } else { method };
         let mut attributes = Vec::with_capacity(12);
         let mut say = |key: &'static str, value: opentelemetry::Value| attributes.push(KeyValue::new(key, value));
         say("http.request.method", method.into());
-        let (host, port) = match &one.address {
+        let (host, port) = match &more.address {
             Address::Ip(address) => (address.ip().to_string(), address.port()),
             Address::Name(name, port) => (name.to_string(), *port),
         };
         say("server.address", host.into());
         say("server.port", i64::from(port).into());
-        say("url.full", one.url.clone().unwrap_or_default().into());
-        say("network.protocol.version", one.protocol.into());
+        say("url.full", more.url.clone().into());
+        say("network.protocol.version", more.protocol.into());
         if resent > 0 {
             say("http.request.resend_count", whole(resent as u64).into());
         }
@@ -156,7 +159,7 @@ impl Told {
             say("http.response.status_code", i64::from(status.as_u16()).into());
         }
         let (took, outcome) =
-            one.ended.unwrap_or((self.ended.saturating_duration_since(one.began), Outcome::Cancelled));
+            one.ended.unwrap_or((self.ended.saturating_duration_since(more.began), Outcome::Cancelled));
         let error = match one.status {
             Some(status) if status.is_client_error() || status.is_server_error() => Some(status.as_str().to_owned()),
             Some(_) if one.grpc.is_some_and(|code| code != 0) => one.grpc.map(|code| code.to_string()),
@@ -171,8 +174,8 @@ impl Told {
             grpc(&mut say, asked, one.grpc);
         }
         let parent = SpanId::from_bytes(marks.span.to_be_bytes());
-        let times = (one.began, one.began + took);
-        self.span(asked, (SpanKind::Client, name.to_owned()), (one.span, parent, false), times, attributes, status)
+        let times = (more.began, more.began + took);
+        self.span(asked, (SpanKind::Client, name.to_owned()), (more.span, parent, false), times, attributes, status)
     }
 
     fn span(

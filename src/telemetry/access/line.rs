@@ -335,6 +335,7 @@ mod tests {
             "request_id": "abc", "trace_id": "0af7651916cd43dd8448eb211c80319c", "user_agent": "curl/8",
         });
         assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap(), want, "{line}");
+        assert!(!line.contains("10.0.0.6"), "the last alone: {line}");
     }
 
     #[test]

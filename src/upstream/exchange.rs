@@ -156,7 +156,7 @@ impl Exchange {
                     Poll::Pending => break,
                 }
             }
-            if read > noticed && !self.connection.input.is_empty() {
+            if read > noticed {
                 acknowledge(&self.connection);
             }
             noticed = read;

@@ -43,8 +43,9 @@ fn in_pieces(pieces: &'static [&'static str]) -> SocketAddr {
 
 #[tokio::test]
 async fn pieces_that_wait_to_be_acknowledged_come_without_delay() {
-    const ANSWERS: [&[&str]; 3] = [
+    const ANSWERS: [&[&str]; 4] = [
         &["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", "ok"],
+        &["HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"],
         &["HTTP/1.1 200 OK\r\n", "Content-Length: 2\r\n", "\r\n", "ok"],
         &["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "2\r\n", "ok", "\r\n", "0\r\n", "\r\n"],
     ];

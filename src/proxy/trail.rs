@@ -228,6 +228,7 @@ mod tests {
             let mut came = headers(bad);
             let id = Trail::begin(&mut came, None).request_id;
             assert_eq!((id.len(), came.text("x-request-id")), (16, id.to_str().unwrap()), "{bad:?}");
+            assert_ne!(id, Trail::begin(&mut headers(bad), None).request_id, "{bad:?}");
         }
         let mut twice = headers(&[("x-request-id", "a")]);
         twice.append(X_REQUEST_ID, HeaderValue::from_static("b"));

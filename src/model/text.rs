@@ -23,8 +23,14 @@ pub fn decimal(out: &mut Vec<u8>, value: u64) {
 #[inline]
 #[must_use]
 pub const fn three(value: u32) -> [u8; 3] {
-    let [.., hundreds, tens, ones] = (eight(value) | each(b'0')).to_le_bytes();
-    [hundreds, tens, ones]
+    let (hundreds, rest) = (value / 100, value % 100);
+    [digit(hundreds), digit(rest / 10), digit(rest % 10)]
+}
+
+/// A number below 10.
+const fn digit(value: u32) -> u8 {
+    let [lowest, ..] = value.to_le_bytes();
+    b'0' | lowest
 }
 
 /// Writes so many digits of a number below 10 to that power, at most 8, with the zeros before it.

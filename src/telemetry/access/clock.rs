@@ -1,17 +1,23 @@
 //! The time that lines of the access log tell, written once a second.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    ops::Range,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::Instant;
 
 use crate::model::text::three;
 
-/// The second that was written last, in both forms: most lines are of one that another was of.
+/// What was written last: most lines of a busy gateway end in a millisecond in which another did, and nearly all in such a second.
 #[derive(Debug, Default)]
 pub struct Clock {
     second: u64,
     rfc3339: [u8; RFC_3339],
     combined: [u8; COMBINED],
+    milliseconds: [u8; 3],
+    /// When that was the time.
+    now: Option<Range<Instant>>,
     /// A moment, and what the wall's clock said then.
     read: Option<(Instant, Duration)>,
 }
@@ -22,8 +28,23 @@ pub const RFC_3339: usize = "0000-00-00T00:00:00".len();
 pub const COMBINED: usize = "00/Jan/0000:00:00:00 +0000".len();
 
 impl Clock {
+    /// Takes up a moment.
+    #[inline]
+    pub fn turn(&mut self, at: Instant) {
+        if !self.now.as_ref().is_some_and(|now| now.contains(&at)) {
+            self.turn_on(at);
+        }
+    }
+
+    fn turn_on(&mut self, at: Instant) {
+        let wall = self.wall(at);
+        self.set(wall);
+        let passed = Duration::from_nanos(u64::from(wall.subsec_nanos() % MILLISECOND));
+        self.now = at.checked_sub(passed).map(|from| from..from + Duration::from_nanos(MILLISECOND.into()));
+    }
+
     /// What the wall's clock says at a moment of the other, which was read anyway, since 1970: it is asked itself once a second.
-    pub fn wall(&mut self, at: Instant) -> Duration {
+    fn wall(&mut self, at: Instant) -> Duration {
         let since = |(moment, wall): (Instant, Duration)| Some((at.checked_duration_since(moment)?, wall));
         if let Some((passed, wall)) = self.read.and_then(since)
             && passed < SECOND
@@ -35,8 +56,8 @@ impl Clock {
         wall
     }
 
-    /// Takes up a moment; gives its milliseconds.
-    pub fn set(&mut self, at: Duration) -> [u8; 3] {
+    /// Takes up a time of day, since 1970.
+    pub fn set(&mut self, at: Duration) {
         let at = at.min(LATEST);
         if self.second != at.as_secs() || self.rfc3339 == [0; RFC_3339] {
             self.second = at.as_secs();
@@ -49,7 +70,13 @@ impl Clock {
             self.rfc3339 = text.as_bytes().first_chunk().copied().unwrap_or([b'0'; _]);
             self.combined = combined.as_bytes().first_chunk().copied().unwrap_or([b'0'; _]);
         }
-        three(at.subsec_millis())
+        self.milliseconds = three(at.subsec_millis());
+    }
+
+    /// The milliseconds of that moment.
+    #[must_use]
+    pub fn milliseconds(&self) -> &[u8; 3] {
+        &self.milliseconds
     }
 
     /// The second of that moment, as RFC 3339 has it, up to where its fraction begins.
@@ -67,6 +94,8 @@ impl Clock {
 
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const SECOND: Duration = Duration::from_secs(1);
+/// In nanoseconds.
+const MILLISECOND: u32 = 1_000_000;
 /// The end of the year 9999.
 const LATEST: Duration = Duration::from_secs(253_402_300_799);
 
@@ -85,5 +114,25 @@ mod tests {
         assert!(asked < first + Duration::from_millis(900), "{first:?} {asked:?}");
         // A request that ended before.
         assert!(clock.wall(start) >= asked);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_written_stands_as_long_as_it_is_the_time() {
+        let mut clock = Clock::default();
+        clock.turn(Instant::now());
+        let later = Instant::now() + Duration::from_millis(5);
+        clock.turn(later);
+        let now = clock.now.clone().unwrap();
+        assert!(now.contains(&later) && now.end - now.start == Duration::from_millis(1));
+        let read = clock.read;
+        for at in [now.start - Duration::from_nanos(1), now.start, now.end - Duration::from_nanos(1), now.end] {
+            clock.turn(at);
+            let fresh = {
+                let mut fresh = Clock { read, ..Clock::default() };
+                fresh.turn(at);
+                fresh
+            };
+            assert_eq!((clock.rfc3339, clock.milliseconds), (fresh.rfc3339, fresh.milliseconds));
+        }
     }
 }

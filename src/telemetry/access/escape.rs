@@ -41,15 +41,27 @@ const PLAIN: [bool; 256] = {
     plain
 };
 
-/// Whether all bytes are `PLAIN`: eight at a time, by arithmetic that sets the highest bit of a byte that is not.
+/// Whether all bytes are `PLAIN`. Most texts are no longer than two words.
+#[inline]
 fn is_plain(value: &[u8]) -> bool {
-    let Some(words) = words(value) else { return value.iter().all(|&byte| PLAIN[usize::from(byte)]) };
-    let odd = words.fold(0, |odd, word| {
-        // Only what stands above one that is not plain itself can be taken for another.
-        let is = |byte| (word ^ each(byte)).wrapping_sub(each(1));
-        odd | word | word.wrapping_sub(each(b' ')) | word.wrapping_add(each(1)) | is(b'"') | is(b'\\')
-    });
+    let odd = match (value.first_chunk(), value.last_chunk()) {
+        (Some(first), Some(last)) if value.len() <= 16 => {
+            odd(u64::from_ne_bytes(*first)) | odd(u64::from_ne_bytes(*last))
+        }
+        _ => match words(value) {
+            Some(words) => words.fold(0, |all, word| all | odd(word)),
+            None => return value.iter().all(|&byte| PLAIN[usize::from(byte)]),
+        },
+    };
     odd & each(0x80) == 0
+}
+
+/// Has the highest bit of each byte set that is not `PLAIN`, and of others only above such a one.
+#[inline]
+const fn odd(word: u64) -> u64 {
+    let quote = (word ^ each(b'"')).wrapping_sub(each(1));
+    let backslash = (word ^ each(b'\\')).wrapping_sub(each(1));
+    word | word.wrapping_sub(each(b' ')) | word.wrapping_add(each(1)) | quote | backslash
 }
 
 /// Visible ASCII as it is, but for what would end the quotes; all else as `\xHH`, as nginx does.

@@ -59,8 +59,6 @@ pub struct End {
     pub status: u16,
     /// How long it took.
     pub took: Duration,
-    /// The time of day, since 1970.
-    pub at: Duration,
 }
 
 impl Line {
@@ -96,9 +94,8 @@ impl Line {
         }
     }
 
-    /// Writes it whole.
-    pub(super) fn end(&self, out: &mut Vec<u8>, clock: &mut Clock, journey: &Journey, end: End) {
-        let milliseconds = clock.set(end.at);
+    /// Writes it whole, with the time of its end.
+    pub(super) fn end(&self, out: &mut Vec<u8>, clock: &Clock, journey: &Journey, end: End) {
         let text = self.text.borrow();
         out.reserve(text.len() + OUTCOME);
         let time = out.len() + self.time;
@@ -106,7 +103,7 @@ impl Line {
             Format::Json => {
                 out.extend_from_slice(&text);
                 write_at(out, time, clock.rfc3339());
-                write_at(out, time + RFC_3339 + 1, &milliseconds);
+                write_at(out, time + RFC_3339 + 1, clock.milliseconds());
                 outcome(out, journey, end);
                 out.extend_from_slice(b"}\n");
             }
@@ -308,10 +305,10 @@ mod tests {
     }
 
     fn written(journey: &Journey) -> String {
-        let at = Duration::from_millis(784_111_777_089);
-        let mut out = Vec::new();
-        let end = End { status: 502, took: Duration::from_micros(1_000_250), at };
-        journey.line.as_ref().unwrap().end(&mut out, &mut Clock::default(), journey, end);
+        let (mut clock, mut out) = (Clock::default(), Vec::new());
+        clock.set(Duration::from_millis(784_111_777_089));
+        let end = End { status: 502, took: Duration::from_micros(1_000_250) };
+        journey.line.as_ref().unwrap().end(&mut out, &clock, journey, end);
         String::from_utf8(out).unwrap()
     }
 

@@ -53,8 +53,8 @@ pub fn give_back(mut text: Vec<u8>) {
 /// Adds the line of a request that ended just now, after so long. Gives whether it is time to pass them on.
 pub fn add(line: &Line, journey: &Journey, status: u16, ended: Instant, took: Duration) -> bool {
     NEAR.with_borrow_mut(|Near { lines, clock, .. }| {
-        let end = End { status, took, at: clock.wall(ended) };
-        line.end(lines, clock, journey, end);
+        clock.turn(ended);
+        line.end(lines, clock, journey, End { status, took });
         lines.len() >= MOST
     })
 }

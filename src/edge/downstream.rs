@@ -42,8 +42,6 @@ pub struct Downstream {
     /// Interim answers that the socket has not taken yet.
     ahead: RefCell<Vec<u8>>,
     broken: Cell<bool>,
-    /// Whether what comes is acknowledged without waiting for an answer.
-    acknowledges: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -85,15 +83,6 @@ impl Downstream {
             aside: Rc::default(),
             ahead: RefCell::default(),
             broken: Cell::new(false),
-            acknowledges: Cell::new(false),
-        }
-    }
-
-    /// More of the request has to come before there is anything to say: what came is acknowledged, for there are clients that send
-    /// the rest only then. The system does so by itself later on. Source: RFC 1122 §4.2.3.4 (Nagle's algorithm).
-    pub fn acknowledge(&self) {
-        if !self.acknowledges.replace(true) {
-            self.io.acknowledge();
         }
     }
 
@@ -214,7 +203,7 @@ impl Downstream {
                 Poll::Pending => break,
             }
         }
-        self.acknowledge();
+        self.io.acknowledge(); // there are clients that send the rest only then
         let Err(slow) = ready!(body.pace.poll(cx, &mut self.timer.borrow_mut()));
         Poll::Ready(Err(slow))
     }

@@ -147,7 +147,9 @@ impl Server {
             }
             if !begun && !input.is_empty() {
                 (begun, since) = (true, None);
-                connection.acknowledge();
+            }
+            if begun {
+                connection.io.acknowledge(); // there are clients that send the rest only then
             }
             idle.set(input.is_empty());
             if input.is_empty() {

@@ -89,7 +89,7 @@ pub async fn serve(server: &Server, io: Io, read: Bytes, client: Client, idle: &
         () = sleep(header_timeout) => return,
         () = async { server.phase.left().await; sleep(FAREWELL).await }, if !late => return,
     };
-    let shared = Rc::new(Shared { proxy: server.proxy.clone(), client, credit });
+    let shared = Rc::new(Shared { proxy: server.proxy.clone(), client, credit, outlet: outlet.clone() });
     let mut conversation = Conversation::new(connection, shared);
 
     let mut left = pin!(server.phase.left());
@@ -108,6 +108,9 @@ pub async fn serve(server: &Server, io: Io, read: Bytes, client: Client, idle: &
             if let Poll::Ready(Err(error)) = outlet.poll_send(cx) {
                 tracing::debug!(%peer, %error, "connection broke");
                 return Poll::Ready(());
+            }
+            if conversation.shared.credit.partial_since().is_some() {
+                outlet.acknowledge(); // there are clients that send the rest only then
             }
             leaving = leaving || left.as_mut().poll(cx).is_ready();
             let streams = &mut conversation.streams;

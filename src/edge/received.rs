@@ -22,7 +22,7 @@ use crate::{
         trailer,
     },
     upstream::aside::Aside,
-    wire::Timer,
+    wire::{Outlet, Timer},
 };
 
 /// What comes on a stream, for whoever forwards it, and for who lets the rest of it run out.
@@ -31,6 +31,8 @@ pub type Incoming = Rc<RefCell<RecvStream>>;
 /// Counts what comes, and how fast.
 pub struct Received {
     stream: Incoming,
+    /// The connection that it comes on.
+    outlet: Outlet,
     /// Bytes to come, where that was announced.
     left: Option<u64>,
     /// Only trailers may follow.
@@ -84,8 +86,13 @@ impl Owed {
 impl Received {
     /// A body that takes as long as it takes.
     #[must_use]
-    pub fn new(stream: Incoming, announced: Option<u64>, aside: Rc<Aside>, owed: Option<Owed>) -> Self {
-        Self { stream, left: announced, is_read: false, limits: None, aside, owed }
+    pub fn new(
+        (stream, outlet): (Incoming, Outlet),
+        announced: Option<u64>,
+        aside: Rc<Aside>,
+        owed: Option<Owed>,
+    ) -> Self {
+        Self { stream, outlet, left: announced, is_read: false, limits: None, aside, owed }
     }
 
     /// It may have as many bytes as its route allows, and has to come fast enough.
@@ -147,7 +154,10 @@ impl http_body::Body for Received {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = self.poll_next(cx);
-        let Self { limits, aside, owed, .. } = &mut *self;
+        let Self { outlet, limits, aside, owed, .. } = &mut *self;
+        if polled.is_pending() {
+            outlet.acknowledge(); // there are clients that send the rest only then
+        }
         if let Some(owed) = owed {
             match owed.0.get() {
                 Awaited::Undecided if polled.is_pending() => owed.0.set(Awaited::Wanted),

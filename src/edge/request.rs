@@ -22,6 +22,7 @@ use crate::{
     model::protocol,
     proxy::{Refusal, entry::target},
     upstream::aside::Aside,
+    wire::Outlet,
 };
 
 /// What is owed to a client that waits for leave to send its body.
@@ -43,7 +44,7 @@ pub fn announced(headers: &HeaderMap) -> Option<u64> {
 /// Why it may not enter.
 pub fn read(
     head: &mut Parts,
-    incoming: Option<&Incoming>,
+    (incoming, outlet): (Option<&Incoming>, &Outlet),
     max_head: usize,
     (aside, owed): (&Rc<Aside>, Option<&Owed>),
 ) -> Result<(PathAndQuery, Body), Refusal> {
@@ -75,7 +76,7 @@ pub fn read(
     // The library has compared it with what comes.
     let announced = announced(&head.headers);
     let Some(incoming) = incoming.filter(|_| announced != Some(0)) else { return Ok((target, Body::empty())) };
-    let body = Received::new(incoming.clone(), announced, aside.clone(), owed.cloned());
+    let body = Received::new((incoming.clone(), outlet.clone()), announced, aside.clone(), owed.cloned());
     // A call may be a conversation.
     Ok((target, Body::stream(if is_grpc(&head.headers) { body } else { body.limited() })))
 }

@@ -24,7 +24,7 @@ use crate::{
     model::message,
     proxy::{Account, Answer, Client, Glimpse, Proxy, Refusal, strip_connection},
     upstream::aside::Aside,
-    wire::{Outflow, Timer},
+    wire::{Outflow, Outlet, Timer},
 };
 
 /// How long a client may take nothing of an answer: less than a piece of a body in this time is nothing.
@@ -42,11 +42,13 @@ pub struct Shared {
     pub client: Client,
     /// Which frames they account for.
     pub credit: Credit,
+    /// What they go out by.
+    pub outlet: Outlet,
 }
 
 /// Answers one request. It ends early when the client resets the stream.
 pub async fn answer(shared: Rc<Shared>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
-    let Shared { proxy, client, credit } = &*shared;
+    let Shared { proxy, client, credit, outlet } = &*shared;
     let world = proxy.world();
     let rules = &world.config.http;
     let (max_head, patience) = (rules.max_header_size, rules.header_timeout);
@@ -67,7 +69,7 @@ pub async fn answer(shared: Rc<Shared>, request: Request<RecvStream>, mut respon
     };
     let answer = {
         let mut handling = pin!(async {
-            match bare.and_then(|()| read(&mut head, incoming.as_ref(), max_head, (&aside, owed.as_ref()))) {
+            match bare.and_then(|()| read(&mut head, (incoming.as_ref(), outlet), max_head, (&aside, owed.as_ref()))) {
                 Ok((target, body)) => {
                     let (method, version, fields) = (head.method, head.version, head.headers.into());
                     proxy.handle(message::Request { method, target, version, fields, body }, client, &aside).await

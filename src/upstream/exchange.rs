@@ -109,7 +109,6 @@ impl Exchange {
     ) -> Result<ResponseHead, ExchangeError> {
         let mut reader = ResponseReader::new(HEAD);
         let mut interim = 0;
-        let mut noticed = 0;
         let mut broken = None;
         let mut progress = Progress::new(started, whole);
         let mut read = 0;
@@ -156,10 +155,9 @@ impl Exchange {
                     Poll::Pending => break,
                 }
             }
-            if read > noticed {
-                acknowledge(&self.connection);
+            if read > 0 {
+                self.connection.io.acknowledge(); // there are instances that send the rest only then
             }
-            noticed = read;
             progress.note(self.sender.progress(), read);
             let upload = Upload::of(self.sender.is_done(), self.sender.is_blocked());
             let Some((deadline, error)) = progress.deadline(upload, timeouts) else { return Poll::Pending };
@@ -206,7 +204,6 @@ impl Exchange {
             left: if let Length::Exact(n) = head.length { Some(n) } else { None },
             first: None,
             waiting: None,
-            acknowledged: false,
         };
         match answer.begin() {
             Ok(Some(whole)) => Ok(whole),
@@ -227,12 +224,6 @@ impl Exchange {
             }
         }
     }
-}
-
-/// Has a part of an answer be acknowledged at once. An instance's system that gathers small writes holds back the next until the last is
-/// acknowledged (Nagle's algorithm, RFC 9293 §3.7.4), and the gateway's own waits 40 ms for something to send with that.
-fn acknowledge(connection: &Connection) {
-    connection.io.acknowledge();
 }
 
 fn is_interim(status: StatusCode) -> bool {
@@ -256,8 +247,6 @@ struct Answer {
     first: Option<Piece>,
     /// Since when nothing came.
     waiting: Option<Instant>,
-    /// Whether what came with the head was acknowledged by itself.
-    acknowledged: bool,
 }
 
 impl Answer {
@@ -335,18 +324,13 @@ impl Answer {
                 Poll::Pending => break,
             }
         }
+        connection.io.acknowledge(); // there are instances that send the rest only then
         if self.sender.as_ref().is_some_and(|sender| !sender.is_blocked()) {
             // It is the client that is awaited, and who reads its body says for how long.
             self.waiting = None;
             return Poll::Pending;
         }
-        let since = *self.waiting.get_or_insert_with(|| {
-            // Once does: it makes the system expect more to come, with nothing to send between.
-            if !std::mem::replace(&mut self.acknowledged, true) {
-                acknowledge(connection);
-            }
-            Instant::now()
-        });
+        let since = *self.waiting.get_or_insert_with(Instant::now);
         connection.timer.poll(cx, since + self.wait).map(|()| Err(BodyError::TooSlow))
     }
 }

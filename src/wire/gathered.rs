@@ -11,14 +11,14 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Frames, Rewound, spare};
+use super::{Frames, Rewound, socket::Prompt, spare};
 
 /// The codec's side: what it writes waits here, and what it flushes too.
 #[derive(Debug)]
 pub struct Gathered(Rc<RefCell<Waiting>>);
 
 /// The driver's side.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Outlet(Rc<RefCell<Waiting>>);
 
 #[derive(Debug)]
@@ -33,6 +33,7 @@ struct Waiting {
     gave_way: bool,
     /// Written, but TLS may hold some of it back.
     unflushed: bool,
+    prompt: Prompt,
 }
 
 /// What may wait; beyond it the codec has to.
@@ -45,7 +46,8 @@ const LARGE: usize = 4 * 1024;
 /// The two sides of a connection.
 #[must_use]
 pub fn gathered(stream: Rewound) -> (Gathered, Outlet) {
-    let waiting = Waiting { stream, frames: None, out: Vec::new(), sent: 0, gave_way: false, unflushed: false };
+    let (out, prompt) = (Vec::new(), Prompt::default());
+    let waiting = Waiting { stream, frames: None, out, sent: 0, gave_way: false, unflushed: false, prompt };
     let waiting = Rc::new(RefCell::new(waiting));
     (Gathered(waiting.clone()), Outlet(waiting))
 }
@@ -80,6 +82,12 @@ impl Outlet {
             return Poll::Pending;
         }
         waiting.poll_send(cx)
+    }
+
+    /// Has what came be acknowledged at once, and what comes until something is sent: see [`Prompt`].
+    pub fn acknowledge(&self) {
+        let waiting = self.0.borrow();
+        waiting.prompt.begin(waiting.stream.socket());
     }
 }
 
@@ -131,6 +139,7 @@ impl Waiting {
         }
         self.sent += bytes;
         self.unflushed = true;
+        self.prompt.end();
         if self.left() == 0 {
             // A connection at rest holds no memory but its own.
             spare::give_back_text(&mut self.out);
@@ -146,6 +155,7 @@ impl Waiting {
         }
         if bytes >= LARGE {
             self.unflushed = true;
+            self.prompt.end();
             return Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         }
         if self.out.capacity() == 0 {

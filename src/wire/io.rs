@@ -15,13 +15,16 @@ use tokio_util::io::poll_read_buf;
 
 use super::{
     Rewound,
-    socket::{self, Then, poll_send},
+    socket::{self, Prompt, Then, poll_send},
     spare,
 };
 
 /// A connection's socket, with or without TLS around it.
 #[derive(Debug)]
-pub struct Io(RefCell<Stream>);
+pub struct Io {
+    stream: RefCell<Stream>,
+    prompt: Prompt,
+}
 
 /// What the bytes go through.
 #[derive(Debug)]
@@ -36,25 +39,25 @@ impl Io {
     /// Takes a connected socket, which whoever opened it has told to send small writes at once.
     #[must_use]
     pub fn new(stream: TcpStream) -> Self {
-        Self(RefCell::new(Stream::Plain(stream)))
+        Stream::Plain(stream).into()
     }
 
     /// Takes a connection whose handshake has ended.
     #[must_use]
     pub fn tls(stream: TlsStream<TcpStream>) -> Self {
-        Self(RefCell::new(Stream::Tls(Box::new(stream))))
+        Stream::Tls(Box::new(stream)).into()
     }
 
     /// The same bytes for who reads and writes a stream of tokio's; `read` was read already and comes first.
     #[must_use]
     pub fn rewound(self, read: Bytes) -> Rewound {
-        Rewound::new(read, self.0.into_inner())
+        Rewound::new(read, self.stream.into_inner())
     }
 
     /// Reads what there is, up to `room` bytes or so, behind what `buffer` holds; 0 is the end.
     /// Without TLS, room is made only once there is something to read: a waiting connection holds no memory.
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut BytesMut, room: usize) -> Poll<io::Result<usize>> {
-        let stream = &mut *self.0.borrow_mut();
+        let stream = &mut *self.stream.borrow_mut();
         if let Stream::Plain(socket) = stream {
             ready!(socket.poll_read_ready(cx))?;
         }
@@ -75,19 +78,22 @@ impl Io {
 
     /// Writes what the socket takes of `slices`; TLS never has it wait.
     pub fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>], then: Then) -> Poll<io::Result<usize>> {
-        let written = match &mut *self.0.borrow_mut() {
+        let written = match &mut *self.stream.borrow_mut() {
             Stream::Plain(socket) => poll_send(socket, cx, slices, then),
             Stream::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, slices),
         };
         match ready!(written) {
             Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            written => Poll::Ready(written),
+            written => {
+                self.prompt.end();
+                Poll::Ready(written)
+            }
         }
     }
 
     /// Ready when the system has all that was written.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self.0.borrow_mut() {
+        match &mut *self.stream.borrow_mut() {
             Stream::Plain(_) => Poll::Ready(Ok(())),
             Stream::Tls(tls) => Pin::new(tls).poll_flush(cx),
         }
@@ -97,7 +103,7 @@ impl Io {
     /// What came since the last turn of the event loop may be missed.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        match &mut *self.0.borrow_mut() {
+        match &mut *self.stream.borrow_mut() {
             // Not `poll_read_ready`: a task that has used up its budget would be told that nothing came.
             Stream::Plain(socket) => is_nothing(socket.try_read(&mut [0])),
             // What came may be a ticket for a later session, which is nothing to anybody but TLS.
@@ -112,33 +118,46 @@ impl Io {
     /// The same, by the word of the system, at the price of a call into it.
     #[must_use]
     pub fn is_surely_quiet(&self) -> bool {
-        self.is_quiet() && socket::is_quiet(self.0.borrow().socket())
+        self.is_quiet() && socket::is_quiet(self.stream.borrow().socket())
     }
 
     /// Makes the end of the connection a reset, which nobody can take for the end of a message.
     pub fn abort(&self) {
         // It may be gone already; then there is nobody to tell.
-        let _ = socket2::SockRef::from(self.0.borrow().socket()).set_linger(Some(std::time::Duration::ZERO));
+        let _ = socket2::SockRef::from(self.stream.borrow().socket()).set_linger(Some(std::time::Duration::ZERO));
     }
 
-    /// Has what came be acknowledged at once, without waiting for something to send with it.
+    /// Has what came be acknowledged at once, and what comes until something is sent: see [`Prompt`].
+    #[inline]
     pub fn acknowledge(&self) {
-        socket::acknowledge(self.0.borrow().socket(), true);
+        self.prompt.begin(self.stream.borrow().socket());
+    }
+
+    /// Whether that is so.
+    #[cfg(test)]
+    pub fn is_prompt(&self) -> bool {
+        self.prompt.is_on()
     }
 
     /// Says that nothing more will be written.
     pub fn finish(&self) {
         self.close_notify();
         // It may be gone already; then there is nobody to tell.
-        let _ = socket2::SockRef::from(self.0.borrow().socket()).shutdown(std::net::Shutdown::Write);
+        let _ = socket2::SockRef::from(self.stream.borrow().socket()).shutdown(std::net::Shutdown::Write);
     }
 
     /// Says so to TLS alone, for who lets go of the socket next: its end without this might be somebody else's doing.
     pub fn close_notify(&self) {
-        if let Stream::Tls(tls) = &mut *self.0.borrow_mut() {
+        if let Stream::Tls(tls) = &mut *self.stream.borrow_mut() {
             // The alert is small; a socket that does not take it belongs to who does not read.
             let _ = Pin::new(tls).poll_shutdown(&mut Context::from_waker(Waker::noop()));
         }
+    }
+}
+
+impl From<Stream> for Io {
+    fn from(stream: Stream) -> Self {
+        Self { stream: RefCell::new(stream), prompt: Prompt::default() }
     }
 }
 
@@ -177,7 +196,7 @@ mod tests {
     }
 
     async fn readable(io: &Io) {
-        poll_fn(|cx| io.0.borrow().socket().poll_read_ready(cx)).await.unwrap();
+        poll_fn(|cx| io.stream.borrow().socket().poll_read_ready(cx)).await.unwrap();
     }
 
     #[tokio::test]
@@ -213,10 +232,17 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn what_is_to_wait_for_an_answer_is_acknowledged_when_there_is_none_yet() {
-        let quickack = |io: &Io| rustix::net::sockopt::tcp_quickack(io.0.borrow().socket()).unwrap();
+        let quickack = |io: &Io| rustix::net::sockopt::tcp_quickack(io.stream.borrow().socket()).unwrap();
         let (io, _far) = pair().await;
-        socket::acknowledge(io.0.borrow().socket(), false);
+        socket::acknowledge(io.stream.borrow().socket(), false);
         assert!(!quickack(&io));
+        io.acknowledge();
+        assert!(quickack(&io));
+        // The system is asked anew once something was sent, and not before.
+        socket::acknowledge(io.stream.borrow().socket(), false);
+        io.acknowledge();
+        assert!(!quickack(&io));
+        poll_fn(|cx| io.poll_write(cx, &[IoSlice::new(b"ab")], Then::Leave)).await.unwrap();
         io.acknowledge();
         assert!(quickack(&io));
     }

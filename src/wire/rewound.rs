@@ -8,7 +8,10 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
 use super::{
     io::Stream,
@@ -27,6 +30,12 @@ impl Rewound {
     #[must_use]
     pub fn new(read: Bytes, stream: Stream) -> Self {
         Self { read, stream }
+    }
+
+    /// The socket under it all.
+    #[must_use]
+    pub fn socket(&self) -> &TcpStream {
+        self.stream.socket()
     }
 }
 

@@ -2,6 +2,7 @@
 //! a thread may be cancelled, which no thread of ours ever is, and that costs a fifth of a short one.
 
 use std::{
+    cell::Cell,
     io::{self, IoSlice},
     os::fd::AsFd,
     task::{Context, Poll, ready},
@@ -68,6 +69,34 @@ pub fn acknowledge(socket: impl AsFd, at_once: bool) {
     let _ = rustix::net::sockopt::set_tcp_quickack(socket, at_once);
     #[cfg(not(target_os = "linux"))]
     let _ = (socket, at_once);
+}
+
+/// Whether what comes on a socket is acknowledged at once, which the system does from when it is asked to until something is sent: then it
+/// waits 40 ms for an answer again. For the other side's system may hold back small writes until the last is acknowledged (Nagle's
+/// algorithm, RFC 9293 §3.7.4), so who needs more of a message before there is anything to send asks for it.
+#[derive(Debug, Default)]
+pub struct Prompt(Cell<bool>);
+
+impl Prompt {
+    /// From now on.
+    #[inline]
+    pub fn begin(&self, socket: impl AsFd) {
+        if !self.0.replace(true) {
+            acknowledge(socket, true);
+        }
+    }
+
+    /// Something was sent.
+    #[inline]
+    pub fn end(&self) {
+        self.0.set(false);
+    }
+
+    /// Whether it was asked for since.
+    #[cfg(test)]
+    pub fn is_on(&self) -> bool {
+        self.0.get()
+    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,8 @@
 //! How large the body of a request may be, as its route has it.
 
-use std::time::Duration;
-
 use http::{Method, Request};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
 
-use crate::support::{Gateway, Origin, http2::Http2, now, until};
+use crate::support::{Gateway, Origin, http2::Http2, until};
 
 /// Routes by what they allow: less than all others, more, and anything.
 async fn before(origin: &Origin) -> Gateway {
@@ -106,29 +100,4 @@ async fn the_limit_of_a_route_is_shown_explained_and_changed_while_it_runs() {
         (gateway.send(Method::POST, "/small", &[], &body).await.status == 200).then_some(())
     })
     .await;
-}
-
-/// Their second part waits for an acknowledgement of the first (RFC 1122 §4.2.3.4), which the system puts off by 40 ms and more where it
-/// is to go with an answer. So it is the quickest of many that tells, however busy the machine is.
-#[tokio::test]
-async fn clients_that_send_a_request_in_parts_need_not_wait_for_their_acknowledgement() {
-    let origin = Origin::start("a").await;
-    let gateway = before(&origin).await;
-    let head = "POST /any HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 4\r\n\r\n";
-    for parts in [vec![&head[..20], &head[20..], "abcd"], vec![head, "ab", "cd"]] {
-        let mut quickest = Duration::MAX;
-        for _ in 0..20 {
-            let mut client = TcpStream::connect(gateway.address).await.unwrap();
-            assert!(!client.nodelay().unwrap());
-            let began = now();
-            for part in &parts {
-                client.write_all(part.as_bytes()).await.unwrap();
-            }
-            let mut answer = String::new();
-            client.read_to_string(&mut answer).await.unwrap();
-            quickest = quickest.min(began.elapsed());
-            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        }
-        assert!(quickest < Duration::from_millis(40), "{quickest:?}: {parts:?}");
-    }
 }

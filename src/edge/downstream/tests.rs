@@ -94,9 +94,9 @@ async fn what_came_of_a_body_is_acknowledged_once_more_of_it_is_awaited() {
     connection.begin(Decoder::new(Length::Exact(4)), false);
     client.write_all(b"ab").await.unwrap();
     read(&connection, 2).await.unwrap();
-    assert!(!connection.acknowledges.get());
+    assert!(!connection.io.is_prompt());
     let (rest, ()) = tokio::join!(read(&connection, 2), async {
-        assert!(connection.acknowledges.get());
+        assert!(connection.io.is_prompt());
         client.write_all(b"cd").await.unwrap();
     });
     rest.unwrap();

@@ -135,6 +135,9 @@ impl Answer {
     }
 
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, BodyError>> {
+        if let Some(place) = &self.place {
+            place.acknowledge();
+        }
         let since = *self.waiting.get_or_insert_with(Instant::now);
         if let Some(deadline) = self.deadline.filter(|deadline| deadline.at < since + self.patience) {
             ready!(self.timer.poll(cx, deadline.at));

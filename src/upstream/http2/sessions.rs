@@ -35,7 +35,7 @@ use crate::{
         endpoint::Endpoint,
         policy::PoolRules,
     },
-    wire::{Driven, Frames, Gathered, Rewound, gathered},
+    wire::{Driven, Frames, Gathered, Outlet, Rewound, gathered},
 };
 
 /// Streams at once on one connection, however many the other side takes.
@@ -97,6 +97,7 @@ struct Load {
     streams: Cell<usize>,
     idle_since: Cell<Instant>,
     ended: Cell<bool>,
+    outlet: Outlet,
 }
 
 /// A stream's place on a connection, given back when dropped.
@@ -223,6 +224,13 @@ impl Session {
     }
 }
 
+impl Place {
+    /// Has what came on the connection be acknowledged at once: there are instances that send the rest of an answer only then.
+    pub fn acknowledge(&self) {
+        self.session.load.outlet.acknowledge();
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let load = &self.session.load;
@@ -284,7 +292,8 @@ async fn shake(
     })
     .await
     .map_err(failed)?;
-    let load = Rc::new(Load { streams: Cell::new(0), idle_since: Cell::new(Instant::now()), ended: Cell::new(false) });
+    let (idle_since, outlet) = (Cell::new(Instant::now()), connection.outlet.clone());
+    let load = Rc::new(Load { streams: Cell::new(0), idle_since, ended: Cell::new(false), outlet });
     let (held, released) = oneshot::channel();
     let pings = connection.codec.ping_pong();
     local.http2.drivers.borrow_mut().spawn_local(drive(connection, pings, load.clone(), released));

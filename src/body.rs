@@ -150,7 +150,7 @@ impl http_body::Body for Body {
 /// Why a body ended before its end.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The peer closed or reset the connection in the middle.
+    /// The peer closed the connection in the middle; with a cause, it is gone: by a reset, or with its connection.
     #[error("the connection ended inside the body")]
     CutShort(#[source] Option<io::Error>),
     /// The framing of the body is broken.

@@ -134,7 +134,9 @@ fn decent(mut trailers: HeaderMap) -> Result<HeaderMap, HeadError> {
 }
 
 fn cut_short(error: h2::Error) -> BodyError {
-    BodyError::CutShort(Some(io::Error::other(error)))
+    // Where the library itself ended it, what came was malformed.
+    let is_gone = error.is_remote() || error.is_io();
+    BodyError::CutShort(is_gone.then(|| io::Error::other(error)))
 }
 
 impl Limits {

@@ -42,7 +42,10 @@ pub struct Story {
 }
 
 /// What a request counts as whose client went away before there was an answer: nginx's code for it.
-const CLIENT_LEFT: u16 = 499;
+pub(super) fn client_left() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
 static SET_DATE: Usual = Usual::of("date");
 
 impl Account {
@@ -94,8 +97,7 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        let left = || StatusCode::from_u16(CLIENT_LEFT).unwrap_or(StatusCode::BAD_REQUEST);
-        let status = self.status.unwrap_or_else(left);
+        let status = self.status.unwrap_or_else(client_left);
         let ended = self.ended.unwrap_or_else(Instant::now);
         let took = ended.saturating_duration_since(self.started);
         self.cells.count(self.worker, &self.method, status, took);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use serde::Serialize;
 
-use super::{grpc, trail::Trail};
+use super::{account::client_left, grpc, trail::Trail};
 use crate::{
     body::{Body, BodyError},
     http1::request::RequestError,
@@ -209,8 +209,14 @@ pub(super) fn failed(error: &CallError, service: &ServiceName, trail: &Trail) ->
                 BodyError::Malformed(_) => {
                     problem(StatusCode::BAD_REQUEST, "the request's body is malformed", None, trail)
                 }
-                BodyError::CutShort(_) => {
-                    problem(StatusCode::BAD_REQUEST, "the request's body was cut short", None, trail)
+                BodyError::CutShort(cause) => {
+                    let mut response =
+                        problem(StatusCode::BAD_REQUEST, "the request's body was cut short", None, trail);
+                    if cause.is_some() {
+                        // There is nobody to read that.
+                        response.stands_for = Some(client_left());
+                    }
+                    response
                 }
             },
         },

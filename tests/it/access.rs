@@ -10,7 +10,13 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Gateway, Origin, http2::Http2, tls::Authority, until};
+use crate::support::{
+    Gateway, Origin,
+    http2::{DATA, END_HEADERS, Frames, GET, HEADERS, Http2, RST_STREAM, fields, frame},
+    reset_at_end,
+    tls::Authority,
+    until,
+};
 
 fn config(origin: &Origin, telemetry: &str) -> String {
     let address = origin.address;
@@ -119,6 +125,47 @@ async fn requests_that_no_service_answered_are_told_too() {
     );
     assert_eq!((&lines[3]["user_agent"], &lines[3]["method"]), (&"me".into(), &"POST".into()));
     assert_eq!(lines[6]["upstream"], "127.0.0.1:1");
+}
+
+/// However it leaves, unless it says that no more follows and may wait for the answer to that.
+#[tokio::test]
+async fn a_client_that_leaves_while_it_sends_a_body_is_told_so() {
+    let origin = Origin::serving(|mut connection| async move { while connection.more().await.is_some() {} }).await;
+    let gateway = Gateway::fixed(&config(&origin, "access_log = \"access.log\"")).await;
+    let under_way = r#"lictor_in_flight{service="web"}"#;
+    for (path, is_whole) in [("/web/reset", false), ("/web/end", true)] {
+        let mut client = TcpStream::connect(gateway.address).await.unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: h\r\ncontent-length: 9\r\n\r\nabc");
+        client.write_all(head.as_bytes()).await.unwrap();
+        gateway.until_metric(under_way, 1.0).await;
+        if is_whole {
+            client.shutdown().await.unwrap();
+            let _ = client.read_to_end(&mut Vec::new()).await;
+        } else {
+            reset_at_end(&client);
+        }
+        drop(client);
+        gateway.until_metric(under_way, 0.0).await;
+    }
+    for path in ["/web/stream", "/web/connection"] {
+        let mut client = Frames::connect(gateway.address).await;
+        let post = [(":method", "POST"), GET[1], GET[2], (":path", path), ("content-length", "9")];
+        client.send(&frame(HEADERS, END_HEADERS, 1, &fields(&post))).await;
+        client.send(&frame(DATA, 0, 1, b"abc")).await;
+        gateway.until_metric(under_way, 1.0).await;
+        if path == "/web/stream" {
+            client.send(&frame(RST_STREAM, 0, 1, &[0, 0, 0, 8])).await;
+            gateway.until_metric(under_way, 0.0).await;
+        }
+        drop(client);
+        gateway.until_metric(under_way, 0.0).await;
+    }
+    let lines = lines(&gateway, "access.log", 4).await;
+    let told: Vec<_> =
+        lines.iter().map(|line| (line["path"].as_str().unwrap(), line["status"].as_u64().unwrap())).collect();
+    let want = [("/web/reset", 499), ("/web/end", 400), ("/web/stream", 499), ("/web/connection", 499)];
+    assert_eq!(told, want);
+    assert!(lines.iter().all(|line| (line["status"] == 400) == (line["bytes_out"] != 0)), "{lines:?}");
 }
 
 #[tokio::test]

@@ -43,11 +43,11 @@ pub async fn forward(
     (trail, came): (&Trail, Instant),
     aside: &Rc<Aside>,
 ) -> Response<Body> {
-    let Request { method, target: came_for, mut fields, body, .. } = request;
+    let Request { method, target: came_for, version, mut fields, body } = request;
     let key = cluster.key(caller.address, came_for.path(), &fields);
     let told_until = cluster.transport.protocol.is_grpc().then(|| fields.get(GRPC_TIMEOUT)).flatten();
     let deadline = told_until.and_then(|until| Deadline::read(until, Instant::now()));
-    let (came_as, ours) = outbound(&mut fields, caller, told);
+    let (came_as, ours) = outbound(&mut fields, version, caller, told);
     let mut out = Outbound {
         method,
         target: target(came_for, rewritten),

@@ -3,7 +3,7 @@
 
 use std::{net::IpAddr, rc::Rc};
 
-use http::{HeaderValue, header};
+use http::{HeaderValue, Version, header};
 
 use super::{
     client::{Caller, FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO},
@@ -14,7 +14,14 @@ use crate::{
     model::{fields::Fields, text, value::Value},
 };
 
-const VIA: HeaderValue = HeaderValue::from_static("1.1 lictor");
+/// Which version a request came in, and that it came through us.
+fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
+        Version::HTTP_10 => "1.0 lictor",
+        Version::HTTP_2 => "2.0 lictor",
+        _ => "1.1 lictor",
+    })
+}
 
 /// The host that a request is for, as its client wrote it; empty where HTTP/1.0 left it out.
 pub fn host(fields: &Fields) -> &str {
@@ -44,17 +51,17 @@ pub fn is_last_hop(fields: &mut Fields) -> bool {
 
 /// Makes a request's fields those that upstream shall see, except for ours, which it gives, with the `Host` that its
 /// client wrote. The fields of the connection are gone already.
-pub fn outbound(fields: &mut Fields, caller: &Caller, told: &Told) -> (HeaderValue, Rc<Block>) {
+pub fn outbound(fields: &mut Fields, version: Version, caller: &Caller, told: &Told) -> (HeaderValue, Rc<Block>) {
     let host = fields.get_owned(header::HOST).unwrap_or(HeaderValue::from_static(""));
     // The host is one; what of the others is to be believed is known by now.
     fields.retain(|name| !name.is_claim());
-    let write = || ours(caller, &host);
-    let ours = if caller.is_peer() { told.fields(&host, write) } else { Rc::new(write()) };
+    let write = || ours(caller, &host, version);
+    let ours = if caller.is_peer() { told.fields(&host, version, write) } else { Rc::new(write()) };
     (host, ours)
 }
 
 /// What upstream is told of who asks for `host`, where nobody says for which one it was asked first; and of us.
-fn ours(caller: &Caller, host: &HeaderValue) -> Block {
+fn ours(caller: &Caller, host: &HeaderValue, version: Version) -> Block {
     let asked_for = caller.host.as_ref().unwrap_or(host);
     let mut addresses = Vec::with_capacity(48);
     text::ip(&mut addresses, caller.address);
@@ -78,7 +85,7 @@ fn ours(caller: &Caller, host: &HeaderValue) -> Block {
     if !asked_for.is_empty() {
         fields.push((X_FORWARDED_HOST, apart(asked_for)));
     }
-    fields.push((header::VIA, VIA));
+    fields.push((header::VIA, via(version)));
     Block::new(fields)
 }
 
@@ -129,13 +136,31 @@ mod tests {
     /// What upstream sees of a request by `client`, nobody being trusted.
     fn sent(fields: &mut Fields, client: &Client) -> HeaderValue {
         let caller = resolve(client, fields, &[]);
-        let (host, ours) = outbound(fields, &caller, &client.told);
+        let (host, ours) = outbound(fields, Version::HTTP_11, &caller, &client.told);
         fields.extend(ours.fields().iter().cloned());
         host
     }
 
     fn client() -> Client {
         Client::new("192.0.2.7:4711".parse().unwrap(), "http")
+    }
+
+    #[test]
+    fn the_version_that_a_request_came_in_is_told_also_behind_others_of_its_connection() {
+        let client = client();
+        for (version, via) in [
+            (Version::HTTP_11, "1.1 lictor"),
+            (Version::HTTP_10, "1.0 lictor"),
+            (Version::HTTP_10, "1.0 lictor"),
+            (Version::HTTP_2, "2.0 lictor"),
+            (Version::HTTP_11, "1.1 lictor"),
+        ] {
+            let mut fields = map(&[("host", "a")]);
+            let caller = resolve(&client, &fields, &[]);
+            let (_, ours) = outbound(&mut fields, version, &caller, &client.told);
+            let told = ours.fields().iter().find(|(name, _)| name == header::VIA).map(|(_, value)| value.clone());
+            assert_eq!(told.unwrap(), via, "{version:?}");
+        }
     }
 
     #[test]

@@ -3,21 +3,21 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use http::HeaderValue;
+use http::{HeaderValue, Version};
 
 use crate::http1::encode::Block;
 
-/// The fields as they were written last, and for which host.
+/// The fields as they were written last, and for which host and version.
 #[derive(Debug, Default)]
-pub struct Told(RefCell<Option<(HeaderValue, Rc<Block>)>>);
+pub struct Told(RefCell<Option<(HeaderValue, Version, Rc<Block>)>>);
 
 impl Told {
-    /// The fields of a request for `host`, made by `write` where the last one was for another.
-    pub fn fields(&self, host: &HeaderValue, write: impl FnOnce() -> Block) -> Rc<Block> {
+    /// The fields of a request for `host` in this version, made by `write` where the last one was for another.
+    pub fn fields(&self, host: &HeaderValue, version: Version, write: impl FnOnce() -> Block) -> Rc<Block> {
         let mut last = self.0.borrow_mut();
         match &*last {
-            Some((of, fields)) if of == host => fields.clone(),
-            _ => last.insert((apart(host), Rc::new(write()))).1.clone(),
+            Some((of, as_of, fields)) if of == host && *as_of == version => fields.clone(),
+            _ => last.insert((apart(host), version, Rc::new(write()))).2.clone(),
         }
     }
 }
@@ -39,10 +39,10 @@ mod tests {
         read.extend_from_slice(b"example.com");
         let host = HeaderValue::from_maybe_shared(read.split().freeze()).unwrap();
         let told = Told::default();
-        told.fields(&host, || Block::new(vec![(http::header::HOST, apart(&host))]));
+        told.fields(&host, Version::HTTP_11, || Block::new(vec![(http::header::HOST, apart(&host))]));
         drop(host);
         assert!(read.try_reclaim(1024));
         let again = HeaderValue::from_maybe_shared(Bytes::from_static(b"example.com")).unwrap();
-        told.fields(&again, || unreachable!("it was written before"));
+        told.fields(&again, Version::HTTP_11, || unreachable!("it was written before"));
     }
 }

@@ -1,5 +1,6 @@
 //! Who is believed about what, by table, and what nobody can bring about.
 
+use http::Version;
 use proptest::prelude::*;
 
 use super::{
@@ -230,7 +231,7 @@ fn upstream_is_told_the_believed_hops_and_nothing_else() {
         let mut headers = map(fields);
         headers.insert(header::HOST, HeaderValue::from_static("b:80"));
         let caller = resolve(&from(PROXY), &headers, &networks());
-        let (host, ours) = outbound(&mut headers, &caller, &Told::default());
+        let (host, ours) = outbound(&mut headers, Version::HTTP_11, &caller, &Told::default());
         assert_eq!(host, "b:80");
         headers.extend(ours.fields().iter().cloned());
         let told = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded"];
@@ -294,7 +295,7 @@ proptest! {
         let told = |fields: &[(&str, &str)]| {
             let mut headers = map(fields);
             let caller = resolve(&from("192.0.2.7"), &headers, &networks());
-            let (_, ours) = outbound(&mut headers, &caller, &Told::default());
+            let (_, ours) = outbound(&mut headers, Version::HTTP_11, &caller, &Told::default());
             (caller, headers, ours.fields().to_vec())
         };
         prop_assert_eq!(told(&borrowed(&claims)), told(&[]));

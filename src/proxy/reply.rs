@@ -196,6 +196,9 @@ pub(super) fn failed(error: &CallError, service: &ServiceName, trail: &Trail) ->
             | ExchangeError::Http2(_)
             | ExchangeError::MalformedBody(_)
             | ExchangeError::Switched => say(StatusCode::BAD_GATEWAY, "the instance's answer is not valid HTTP"),
+            ExchangeError::Interim => {
+                say(StatusCode::BAD_GATEWAY, "the instance sent interim answers over and over, and no other")
+            }
             ExchangeError::ReadTimeout(_) => {
                 say(StatusCode::GATEWAY_TIMEOUT, "no byte of an answer within `timeout.read`")
             }

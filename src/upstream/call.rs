@@ -287,7 +287,8 @@ pub(super) fn unanswered(error: &ExchangeError) -> Outcome {
         | ExchangeError::Malformed(_)
         | ExchangeError::Http2(_)
         | ExchangeError::MalformedBody(_)
-        | ExchangeError::Switched => Outcome::Failure,
+        | ExchangeError::Switched
+        | ExchangeError::Interim => Outcome::Failure,
     }
 }
 

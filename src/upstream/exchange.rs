@@ -72,6 +72,9 @@ pub enum ExchangeError {
     /// It switched to a protocol that nobody asked for.
     #[error("the instance switched protocols unasked")]
     Switched,
+    /// It says again and again that an answer is to come.
+    #[error("the instance sent more than {INTERIM} interim answers")]
+    Interim,
     /// The client's body broke off.
     #[error("the request's body broke off")]
     Body(#[source] BodyError),
@@ -137,7 +140,9 @@ impl Exchange {
                         }
                         Ok(Some(head)) if self.is_switch(&head) => return Poll::Ready(Ok(head)),
                         Ok(Some(head)) if head.status.is_informational() => {
-                            return Poll::Ready(Err(ExchangeError::Switched));
+                            let too_many = is_interim(head.status);
+                            let error = if too_many { ExchangeError::Interim } else { ExchangeError::Switched };
+                            return Poll::Ready(Err(error));
                         }
                         Ok(Some(head)) => return Poll::Ready(Ok(head)),
                         Ok(None) => {}

@@ -83,6 +83,7 @@ async fn more_interim_answers_than_a_few_are_502() {
         let gateway = before(&origin, "").await;
         let answer = gateway.raw(GET.as_bytes()).await;
         assert_eq!((answer.matches("HTTP/1.1 103").count(), answer.matches(status).count()), (8, 1), "{answer}");
+        assert_eq!(answer.contains("interim answers over and over"), status.contains("502"), "{answer}");
     }
 }
 

@@ -85,7 +85,10 @@ fn systemd_takes_the_unit_as_it_is_and_finds_it_hardened() {
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/lictor.service");
     let folder = tempfile::tempdir().unwrap();
     let text = std::fs::read_to_string(unit).unwrap();
-    assert!(text.contains("ExecStart=/usr/bin/lictor run\n"), "{text}");
+    // Where the state and a file of the access log have their place, `ProtectSystem=strict` taking all others.
+    for line in ["ExecStart=/usr/bin/lictor run", "StateDirectory=lictor", "LogsDirectory=lictor"] {
+        assert!(text.lines().any(|one| one == line), "{line}: {text}");
+    }
     // It is judged as if it were installed.
     let placed = folder.path().join("lictor.service");
     std::fs::write(&placed, text.replace("/usr/bin/lictor", &program().display().to_string())).unwrap();

@@ -246,8 +246,11 @@ impl Stream {
         let malformed = |e| Unheard::Exchange(ExchangeError::Malformed(e));
         while let Poll::Ready(Some(Ok(told))) = self.response.poll_informational(cx) {
             *interim += 1;
-            if *interim > INTERIM || told.status() == StatusCode::SWITCHING_PROTOCOLS {
+            if told.status() == StatusCode::SWITCHING_PROTOCOLS {
                 return Poll::Ready(Err(Unheard::Exchange(ExchangeError::Switched)));
+            }
+            if *interim > INTERIM {
+                return Poll::Ready(Err(Unheard::Exchange(ExchangeError::Interim)));
             }
             let (head, ()) = told.into_parts();
             self.aside.tell(head.status, bounds::fields(head.headers).map_err(malformed)?);

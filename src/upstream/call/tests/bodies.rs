@@ -133,7 +133,10 @@ async fn what_is_no_answer_is_an_error_and_ends_the_connection() {
         let malformed = matches!(
             failed,
             CallError::Exchange(
-                ExchangeError::Malformed(_) | ExchangeError::MalformedBody(_) | ExchangeError::Switched
+                ExchangeError::Malformed(_)
+                    | ExchangeError::MalformedBody(_)
+                    | ExchangeError::Switched
+                    | ExchangeError::Interim
             )
         );
         assert!(malformed && !used_again, "{bytes:.60?}: {failed:?}");

@@ -104,6 +104,39 @@ async fn a_request_is_a_span_of_the_server_and_one_for_its_try() {
 }
 
 #[tokio::test]
+async fn the_address_of_the_server_is_what_believed_proxies_say_was_asked_for() {
+    let (collector, origin) = (Collector::start().await, Origin::start("a").await);
+    let telemetry = format!("{}\naccess_log = \"access.log\"", to(&collector));
+    let config = config(&[&origin], &telemetry);
+    let trusting = Gateway::fixed(&format!("{config}[http]\ntrusted_proxies = [\"127.0.0.1\"]\n")).await;
+    let other = Gateway::fixed(&config).await;
+    let own = (&*trusting.address.ip().to_string(), &*trusting.address.port().to_string());
+    let of_other = (own.0, &*other.address.port().to_string());
+    let usual = [("x-forwarded-for", "192.0.2.7"), ("x-forwarded-host", "shop.example:8443")];
+    let forwarded = [("forwarded", "for=192.0.2.7;host=\"shop.example\"")];
+    let mut known = 0;
+    for (gateway, headers, (host, port)) in [
+        (&trusting, &usual[..], ("shop.example", "8443")),
+        (&trusting, &forwarded[..], ("shop.example", "")),
+        (&trusting, &[("x-forwarded-host", "not a host")][..], own),
+        (&trusting, &[][..], own),
+        (&other, &usual[..], of_other),
+    ] {
+        gateway.send(Method::GET, &format!("/users/{known}"), headers, "").await;
+        let spans = collector.until(known + 2).await;
+        let server = spans.iter().find(|span| span.get("url.path") == format!("/users/{known}")).unwrap();
+        assert_says(server, &[("server.address", host), ("server.port", port)]);
+        known = spans.len();
+    }
+    // The access log has the host as it came.
+    let log = until("the log", || async {
+        let log = std::fs::read_to_string(trusting.file("access.log")).unwrap_or_default();
+        (log.lines().count() == 4).then_some(log)
+    });
+    assert_eq!(log.await.matches(&format!("\"host\":\"{}\"", trusting.address)).count(), 4);
+}
+
+#[tokio::test]
 async fn each_try_is_a_span_that_its_instance_is_told_of() {
     let collector = Collector::start().await;
     let bad = Origin::answering(|_| b"HTTP/1.1 503 Unavailable\r\ncontent-length: 0\r\n\r\n".to_vec()).await;

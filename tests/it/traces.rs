@@ -137,6 +137,18 @@ async fn the_address_of_the_server_is_what_believed_proxies_say_was_asked_for() 
 }
 
 #[tokio::test]
+async fn a_trace_state_of_several_fields_is_one_in_spans_and_passes_as_it_came() {
+    let (collector, origin) = (Collector::start().await, Origin::start("a").await);
+    let gateway = Gateway::fixed(&config(&[&origin], &to(&collector))).await;
+    let parent = context("01");
+    let headers = [("traceparent", &*parent), ("tracestate", "a=b, c=d"), ("tracestate", ""), ("tracestate", "e=f")];
+    gateway.send(Method::GET, "/users/7", &headers, "").await;
+    let spans = collector.until(2).await;
+    assert!(spans.iter().all(|span| span.state == "a=b,c=d,e=f"), "{spans:?}");
+    assert_eq!(origin.got()[0].fields("tracestate").collect::<Vec<_>>(), ["a=b, c=d", "", "e=f"]);
+}
+
+#[tokio::test]
 async fn each_try_is_a_span_that_its_instance_is_told_of() {
     let collector = Collector::start().await;
     let bad = Origin::answering(|_| b"HTTP/1.1 503 Unavailable\r\ncontent-length: 0\r\n\r\n".to_vec()).await;

@@ -149,6 +149,21 @@ async fn a_trace_state_of_several_fields_is_one_in_spans_and_passes_as_it_came()
 }
 
 #[tokio::test]
+async fn a_method_of_no_standard_is_told_as_it_came_and_one_that_was_not_read_is_not() {
+    let (collector, origin) = (Collector::start().await, Origin::start("a").await);
+    let gateway = Gateway::fixed(&config(&[&origin], &to(&collector))).await;
+    gateway.send(Method::from_bytes(b"BREW").unwrap(), "/users/7", &[], "").await;
+    let spans = collector.until(2).await;
+    for span in &spans {
+        assert_says(span, &[("http.request.method", "_OTHER"), ("http.request.method_original", "BREW")]);
+    }
+    assert!(gateway.raw(b"no request at all\r\n\r\n").await.starts_with("HTTP/1.1 400"));
+    let spans = collector.until(3).await;
+    let refused = spans.iter().find(|span| span.get("http.response.status_code") == "400").unwrap();
+    assert_says(refused, &[("http.request.method", "_OTHER"), ("http.request.method_original", "")]);
+}
+
+#[tokio::test]
 async fn each_try_is_a_span_that_its_instance_is_told_of() {
     let collector = Collector::start().await;
     let bad = Origin::answering(|_| b"HTTP/1.1 503 Unavailable\r\ncontent-length: 0\r\n\r\n".to_vec()).await;

@@ -164,6 +164,23 @@ async fn a_method_of_no_standard_is_told_as_it_came_and_one_that_was_not_read_is
 }
 
 #[tokio::test]
+async fn signatures_in_a_query_are_in_no_span() {
+    let (collector, origin) = (Collector::start().await, Origin::start("a").await);
+    let gateway = Gateway::fixed(&config(&[&origin], &to(&collector))).await;
+    let query = "x=1&AWSAccessKeyId=s3cr3t&Signature=s3cr3t%3D&s%69g=s3cr3t&X-Goog-Signature=s3cr3t&signature=kept&sig\
+                 &X-Amz-Credential=s3cr3t/a&X-Amz-Security-Token=s3cr3t&X-Amz-Signature=s3cr3t=&y";
+    let shown = "x=1&AWSAccessKeyId=REDACTED&Signature=REDACTED&s%69g=REDACTED&X-Goog-Signature=REDACTED&signature=kept&sig\
+                 &X-Amz-Credential=REDACTED&X-Amz-Security-Token=REDACTED&X-Amz-Signature=REDACTED&y";
+    gateway.get(&format!("/users/7?{query}")).await;
+    let spans = collector.until(2).await;
+    assert_says(&spans[0], &[("url.query", shown), ("url.path", "/users/7")]);
+    assert_says(&spans[1], &[("url.full", &format!("http://{}/u/7?{shown}", origin.address))]);
+    assert!(!format!("{spans:?}").contains("s3cr3t"), "{spans:?}");
+    // The instance gets it as it came.
+    assert_eq!(origin.got()[0].line(), format!("GET /u/7?{query} HTTP/1.1"));
+}
+
+#[tokio::test]
 async fn each_try_is_a_span_that_its_instance_is_told_of() {
     let collector = Collector::start().await;
     let bad = Origin::answering(|_| b"HTTP/1.1 503 Unavailable\r\ncontent-length: 0\r\n\r\n".to_vec()).await;

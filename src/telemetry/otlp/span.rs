@@ -11,9 +11,12 @@ use opentelemetry::{
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use tokio::time::Instant;
 
-use super::super::{
-    cells::Outcome,
-    journey::{Journey, Traced, TracedTry, Try},
+use super::{
+    super::{
+        cells::Outcome,
+        journey::{Journey, Traced, TracedTry, Try},
+    },
+    query,
 };
 use crate::model::{instance::Address, protocol::grpc_status};
 
@@ -65,7 +68,7 @@ impl Told {
         if let Some(target) = &asked.target {
             say("url.path", target.path().to_owned().into());
             if let Some(query) = target.query() {
-                say("url.query", query.to_owned().into());
+                say("url.query", query::shown(query).into());
             }
         }
         say("url.scheme", asked.scheme.into());
@@ -141,7 +144,7 @@ impl Told {
         };
         say("server.address", host.into());
         say("server.port", i64::from(port).into());
-        say("url.full", more.url.clone().into());
+        say("url.full", query::url(&more.url).into());
         say("network.protocol.version", more.protocol.into());
         if resent > 0 {
             say("http.request.resend_count", whole(resent as u64).into());

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use http::Uri;
+use http::{HeaderName, HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
 
 use super::environment::Variables;
@@ -117,6 +117,10 @@ pub fn read(key: Option<&str>, variables: &Variables) -> Read {
     {
         read.ignored.push(format!("{name} is ignored: expected `gzip` or `none`; got `{text}`"));
     }
+    if let Some((name, text)) = either(HEADERS_OF_TRACES, HEADERS) {
+        let said = |part| format!("part {part} of {name} is ignored: expected a header as `name=value`");
+        read.ignored.extend(no_headers(text).map(said));
+    }
     let sampler = sampler.unwrap_or(Sampler::DEFAULT);
     read.settings = Some(Settings { endpoint, login, is_grpc, sampler, resource, ca, identity, timeout });
     read
@@ -141,7 +145,21 @@ fn collector(bare: &str) -> Option<Uri> {
     (known && uri.host().is_some_and(|host| !host.is_empty()) && uri.query().is_none()).then_some(uri)
 }
 
+/// Which parts of a list of headers its reader leaves out, the first being 1. What is in them may be a secret.
+fn no_headers(list: &str) -> impl Iterator<Item = usize> {
+    let parts = (1..).zip(list.split(',')).filter(|(_, part)| !part.trim().is_empty());
+    parts.filter_map(|(number, part)| (!is_header(part)).then_some(number))
+}
+
+fn is_header(part: &str) -> bool {
+    let Some((name, value)) = part.split_once('=') else { return false };
+    let value: Vec<_> = percent_decode_str(value.trim()).collect();
+    name.trim().parse::<HeaderName>().is_ok() && !value.is_empty() && HeaderValue::from_bytes(&value).is_ok()
+}
+
 const HTTP_PORT: u16 = 4318;
+const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+const HEADERS_OF_TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_HEADERS";
 const SERVICE: &str = "service.name";
 const VERSION: &str = "service.version";
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
@@ -232,6 +250,27 @@ mod tests {
         assert_eq!((settings.sampler, settings.timeout, settings.identity), (Sampler::DEFAULT, PATIENCE, None));
         let read = of(Some("http://c:4317"), &[(KEY_OF_TRACES, "key.pem")]);
         assert_eq!(read.ignored.len(), 1, "{:?}", read.ignored);
+    }
+
+    #[test]
+    fn a_bad_part_of_the_headers_is_named_by_its_place_and_never_shown() {
+        let ignored = |variables: &[(&str, &str)]| of(Some("http://c:4317"), variables).ignored;
+        let said =
+            |name: &str, part: usize| format!("part {part} of {name} is ignored: expected a header as `name=value`");
+        for fine in ["", "a=1", "a=1,", " A = b%20c , d=e=f,", "a=%zz"] {
+            assert_eq!(ignored(&[(HEADERS, fine)]), [""; 0], "{fine}");
+        }
+        for (text, parts) in [
+            ("s3cret", &[1][..]),
+            ("a=1,s3cret,=s3cret, s 3=cret,b=2", &[2, 3, 4]),
+            ("a=s3cret%0a,b=s3cret%00,c=", &[1, 2, 3]),
+            ("a=1,, ,b=2,x", &[5]),
+        ] {
+            let want: Vec<_> = parts.iter().map(|&part| said(HEADERS, part)).collect();
+            assert_eq!(ignored(&[(HEADERS, text)]), want, "{text}");
+            let want: Vec<_> = parts.iter().map(|&part| said(HEADERS_OF_TRACES, part)).collect();
+            assert_eq!(ignored(&[(HEADERS, "x"), (HEADERS_OF_TRACES, text)]), want, "{text}");
+        }
     }
 
     #[test]

@@ -142,7 +142,15 @@ fn parted(text: &str) -> (String, Option<Secret>) {
 fn collector(bare: &str) -> Option<Uri> {
     let uri: Uri = bare.parse().ok()?;
     let known = matches!(uri.scheme_str(), Some("http" | "https"));
-    (known && uri.host().is_some_and(|host| !host.is_empty()) && uri.query().is_none()).then_some(uri)
+    let authority = uri.authority()?;
+    let (host, port) = authority.as_str().split_at_checked(authority.host().len())?;
+    // A URI takes any text for a port.
+    let reached = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+    (known && !host.is_empty() && reached && uri.query().is_none()).then_some(uri)
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// Which parts of a list of headers its reader leaves out, the first being 1. What is in them may be a secret.
@@ -230,7 +238,21 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_a_problem_of_the_key_and_ignored_in_a_variable() {
-        for bad in ["c:4317", "ftp://c", "http://", "unix:///c", "http://me:secret@"] {
+        for bad in [
+            "c:4317",
+            "ftp://c",
+            "http://",
+            "unix:///c",
+            "http://me:secret@",
+            "http://127.0.0.1:bad",
+            "http://127.0.0.1:99999",
+            "http://127.0.0.1:0",
+            "http://127.0.0.1:",
+            "http://127.0.0.1:/x",
+            "http://me:secret@collector:4317x",
+            "http://[::1]:",
+            "http://[::1]4317",
+        ] {
             let by_key = of(Some(bad), &[]);
             assert!(by_key.problem.is_some_and(|problem| !problem.contains("secret")), "{bad}");
             let by_variable = of(None, &[(ENDPOINT, bad)]);
@@ -250,6 +272,14 @@ mod tests {
         assert_eq!((settings.sampler, settings.timeout, settings.identity), (Sampler::DEFAULT, PATIENCE, None));
         let read = of(Some("http://c:4317"), &[(KEY_OF_TRACES, "key.pem")]);
         assert_eq!(read.ignored.len(), 1, "{:?}", read.ignored);
+    }
+
+    #[test]
+    fn a_port_may_be_left_out_or_any_that_there_is() {
+        for fine in ["http://c", "https://c/x", "http://c:1", "http://c:65535/x", "http://[::1]", "http://[::1]:4317"] {
+            let read = of(Some(fine), &[]);
+            assert!(read.problem.is_none() && read.settings.is_some(), "{fine}");
+        }
     }
 
     #[test]

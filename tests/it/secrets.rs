@@ -56,6 +56,7 @@ fn check_shows_no_secret_however_wrong_it_is() {
         format!("[consul]\ntoken = {{ x = \"{MARK}\" }}"),
         format!("[telemetry]\notlp = \"ftp://user:{MARK}@host\""),
         format!("[telemetry]\notlp = \"http://user:{MARK}@\""),
+        format!("[telemetry]\notlp = \"http://user:{MARK}@host:4317x\""),
         format!("[telemetry]\notlp = \"user:{MARK}@host:4317\""),
         format!("[telemetry]\notlp = [\"http://user:{MARK}@host:4317\"]"),
         format!("[telemetry]\notlp = \"http://user:{MARK}@host:4317\"\nx = 1"),

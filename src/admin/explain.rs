@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     config,
+    model::value,
     proxy::explain::{Explanation, Upstream, explain},
     route::{Considered, Route, Verdict},
 };
@@ -131,9 +132,7 @@ fn reason(route: &Route, verdict: &Verdict<'_>) -> String {
     match verdict {
         Verdict::Serves => "the most specific of those that take the request".into(),
         Verdict::Yields(first) => format!("it takes the request too, but `{}` comes before it", first.name),
-        Verdict::Header(name, value) => {
-            format!("it wants the header `{name}: {}`", String::from_utf8_lossy(value.as_bytes()))
-        }
+        Verdict::Header(name, value) => format!("it wants the header `{name}: {}`", value::shown(value)),
         Verdict::Method => format!("it takes {}", list(route.methods.iter().map(ToString::to_string).collect())),
         Verdict::Host => format!("it is for {}", list(route.hosts.iter().map(ToString::to_string).collect())),
         Verdict::Path => "its path is another".into(),

@@ -13,6 +13,7 @@ use crate::{
     model::{
         instance::{Health, Instance},
         topology::Rejected,
+        value,
     },
     route::{Route, Target},
     telemetry::{events, window::Counts},
@@ -213,9 +214,7 @@ pub async fn routes(extract::State(admin): extract::State<Arc<Admin>>) -> Json<V
 #[must_use]
 pub fn shown(route: &Route) -> RouteShown {
     let Target::Service(service) = &route.target;
-    let header = |(name, value): &(http::HeaderName, http::HeaderValue)| {
-        (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
-    };
+    let header = |(name, value): &(http::HeaderName, http::HeaderValue)| (name.to_string(), value::shown(value));
     let rules = route.policy.as_deref().map(policy_shown);
     let rule = |key| rules.as_ref()?.get(key).cloned();
     RouteShown {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use http::Uri;
+use http::{HeaderName, HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
 
 use super::environment::Variables;
@@ -117,6 +117,10 @@ pub fn read(key: Option<&str>, variables: &Variables) -> Read {
     {
         read.ignored.push(format!("{name} is ignored: expected `gzip` or `none`; got `{text}`"));
     }
+    if let Some((name, text)) = either(HEADERS_OF_TRACES, HEADERS) {
+        let said = |part| format!("part {part} of {name} is ignored: expected a header as `name=value`");
+        read.ignored.extend(no_headers(text).map(said));
+    }
     let sampler = sampler.unwrap_or(Sampler::DEFAULT);
     read.settings = Some(Settings { endpoint, login, is_grpc, sampler, resource, ca, identity, timeout });
     read
@@ -138,10 +142,32 @@ fn parted(text: &str) -> (String, Option<Secret>) {
 fn collector(bare: &str) -> Option<Uri> {
     let uri: Uri = bare.parse().ok()?;
     let known = matches!(uri.scheme_str(), Some("http" | "https"));
-    (known && uri.host().is_some_and(|host| !host.is_empty()) && uri.query().is_none()).then_some(uri)
+    let authority = uri.authority()?;
+    let (host, port) = authority.as_str().split_at_checked(authority.host().len())?;
+    // A URI takes any text for a port.
+    let reached = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+    (known && !host.is_empty() && reached && uri.query().is_none()).then_some(uri)
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+/// Which parts of a list of headers its reader leaves out, the first being 1. What is in them may be a secret.
+fn no_headers(list: &str) -> impl Iterator<Item = usize> {
+    let parts = (1..).zip(list.split(',')).filter(|(_, part)| !part.trim().is_empty());
+    parts.filter_map(|(number, part)| (!is_header(part)).then_some(number))
+}
+
+fn is_header(part: &str) -> bool {
+    let Some((name, value)) = part.split_once('=') else { return false };
+    let value: Vec<_> = percent_decode_str(value.trim()).collect();
+    name.trim().parse::<HeaderName>().is_ok() && !value.is_empty() && HeaderValue::from_bytes(&value).is_ok()
 }
 
 const HTTP_PORT: u16 = 4318;
+const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+const HEADERS_OF_TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_HEADERS";
 const SERVICE: &str = "service.name";
 const VERSION: &str = "service.version";
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
@@ -212,7 +238,21 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_a_problem_of_the_key_and_ignored_in_a_variable() {
-        for bad in ["c:4317", "ftp://c", "http://", "unix:///c", "http://me:secret@"] {
+        for bad in [
+            "c:4317",
+            "ftp://c",
+            "http://",
+            "unix:///c",
+            "http://me:secret@",
+            "http://127.0.0.1:bad",
+            "http://127.0.0.1:99999",
+            "http://127.0.0.1:0",
+            "http://127.0.0.1:",
+            "http://127.0.0.1:/x",
+            "http://me:secret@collector:4317x",
+            "http://[::1]:",
+            "http://[::1]4317",
+        ] {
             let by_key = of(Some(bad), &[]);
             assert!(by_key.problem.is_some_and(|problem| !problem.contains("secret")), "{bad}");
             let by_variable = of(None, &[(ENDPOINT, bad)]);
@@ -232,6 +272,35 @@ mod tests {
         assert_eq!((settings.sampler, settings.timeout, settings.identity), (Sampler::DEFAULT, PATIENCE, None));
         let read = of(Some("http://c:4317"), &[(KEY_OF_TRACES, "key.pem")]);
         assert_eq!(read.ignored.len(), 1, "{:?}", read.ignored);
+    }
+
+    #[test]
+    fn a_port_may_be_left_out_or_any_that_there_is() {
+        for fine in ["http://c", "https://c/x", "http://c:1", "http://c:65535/x", "http://[::1]", "http://[::1]:4317"] {
+            let read = of(Some(fine), &[]);
+            assert!(read.problem.is_none() && read.settings.is_some(), "{fine}");
+        }
+    }
+
+    #[test]
+    fn a_bad_part_of_the_headers_is_named_by_its_place_and_never_shown() {
+        let ignored = |variables: &[(&str, &str)]| of(Some("http://c:4317"), variables).ignored;
+        let said =
+            |name: &str, part: usize| format!("part {part} of {name} is ignored: expected a header as `name=value`");
+        for fine in ["", "a=1", "a=1,", " A = b%20c , d=e=f,", "a=%zz"] {
+            assert_eq!(ignored(&[(HEADERS, fine)]), [""; 0], "{fine}");
+        }
+        for (text, parts) in [
+            ("s3cret", &[1][..]),
+            ("a=1,s3cret,=s3cret, s 3=cret,b=2", &[2, 3, 4]),
+            ("a=s3cret%0a,b=s3cret%00,c=", &[1, 2, 3]),
+            ("a=1,, ,b=2,x", &[5]),
+        ] {
+            let want: Vec<_> = parts.iter().map(|&part| said(HEADERS, part)).collect();
+            assert_eq!(ignored(&[(HEADERS, text)]), want, "{text}");
+            let want: Vec<_> = parts.iter().map(|&part| said(HEADERS_OF_TRACES, part)).collect();
+            assert_eq!(ignored(&[(HEADERS, "x"), (HEADERS_OF_TRACES, text)]), want, "{text}");
+        }
     }
 
     #[test]

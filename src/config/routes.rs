@@ -12,7 +12,8 @@ use crate::{
         name::{RouteName, ServiceName},
         pattern::{HostPattern, PathPattern},
         template::Template,
-        units::Size,
+        units::{Secret, Size},
+        value,
     },
     upstream::{
         policy::{Policy, Timeouts},
@@ -67,6 +68,7 @@ pub struct MatchTable {
     pub hosts: Vec<String>,
     /// All of these headers, each with exactly this value.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, Secret>")] // no message is to show one of a wrong kind
     pub headers: BTreeMap<String, String>,
 }
 
@@ -187,15 +189,13 @@ impl Route {
     #[must_use]
     pub fn shown(&self) -> Table {
         let path = self.path.to_string();
-        // A header's value came from a text, so it is one.
-        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         Table {
             name: Some(self.name.to_string()).filter(|name| *name != path),
             conditions: Some(MatchTable {
                 path: Some(path),
                 methods: self.methods.iter().map(ToString::to_string).collect(),
                 hosts: self.hosts.iter().map(ToString::to_string).collect(),
-                headers: self.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+                headers: self.headers.iter().map(|(name, value)| (name.to_string(), value::shown(value))).collect(),
             }),
             service: Some(self.service.to_string()),
             rewrite: self.rewrite.as_ref().map(ToString::to_string),
@@ -225,15 +225,18 @@ fn method(text: &str) -> Result<Method, String> {
 
 fn header(name: &str, value: &str, at: &At<'_>) -> Option<(HeaderName, HeaderValue)> {
     let at = at.key(name);
-    let Ok(name) = name.parse() else {
+    let Ok(name) = name.parse::<HeaderName>() else {
         at.say("expected the name of a header, such as `x-beta`");
         return None;
     };
-    let Ok(value) = HeaderValue::from_str(value) else {
+    let Ok(mut value) = HeaderValue::from_str(value) else {
         at.say("expected the value of a header: one line, without control characters");
         return None;
     };
+    value.set_sensitive(SECRET.contains(&name.as_str()));
     Some((name, value))
 }
 
+/// Headers with which a client says that it may do what it does.
+const SECRET: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "x-api-key"];
 const RESERVED: &str = "consul:";

@@ -225,7 +225,8 @@ fn resembling(text: &str) -> String {
     }
 }
 
-const MASK: &str = "***";
+/// What is shown in place of a secret.
+pub const MASK: &str = "***";
 const YEAR: Duration = Duration::from_hours(366 * 24);
 
 #[cfg(test)]

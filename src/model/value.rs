@@ -5,7 +5,10 @@ use std::{fmt, ops::Range};
 use bytes::Bytes;
 use http::HeaderValue;
 
-use super::text::{each, words};
+use super::{
+    text::{each, words},
+    units::MASK,
+};
 
 /// Bytes that hold no control byte but the tab, so that no line can be split with them. Source: RFC 9110 §5.5.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,6 +49,12 @@ impl<'a> Value<'a> {
     pub const fn is_empty(self) -> bool {
         self.0.is_empty()
     }
+}
+
+/// A value as people may see it: not at all where it is marked as one that nobody may.
+#[must_use]
+pub fn shown(value: &HeaderValue) -> String {
+    if value.is_sensitive() { MASK.into() } else { String::from_utf8_lossy(value.as_bytes()).into_owned() }
 }
 
 /// Whether all bytes may stand in a value.

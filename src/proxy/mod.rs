@@ -216,7 +216,8 @@ impl Proxy {
         let Request { method, fields, .. } = request;
         let (target, version) = (Some(&request.target), Some(request.version));
         let by = Asked::by(caller.address, method, fields, &trail.request_id);
-        let asked = Asked { scheme: caller.scheme, tls: client.tls, target, version, ..by };
+        let (tls, told_host) = (client.tls, caller.host.as_ref());
+        let asked = Asked { scheme: caller.scheme, tls, target, version, told_host, ..by };
         self.tale(Journey::new(&asked, started, format, trail.marks(fields)), aside.clone())
     }
 

@@ -68,8 +68,7 @@ impl Trail {
         // A context of ours names the span that we make.
         let named = hexadecimal(context.as_bytes(), 36);
         let (span, parent) = if self.has_parent { (drawn(), Some(named)) } else { (named, None) };
-        let state = fields.only(TRACESTATE).and_then(|_| fields.get_owned(TRACESTATE));
-        Some(Marks { span, parent, state, is_grpc: self.is_grpc })
+        Some(Marks { span, parent, state: state(fields), is_grpc: self.is_grpc })
     }
 
     /// Of a request of which no more is known.
@@ -83,6 +82,15 @@ impl Trail {
         response.fields.insert(&SET_ID, unique(self.request_id.clone()));
         response
     }
+}
+
+/// The trace state: several fields of it are one list. Source: W3C Trace Context §3.3.
+fn state(fields: &Fields) -> Option<HeaderValue> {
+    if fields.only(TRACESTATE).is_some() {
+        return fields.get_owned(TRACESTATE);
+    }
+    let lines: Vec<_> = fields.get_all(TRACESTATE).map(Value::as_bytes).collect();
+    HeaderValue::from_bytes(&lines.join(&b',')).ok().filter(|state| !state.is_empty())
 }
 
 /// An id that can stand in a log line or a label of somebody's without doing harm.
@@ -255,6 +263,24 @@ mod tests {
         let mut came = headers(&[("traceparent", valid), ("tracestate", "a=b")]);
         Trail::begin(&mut came, None);
         assert_eq!((came.text("traceparent"), came.text("tracestate")), (valid, "a=b"));
+    }
+
+    #[test]
+    fn a_trace_state_of_several_fields_is_one_list_of_them_in_their_order() {
+        let valid = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        for (lines, want) in [
+            (&[][..], None),
+            (&["a=b"], Some("a=b")),
+            (&["a=b", "c=d,e=f", "g=h"], Some("a=b,c=d,e=f,g=h")),
+            (&["a=b", "", "g=h"], Some("a=b,,g=h")),
+        ] {
+            let mut came =
+                headers(&[&[valid], &*lines.iter().map(|line| ("tracestate", *line)).collect::<Vec<_>>()].concat());
+            let trail = Trail::begin(&mut came, Some(&Sampler::DEFAULT));
+            let state = trail.marks(&came).unwrap().state;
+            assert_eq!(state.as_ref().map(|state| state.to_str().unwrap()), want);
+            assert!(came.get_all("tracestate").map(|line| line.to_str().unwrap()).eq(lines.iter().copied()));
+        }
     }
 
     #[test]

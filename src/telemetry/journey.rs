@@ -58,7 +58,7 @@ pub struct Traced {
     pub target: Option<PathAndQuery>,
     /// The version of HTTP.
     pub version: Option<Version>,
-    /// The host that it was for.
+    /// The host that its client asked for.
     pub host: Option<HeaderValue>,
     /// What the client says that it is.
     pub user_agent: Option<HeaderValue>,
@@ -98,6 +98,8 @@ pub struct Asked<'r> {
     pub target: Option<&'r PathAndQuery>,
     /// The version of HTTP; `None`: it was not understood.
     pub version: Option<Version>,
+    /// The host that its client asked for, where proxies that are believed say so.
+    pub told_host: Option<&'r HeaderValue>,
     /// Its fields, or those that there are.
     pub fields: &'r Fields,
     /// The mark of it that the client, services and logs share.
@@ -120,13 +122,14 @@ impl<'r> Asked<'r> {
             method,
             target: None,
             version: None,
+            told_host: None,
             fields,
             request_id: request_id.into(),
             context: fields.get(TRACEPARENT),
         }
     }
 
-    /// The host that it was for.
+    /// The host that it was for, as it came.
     #[must_use]
     pub fn host(&self) -> Option<Value<'r>> {
         self.fields.get(header::HOST).filter(|host| !host.is_empty())
@@ -142,7 +145,8 @@ impl Traced {
             method: asked.method.clone(),
             target: asked.target.and_then(|target| PathAndQuery::try_from(clipped(target.as_str())).ok()),
             version: asked.version,
-            host: asked.host().and_then(own),
+            // Source: OpenTelemetry's semantic conventions for HTTP spans, "Setting `server.address`".
+            host: asked.told_host.map(Value::from).or_else(|| asked.host()).and_then(own),
             user_agent: asked.fields.get(header::USER_AGENT).and_then(own),
             request_id: own(asked.request_id),
             context: asked.context.and_then(own),

@@ -140,3 +140,10 @@ async fn a_listener_that_reads_nothing_holds_up_no_change_and_nobody_else() {
     let ids: Vec<_> = listener.told().into_values().flatten().map(|event| event["id"].as_u64().unwrap()).collect();
     assert_eq!(ids.len() as u64, ids.into_iter().max().unwrap(), "all of them, once");
 }
+
+#[tokio::test]
+async fn an_instance_of_the_configuration_is_said_to_be_listed_there() {
+    let gateway = Gateway::fixed("[services.web]\ninstances = [\"127.0.0.1:1\"]\n").await;
+    let joined = gateway.until_event("instance_joined").await;
+    assert_eq!((&joined["service"], &joined["cause"]), (&"web".into(), &"listed in the configuration".into()));
+}

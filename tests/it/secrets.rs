@@ -2,7 +2,10 @@
 
 use std::process::Command;
 
-use crate::support::{Collector, Consul, Gateway, Origin, program};
+use crate::{
+    commands::lictor,
+    support::{Collector, Consul, Gateway, Origin, program},
+};
 
 const MARK: &str = "s3cr3t";
 
@@ -47,6 +50,38 @@ async fn no_log_and_no_answer_shows_a_secret() {
     assert!(said.is_empty(), "{said:?}");
 }
 
+#[tokio::test]
+async fn a_header_that_a_route_wants_is_not_shown_where_it_is_a_secret() {
+    let wanted = ["Authorization", "proxy-authorization", "cookie", "x-api-key"];
+    let routes = wanted.map(|name| {
+        format!(
+            "[[routes]]\nname = \"{name}\"\nservice = \"s\"\n\
+             match = {{ path = \"/sec/{{*rest}}\", headers = {{ {name} = \"{MARK} 1\", x-beta = \"yes\" }} }}\n"
+        )
+    });
+    let log =
+        "[telemetry]\nlog = { format = \"json\", level = \"trace\" }\n[services.s]\ninstances = [\"127.0.0.1:1\"]\n";
+    let config = format!("{log}{}", routes.concat());
+    let gateway = Gateway::fixed(&config).await;
+    for path in ["/api/config", "/api/routes", "/api/explain?url=/sec/x", "/api/explain?url=/sec/x&header=x-beta:yes"] {
+        let answer = gateway.admin(path).await;
+        assert!(answer.status == 200 && !answer.text.contains(MARK), "{path}: {}", answer.text);
+        assert!(answer.text.contains("***"), "{path}: {}", answer.text);
+    }
+    let told = gateway.admin("/api/explain?url=/sec/x&header=x-beta:yes").await.json();
+    assert_eq!(told["considered"][0]["reason"], "it wants the header `authorization: ***`");
+    // It does what it did.
+    let is_served = async |value: &str| {
+        gateway.send(http::Method::GET, "/sec/x", &[("authorization", value), ("x-beta", "yes")], "").await.status
+    };
+    assert_eq!((is_served("***").await.as_u16(), is_served(&format!("{MARK} 1")).await.as_u16()), (404, 502));
+    gateway.configure(&config.replace("x-beta = \"yes\"", "x-beta = 1"));
+    gateway.until_event("reload_refused").await;
+    let log = gateway.log();
+    let said: Vec<_> = log.iter().filter(|line| line.to_string().contains(MARK)).collect();
+    assert!(said.is_empty(), "{said:?}");
+}
+
 #[test]
 fn check_shows_no_secret_however_wrong_it_is() {
     for config in [
@@ -56,9 +91,12 @@ fn check_shows_no_secret_however_wrong_it_is() {
         format!("[consul]\ntoken = {{ x = \"{MARK}\" }}"),
         format!("[telemetry]\notlp = \"ftp://user:{MARK}@host\""),
         format!("[telemetry]\notlp = \"http://user:{MARK}@\""),
+        format!("[telemetry]\notlp = \"http://user:{MARK}@host:4317x\""),
         format!("[telemetry]\notlp = \"user:{MARK}@host:4317\""),
         format!("[telemetry]\notlp = [\"http://user:{MARK}@host:4317\"]"),
         format!("[telemetry]\notlp = \"http://user:{MARK}@host:4317\"\nx = 1"),
+        format!("[[routes]]\nmatch.headers = {{ Authorization = \"{MARK}\" }}\n"),
+        format!("[[routes]]\nservice = \"s\"\nmatch = {{ path = \"/\", headers = {{ x-api-key = \"{MARK}\\n\" }} }}\n"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("lictor.toml"), &config).unwrap();
@@ -69,4 +107,13 @@ fn check_shows_no_secret_however_wrong_it_is() {
         assert_eq!(output.status.code(), Some(1), "{config}");
         assert!(!said.contains(MARK), "{said}");
     }
+}
+
+#[test]
+fn check_shows_no_header_of_a_wrong_kind() {
+    let config = "[[routes]]\nservice = \"s\"\nmatch = { path = \"/\", headers = { X-Api-Key = 47114711 } }\n";
+    let said = lictor(&["check"], &[], &[("lictor.toml", config)]);
+    let all = said.out + &said.err;
+    assert!(said.code == Some(1) && all.contains("lictor.toml:3 routes[0].match.headers.X-Api-Key"), "{all}");
+    assert!(!all.contains("47114711"), "{all}");
 }

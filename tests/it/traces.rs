@@ -104,6 +104,83 @@ async fn a_request_is_a_span_of_the_server_and_one_for_its_try() {
 }
 
 #[tokio::test]
+async fn the_address_of_the_server_is_what_believed_proxies_say_was_asked_for() {
+    let (collector, origin) = (Collector::start().await, Origin::start("a").await);
+    let telemetry = format!("{}\naccess_log = \"access.log\"", to(&collector));
+    let config = config(&[&origin], &telemetry);
+    let trusting = Gateway::fixed(&format!("{config}[http]\ntrusted_proxies = [\"127.0.0.1\"]\n")).await;
+    let other = Gateway::fixed(&config).await;
+    let own = (&*trusting.address.ip().to_string(), &*trusting.address.port().to_string());
+    let of_other = (own.0, &*other.address.port().to_string());
+    let usual = [("x-forwarded-for", "192.0.2.7"), ("x-forwarded-host", "shop.example:8443")];
+    let forwarded = [("forwarded", "for=192.0.2.7;host=\"shop.example\"")];
+    let mut known = 0;
+    for (gateway, headers, (host, port)) in [
+        (&trusting, &usual[..], ("shop.example", "8443")),
+        (&trusting, &forwarded[..], ("shop.example", "")),
+        (&trusting, &[("x-forwarded-host", "not a host")][..], own),
+        (&trusting, &[][..], own),
+        (&other, &usual[..], of_other),
+    ] {
+        gateway.send(Method::GET, &format!("/users/{known}"), headers, "").await;
+        let spans = collector.until(known + 2).await;
+        let server = spans.iter().find(|span| span.get("url.path") == format!("/users/{known}")).unwrap();
+        assert_says(server, &[("server.address", host), ("server.port", port)]);
+        known = spans.len();
+    }
+    // The access log has the host as it came.
+    let log = until("the log", || async {
+        let log = std::fs::read_to_string(trusting.file("access.log")).unwrap_or_default();
+        (log.lines().count() == 4).then_some(log)
+    });
+    assert_eq!(log.await.matches(&format!("\"host\":\"{}\"", trusting.address)).count(), 4);
+}
+
+#[tokio::test]
+async fn a_trace_state_of_several_fields_is_one_in_spans_and_passes_as_it_came() {
+    let (collector, origin) = (Collector::start().await, Origin::start("a").await);
+    let gateway = Gateway::fixed(&config(&[&origin], &to(&collector))).await;
+    let parent = context("01");
+    let headers = [("traceparent", &*parent), ("tracestate", "a=b, c=d"), ("tracestate", ""), ("tracestate", "e=f")];
+    gateway.send(Method::GET, "/users/7", &headers, "").await;
+    let spans = collector.until(2).await;
+    assert!(spans.iter().all(|span| span.state == "a=b,c=d,e=f"), "{spans:?}");
+    assert_eq!(origin.got()[0].fields("tracestate").collect::<Vec<_>>(), ["a=b, c=d", "", "e=f"]);
+}
+
+#[tokio::test]
+async fn a_method_of_no_standard_is_told_as_it_came_and_one_that_was_not_read_is_not() {
+    let (collector, origin) = (Collector::start().await, Origin::start("a").await);
+    let gateway = Gateway::fixed(&config(&[&origin], &to(&collector))).await;
+    gateway.send(Method::from_bytes(b"BREW").unwrap(), "/users/7", &[], "").await;
+    let spans = collector.until(2).await;
+    for span in &spans {
+        assert_says(span, &[("http.request.method", "_OTHER"), ("http.request.method_original", "BREW")]);
+    }
+    assert!(gateway.raw(b"no request at all\r\n\r\n").await.starts_with("HTTP/1.1 400"));
+    let spans = collector.until(3).await;
+    let refused = spans.iter().find(|span| span.get("http.response.status_code") == "400").unwrap();
+    assert_says(refused, &[("http.request.method", "_OTHER"), ("http.request.method_original", "")]);
+}
+
+#[tokio::test]
+async fn signatures_in_a_query_are_in_no_span() {
+    let (collector, origin) = (Collector::start().await, Origin::start("a").await);
+    let gateway = Gateway::fixed(&config(&[&origin], &to(&collector))).await;
+    let query = "x=1&AWSAccessKeyId=s3cr3t&Signature=s3cr3t%3D&s%69g=s3cr3t&X-Goog-Signature=s3cr3t&signature=kept&sig\
+                 &X-Amz-Credential=s3cr3t/a&X-Amz-Security-Token=s3cr3t&X-Amz-Signature=s3cr3t=&y";
+    let shown = "x=1&AWSAccessKeyId=REDACTED&Signature=REDACTED&s%69g=REDACTED&X-Goog-Signature=REDACTED&signature=kept&sig\
+                 &X-Amz-Credential=REDACTED&X-Amz-Security-Token=REDACTED&X-Amz-Signature=REDACTED&y";
+    gateway.get(&format!("/users/7?{query}")).await;
+    let spans = collector.until(2).await;
+    assert_says(&spans[0], &[("url.query", shown), ("url.path", "/users/7")]);
+    assert_says(&spans[1], &[("url.full", &format!("http://{}/u/7?{shown}", origin.address))]);
+    assert!(!format!("{spans:?}").contains("s3cr3t"), "{spans:?}");
+    // The instance gets it as it came.
+    assert_eq!(origin.got()[0].line(), format!("GET /u/7?{query} HTTP/1.1"));
+}
+
+#[tokio::test]
 async fn each_try_is_a_span_that_its_instance_is_told_of() {
     let collector = Collector::start().await;
     let bad = Origin::answering(|_| b"HTTP/1.1 503 Unavailable\r\ncontent-length: 0\r\n\r\n".to_vec()).await;

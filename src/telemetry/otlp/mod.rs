@@ -3,6 +3,7 @@
 //! spans, which are counted, and a line in the log.
 
 mod exporter;
+mod query;
 mod span;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

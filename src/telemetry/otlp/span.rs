@@ -11,9 +11,12 @@ use opentelemetry::{
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use tokio::time::Instant;
 
-use super::super::{
-    cells::Outcome,
-    journey::{Journey, Traced, TracedTry, Try},
+use super::{
+    super::{
+        cells::Outcome,
+        journey::{Journey, Traced, TracedTry, Try},
+    },
+    query,
 };
 use crate::model::{instance::Address, protocol::grpc_status};
 
@@ -56,21 +59,16 @@ impl Told {
 
     fn server(&self, asked: &Traced) -> SpanData {
         let marks = &asked.marks;
-        let method = known(&asked.method);
         let found = self.journey.found.get();
         let pattern = found.map(|found| found.pattern.as_str());
-        let word = if method == OTHER { "HTTP" } else { method };
-        let name = pattern.map_or_else(|| word.to_owned(), |pattern| format!("{word} {pattern}"));
         let mut attributes = Vec::with_capacity(20);
         let mut say = |key: &'static str, value: opentelemetry::Value| attributes.push(KeyValue::new(key, value));
-        say("http.request.method", method.into());
-        if method == OTHER {
-            say("http.request.method_original", asked.method.to_string().into());
-        }
+        let word = method(&mut say, asked);
+        let name = pattern.map_or_else(|| word.to_owned(), |pattern| format!("{word} {pattern}"));
         if let Some(target) = &asked.target {
             say("url.path", target.path().to_owned().into());
             if let Some(query) = target.query() {
-                say("url.query", query.to_owned().into());
+                say("url.query", query::shown(query).into());
             }
         }
         say("url.scheme", asked.scheme.into());
@@ -136,18 +134,17 @@ impl Told {
     }
 
     fn client(&self, (one, more): (&Try, &TracedTry), resent: usize, asked: &Traced) -> SpanData {
-        let (method, marks) = (known(&asked.method), &asked.marks);
-        let name = if method == OTHER { "HTTP" } else { method };
-        let mut attributes = Vec::with_capacity(12);
+        let marks = &asked.marks;
+        let mut attributes = Vec::with_capacity(13);
         let mut say = |key: &'static str, value: opentelemetry::Value| attributes.push(KeyValue::new(key, value));
-        say("http.request.method", method.into());
+        let name = method(&mut say, asked);
         let (host, port) = match &more.address {
             Address::Ip(address) => (address.ip().to_string(), address.port()),
             Address::Name(name, port) => (name.to_string(), *port),
         };
         say("server.address", host.into());
         say("server.port", i64::from(port).into());
-        say("url.full", more.url.clone().into());
+        say("url.full", query::url(&more.url).into());
         say("network.protocol.version", more.protocol.into());
         if resent > 0 {
             say("http.request.resend_count", whole(resent as u64).into());
@@ -226,6 +223,20 @@ impl Told {
         let ago: Duration = self.ended.saturating_duration_since(moment);
         self.at.checked_sub(ago).unwrap_or(self.at)
     }
+}
+
+/// Says which method it is, and how it came where that says more; gives its word in the names of spans.
+fn method(say: &mut impl FnMut(&'static str, opentelemetry::Value), asked: &Traced) -> &'static str {
+    let method = known(&asked.method);
+    say("http.request.method", method.into());
+    if method != OTHER {
+        return method;
+    }
+    // Where there is no version, it stands for one that was not read.
+    if asked.version.is_some() {
+        say("http.request.method_original", asked.method.to_string().into());
+    }
+    "HTTP"
 }
 
 fn grpc(say: &mut impl FnMut(&'static str, opentelemetry::Value), asked: &Traced, code: Option<u16>) {

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::{Admin, problem};
-use crate::control::{News, Switch, Turn};
+use crate::control::{News, Switch, Turn, Unknown};
 
 /// `POST /api/services/{service}/instances/{id}/drain`: it finishes what it has and gets nothing new.
 pub async fn drain(State(admin): State<Arc<Admin>>, Path((service, id)): Path<(String, String)>) -> Response {
@@ -47,7 +47,11 @@ async fn switch(admin: &Admin, service: String, id: String, turn: Turn) -> Respo
             shown["in_flight"] = in_flight.into();
             Json(shown).into_response()
         }
-        Some(Err(unknown)) => problem(StatusCode::NOT_FOUND, &unknown.to_string()),
+        Some(Err(unknown)) => {
+            let is_ambiguous = matches!(unknown, Unknown::Ambiguous(..));
+            let status = if is_ambiguous { StatusCode::CONFLICT } else { StatusCode::NOT_FOUND };
+            problem(status, &unknown.to_string())
+        }
         None => problem(StatusCode::SERVICE_UNAVAILABLE, "the gateway is about to end"),
     }
 }

@@ -2,6 +2,7 @@
 
 mod compile;
 mod differences;
+mod drained;
 mod exposure;
 pub mod keeper;
 mod known;
@@ -25,7 +26,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-pub use switch::{Switch, Turn};
+pub use switch::{Switch, Turn, Unknown};
 pub use wants::wanted;
 
 use crate::{
@@ -362,7 +363,7 @@ impl Control {
                 if let Some(gone) = before {
                     compile::dissolve(&gone);
                 }
-                self.rosters.forget(service);
+                self.rosters.drained.forget(service);
                 self.metrics.forget_service(service);
                 continue;
             }

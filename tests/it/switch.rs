@@ -227,6 +227,11 @@ async fn what_is_not_there_is_named_and_what_is_there_too() {
         assert_eq!((answer.status.as_u16(), answer.header("content-type")), (404, "application/problem+json"));
         assert_eq!(answer.json()["detail"], said);
     }
+    for path in ["/api/services/%ff/instances/x/drain", "/api/services/web/instances/%ff/reset"] {
+        let answer = post(&gateway, path, &[]).await;
+        assert_eq!((answer.status.as_u16(), answer.header("content-type")), (400, "application/problem+json"));
+        assert!(answer.json()["detail"].as_str().unwrap().contains("UTF-8"), "{}", answer.text);
+    }
     let got = gateway.admin("/api/services/web/instances/x/drain").await;
     assert_eq!(got.status, 405);
     assert!(got.json()["detail"].as_str().unwrap().contains("POST"));

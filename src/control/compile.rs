@@ -3,19 +3,20 @@
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
 use tokio::time::Instant;
 
+use super::drained::Drained;
 use crate::{
     config::{self, Config},
     discovery::tags::Exposure,
     model::{
         barred::Barred,
         instance::Instance,
-        name::{Datacenter, InstanceId, RouteName, ServiceName},
+        name::{Datacenter, RouteName, ServiceName},
         pattern::{HostPattern, PathPattern, Segment},
         protocol::Protocol,
         template::Template,
@@ -38,40 +39,8 @@ use crate::{
 pub struct Rosters {
     endpoints: Roster<EndpointKey, Endpoint>,
     services: Roster<ServiceName, Service>,
-    /// The instances that operators have taken out by name, as long as they are registered.
-    drained: HashMap<ServiceName, HashSet<InstanceId>>,
-}
-
-impl Rosters {
-    /// An operator takes an instance out.
-    pub fn drain(&mut self, service: &ServiceName, instance: &InstanceId) {
-        self.drained.entry(service.clone()).or_default().insert(instance.clone());
-    }
-
-    /// An operator puts those at one address back.
-    pub fn restore(&mut self, service: &ServiceName, instances: &[Instance]) {
-        if let Some(drained) = self.drained.get_mut(service) {
-            drained.retain(|id| instances.iter().all(|instance| instance.id != *id));
-        }
-    }
-
-    /// Forgets whom operators have taken out of a service that nobody wants any more.
-    pub fn forget(&mut self, service: &ServiceName) {
-        self.drained.remove(service);
-    }
-
-    /// Those that operators have taken out and that are told of still.
-    fn drained(&mut self, service: &ServiceName, told: &Members) -> HashSet<InstanceId> {
-        let Some(mut drained) = self.drained.remove(service) else { return HashSet::new() };
-        if !drained.is_empty() {
-            let told = told.places.iter().flat_map(|instances| instances.iter());
-            drained = told.filter(|instance| drained.contains(&instance.id)).map(|one| one.id.clone()).collect();
-        }
-        if !drained.is_empty() {
-            self.drained.insert(service.clone(), drained.clone());
-        }
-        drained
-    }
+    /// Whom operators have taken out.
+    pub drained: Drained,
 }
 
 /// Where no instance may be.
@@ -113,7 +82,7 @@ pub fn cluster(
 ) -> Cluster {
     let service = rules.service.clone();
     let live = rosters.services.adopt(service.clone(), || Service::new(service.clone(), metrics, events));
-    let drained = rosters.drained(&service, told);
+    let out = rosters.drained.follow(&service, told, before.map(|b| &*b.members).unwrap_or_default());
     let accept = &rules.policy.accept;
     let alike = before.is_some_and(|b| {
         b.transport == rules.transport && b.policy.accept == *accept && b.datacenters == rules.datacenters
@@ -159,9 +128,10 @@ pub fn cluster(
             endpoint
         };
         let endpoint = same.map_or_else(make, |former| former.endpoint.clone());
-        // Whoever shared the address of one that was taken out was out with it, which ends with that one's registration.
-        if endpoint.is_draining() && !instances.iter().any(|instance| drained.contains(&instance.id)) {
-            endpoint.set_draining(false);
+        // Whoever shares the address of one that was taken out is out with it, which ends with that one's registration.
+        let is_out = out.iter().any(|one| instances.iter().any(|instance| one.is(instance)));
+        if endpoint.is_draining() != is_out {
+            endpoint.set_draining(is_out);
         }
         let mut member = Member::new(instances.clone(), endpoint, accept);
         member.rank = rank(instances, &rules.datacenters);

@@ -2,6 +2,7 @@
 
 mod compile;
 mod differences;
+mod drained;
 mod exposure;
 pub mod keeper;
 mod known;
@@ -25,7 +26,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-pub use switch::{Switch, Turn};
+pub use switch::{Switch, Turn, Unknown};
 pub use wants::wanted;
 
 use crate::{
@@ -233,9 +234,7 @@ impl Control {
         if differences.is_empty() && !first {
             return;
         }
-        for difference in &differences {
-            self.report(difference);
-        }
+        self.report(&differences, &self.absence(&service));
         dirty.routes |= self.derive(&service);
         dirty.services.insert(service);
     }
@@ -260,9 +259,8 @@ impl Control {
         for service in turnover.gone {
             dirty.routes = true;
             if !self.config.services.contains_key(&service) {
-                for difference in self.topology.empty(&service) {
-                    self.report(&difference);
-                }
+                let gone = self.topology.empty(&service);
+                self.report(&gone, "its service is no longer exposed by the tag of `[expose]`");
                 self.forget(&service);
                 dirty.services.insert(service);
             }
@@ -289,9 +287,8 @@ impl Control {
             self.forget(&service);
         }
         for (service, table) in config.services.iter().filter(|(_, table)| !table.datacenters().is_empty()) {
-            for difference in self.topology.confine(service, table.datacenters()) {
-                self.report(&difference);
-            }
+            let gone = self.topology.confine(service, table.datacenters());
+            self.report(&gone, "its datacenter is no longer configured");
         }
         if config.expose.is_none() {
             self.exposed(BTreeMap::new(), BTreeSet::new(), &mut dirty);
@@ -366,7 +363,7 @@ impl Control {
                 if let Some(gone) = before {
                     compile::dissolve(&gone);
                 }
-                self.rosters.forget(service);
+                self.rosters.drained.forget(service);
                 self.metrics.forget_service(service);
                 continue;
             }

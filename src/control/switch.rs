@@ -1,12 +1,18 @@
-//! An operator takes an instance out, puts it back, or closes its circuit. The switch itself is on the endpoint, so
-//! whatever is built anew finds it there.
+//! An operator takes an instance out, puts it back, or closes its circuit. The switch itself is on the circuit, where
+//! picks see it at once; who is out, whatever is built anew, is kept by `drained.rs`.
+
+use std::{collections::HashMap, sync::Arc};
 
 use tokio::sync::oneshot;
 
 use super::{Control, Dirty};
 use crate::{
-    model::name::{InstanceId, ServiceName},
+    model::{
+        instance::Address,
+        name::{InstanceId, ServiceName},
+    },
     telemetry::events::Event,
+    upstream::cluster::{Cluster, Member},
 };
 
 /// What an operator wants of an instance.
@@ -14,7 +20,7 @@ use crate::{
 pub struct Switch {
     /// The service.
     pub service: ServiceName,
-    /// One of its instances. Those that share its address go with it.
+    /// One of its instances, by its ID or its address as text. Those that share its address go with it.
     pub instance: InstanceId,
     /// What is to be done.
     pub turn: Turn,
@@ -33,7 +39,7 @@ pub enum Turn {
     Reset,
 }
 
-/// There is no such instance.
+/// It is not known which instance is meant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unknown {
     /// Nor such a service.
@@ -42,6 +48,9 @@ pub enum Unknown {
     /// The service has others.
     #[error("`{0}` has no instance `{1}`; {2}")]
     Instance(ServiceName, InstanceId, Known),
+    /// Several have this ID, at different addresses.
+    #[error("several instances of `{0}` have the id `{1}`, so it is not enough; name one by its address: {2}")]
+    Ambiguous(ServiceName, InstanceId, Known),
     /// It is registered with an address of no use.
     #[error("`{0}` gets nothing: {1}")]
     Rejected(InstanceId, String),
@@ -95,43 +104,85 @@ impl Control {
             known.sort();
             return Err(Unknown::Service(service.clone(), Known(known)));
         };
-        if let Some(rejected) = cluster.rejected.iter().find(|rejected| rejected.id == *instance) {
-            return Err(Unknown::Rejected(instance.clone(), rejected.why.to_string()));
-        }
-        let (mut found, mut changed, mut under_way) = (false, false, 0);
-        for member in cluster.members.iter().filter(|m| m.instances.iter().any(|i| i.id == *instance)) {
-            found = true;
-            changed |= match turn {
-                Turn::Drain => {
-                    self.rosters.drain(service, instance);
-                    member.endpoint.set_draining(true)
-                }
-                Turn::Restore => {
-                    self.rosters.restore(service, &member.instances);
-                    member.endpoint.set_draining(false)
-                }
-                Turn::Reset => {
-                    member.endpoint.circuit().reset(cluster.live());
-                    false
-                }
-            };
-            under_way += member.endpoint.cells().in_flight();
-        }
-        if !found {
-            let known = cluster.members.iter().flat_map(|member| member.instances.iter());
-            let known = known.map(|instance| instance.id.to_string()).collect();
-            return Err(Unknown::Instance(service.clone(), instance.clone(), Known(known)));
-        }
+        let member = meant(&cluster, instance)?;
+        let is_called = member.instances.iter().any(|one| one.id == *instance);
+        let changed = match turn {
+            Turn::Drain => {
+                let named = member.instances.iter().filter(|one| !is_called || one.id == *instance);
+                self.rosters.drained.drain(service, named);
+                member.endpoint.set_draining(true)
+            }
+            Turn::Restore => {
+                self.rosters.drained.restore(service, &member.endpoint.key.address);
+                member.endpoint.set_draining(false)
+            }
+            Turn::Reset => {
+                member.endpoint.circuit().reset(cluster.live());
+                false
+            }
+        };
+        let under_way = member.endpoint.cells().in_flight();
         if changed {
+            let address = &member.endpoint.address;
             let (kind, cause) = if turn == Turn::Drain {
-                ("instance_drained", format!("taken out by hand; {under_way} requests are still under way"))
+                let cause = format!("taken out by hand at `{address}`; {under_way} requests are still under way");
+                ("instance_drained", cause)
             } else {
-                ("instance_restored", "put back by hand".to_owned())
+                ("instance_restored", format!("put back by hand at `{address}`"))
             };
-            self.events.publish(Event::new(kind, cause).service(service).instance(instance));
+            let id = if is_called { instance } else { &member.instances[0].id };
+            self.events.publish(Event::new(kind, cause).service(service).instance(id));
         }
         Ok((under_way, changed))
     }
+}
+
+/// The one that has this ID, or is at this address.
+fn meant<'c>(cluster: &'c Cluster, instance: &InstanceId) -> Result<&'c Arc<Member>, Unknown> {
+    let is_called = |member: &&Arc<Member>| member.instances.iter().any(|one| one.id == *instance);
+    let called: Vec<_> = cluster.members.iter().filter(is_called).collect();
+    match called[..] {
+        [one] => return Ok(one),
+        [] => (),
+        _ => {
+            let addresses = called.iter().map(|member| member.endpoint.address.to_string()).collect();
+            return Err(Unknown::Ambiguous(cluster.service.clone(), instance.clone(), Known(addresses)));
+        }
+    }
+    let address = address(instance.as_str());
+    let there =
+        address.and_then(|address| cluster.members.iter().find(|member| member.endpoint.key.address == address));
+    if let Some(there) = there {
+        return Ok(there);
+    }
+    if let Some(rejected) = cluster.rejected.iter().find(|rejected| rejected.id == *instance) {
+        return Err(Unknown::Rejected(instance.clone(), rejected.why.to_string()));
+    }
+    Err(Unknown::Instance(cluster.service.clone(), instance.clone(), Known(names(cluster))))
+}
+
+/// `HOST:PORT`.
+fn address(text: &str) -> Option<Address> {
+    let (host, port) = text.rsplit_once(':')?;
+    Address::new(host, port.parse().ok()?).ok()
+}
+
+/// What each instance can be named by: its ID where that is enough, else its address.
+fn names(cluster: &Cluster) -> Vec<String> {
+    let mut places: HashMap<&InstanceId, Vec<&str>> = HashMap::new();
+    let all = || cluster.members.iter().flat_map(|member| member.instances.iter().map(move |one| (member, &one.id)));
+    for (member, id) in all() {
+        let places = places.entry(id).or_default();
+        if places.last() != Some(&&*member.endpoint.address) {
+            places.push(&member.endpoint.address);
+        }
+    }
+    let name = |(member, id): (&Arc<Member>, &InstanceId)| {
+        if places[id].len() > 1 { member.endpoint.address.to_string() } else { id.to_string() }
+    };
+    let mut names: Vec<_> = all().map(name).collect();
+    names.dedup();
+    names
 }
 
 #[cfg(test)]

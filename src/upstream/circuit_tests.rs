@@ -213,6 +213,46 @@ fn half_of_the_members_stay_and_one_that_leaves_makes_place() {
 }
 
 #[test]
+fn what_cannot_be_picked_holds_no_place_and_is_none_of_those_that_a_share_is_of() {
+    let rules = || BreakerRules { consecutive: 3, ..BreakerRules::default() };
+    // An operator takes it out, and whether all was built anew since or not.
+    for anew in [false, true] {
+        let stage = Stage::new(2, rules());
+        stage.fail(0, 3, 0);
+        stage.members[0].endpoint.set_draining(true);
+        if anew {
+            stage.enlist(&[]);
+        }
+        stage.fail(1, 3, 0);
+        assert_eq!(stage.open(), [0, 1], "{anew}");
+    }
+    // Consul's weight for its health is 0.
+    let mut stage = Stage::new(2, rules());
+    stage.fail(0, 3, 0);
+    let weightless = Instance { weight: 0, ..stage.members[0].instances[0].clone() };
+    stage.members[0].instances = [weightless].into();
+    stage.enlist(&[]);
+    stage.fail(1, 3, 0);
+    assert_eq!(stage.open(), [0, 1]);
+
+    // Of four, two may open; of the three that are left of them, one.
+    let stage = Stage::new(4, rules());
+    stage.members[3].endpoint.set_draining(true);
+    stage.enlist(&[]);
+    for n in 0..3 {
+        stage.fail(n, 9, 0);
+    }
+    assert_eq!(stage.open(), [0]);
+    // Where it comes back it holds its place again.
+    stage.members[3].endpoint.set_draining(false);
+    stage.enlist(&[]);
+    stage.fail(1, 1, 0);
+    assert_eq!(stage.open(), [0, 1]);
+    stage.fail(2, 1, 0);
+    assert_eq!(stage.open(), [0, 1]);
+}
+
+#[test]
 fn all_of_a_datacenter_may_open_while_the_next_has_somebody_and_half_of_the_last() {
     let rules = BreakerRules { consecutive: 1, ..BreakerRules::default() };
     let stage = Stage::in_datacenters(&[0, 0, 0, 1, 1], rules.clone());

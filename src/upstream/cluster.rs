@@ -114,8 +114,6 @@ pub struct Member {
     pub rank: u32,
     /// When it came to be of use beside others that were; `None`: it was there as soon as any.
     pub came: Option<Instant>,
-    /// Its health lets it in.
-    accepted: bool,
     /// The endpoint's, at hand: picks look at few things of many members, so the fewer steps the better.
     circuit: Arc<Circuit>,
     loads: Loads,
@@ -129,8 +127,7 @@ impl Member {
         let heaviest = instances.iter().filter(|i| accept.contains(&i.health)).map(|i| i.weight).max();
         let weight = heaviest.filter(|_| !endpoint.is_draining()).unwrap_or(0);
         let (circuit, loads) = (endpoint.circuit().clone(), endpoint.cells().loads().clone());
-        let accepted = heaviest.is_some();
-        Self { instances, endpoint, weight, panics: false, rank: 0, came: None, accepted, circuit, loads }
+        Self { instances, endpoint, weight, panics: false, rank: 0, came: None, circuit, loads }
     }
 
     /// Makes it usable whatever Consul says of its health, unless somebody took it out, since there is no other.
@@ -158,12 +155,6 @@ impl Member {
     #[must_use]
     pub fn circuit(&self) -> &Circuit {
         &self.circuit
-    }
-
-    /// Whether its health lets it in, or there is no other.
-    #[must_use]
-    pub fn is_accepted(&self) -> bool {
-        self.accepted || self.panics
     }
 
     /// Whether requests may be sent to it as the policy has it.

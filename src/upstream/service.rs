@@ -61,7 +61,8 @@ pub struct Seats {
 impl Seats {
     /// Those that may be picked, as far as they are not for their circuits.
     fn usable(&self) -> impl Iterator<Item = &Member> {
-        self.members.iter().map(|member| &**member).filter(|member| member.weight > 0)
+        let is_usable = |member: &&Member| member.weight > 0 && !member.circuit().is_draining();
+        self.members.iter().map(|member| &**member).filter(is_usable)
     }
 
     fn of(&self, circuit: &Circuit) -> Option<&Member> {
@@ -232,13 +233,13 @@ impl Service {
 }
 
 /// Whether the circuit of one more of these members may open, which is this one. All may while the next datacenter has
-/// somebody to take their place; of those in the others none counts.
+/// somebody to take their place; of those in the others none counts, nor does what could not be picked anyway.
 pub(super) fn has_place(seats: &Seats, circuit: &Circuit, rules: &BreakerRules) -> bool {
     let rank = seats.of(circuit).map_or(0, |member| member.rank);
-    let accepted = || seats.members.iter().filter(|member| member.is_accepted() && member.rank == rank);
+    let beside = || seats.usable().filter(|member| member.rank == rank);
     if seats.usable().any(|member| member.rank > rank && member.circuit().is_closed()) {
-        return rules.places(accepted().count()) > 0;
+        return rules.places(beside().count()) > 0;
     }
-    let open = accepted().filter(|member| !member.circuit().is_closed()).count();
-    open < rules.places(accepted().count())
+    let open = beside().filter(|member| !member.circuit().is_closed()).count();
+    open < rules.places(beside().count())
 }

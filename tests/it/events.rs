@@ -112,6 +112,32 @@ async fn topology_circuits_reloads_conflicts_and_switches_are_told_each_with_its
 }
 
 #[tokio::test]
+async fn who_leaves_does_so_with_the_cause_that_is_known() {
+    let consul = Consul::start().await;
+    let (a, b) = (Origin::start("a").await, Origin::start("b").await);
+    let gateway = Gateway::start(&consul, "").await;
+    consul.register("web", "web-1", a.address).await;
+    gateway.until_usable("web", 1).await;
+    let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut told = 0;
+    for (address, tags, cause) in [
+        (b.address, &["lictor"][..], "at another address"),
+        (nowhere, &["lictor"], "no longer at an address of use"),
+        (a.address, &["lictor"], ""),
+        (a.address, &[], "tag"),
+    ] {
+        consul.register_tagged("web", "web-1", address, tags).await;
+        if cause.is_empty() {
+            gateway.until_usable("web", 1).await;
+            continue;
+        }
+        told += 1;
+        let left = until(cause, || async { gateway.events("instance_left").get(told - 1).cloned() }).await;
+        assert!(left["cause"].as_str().unwrap().contains(cause), "{left}");
+    }
+}
+
+#[tokio::test]
 async fn a_listener_that_reads_nothing_holds_up_no_change_and_nobody_else() {
     let origin = Origin::start("a").await;
     let gateway = Gateway::fixed(&format!(

@@ -103,6 +103,92 @@ async fn who_takes_over_the_address_of_a_drained_one_is_in_once_that_one_is_dere
     }
 }
 
+/// Registers `web` under its own name on nodes, one at each address, as agents do that are told no other id.
+async fn on_nodes(consul: &Consul, nodes: &[(&str, &Origin)]) {
+    for (node, origin) in nodes {
+        consul.register_many(node, &[("web".into(), "web".into(), origin.address)]).await;
+    }
+}
+
+#[tokio::test]
+async fn of_several_instances_with_one_id_the_one_at_an_address_is_taken_out_and_the_id_alone_takes_out_none() {
+    let consul = Consul::start().await;
+    let (a, b, c) = (Origin::start("a").await, Origin::start("b").await, Origin::start("c").await);
+    on_nodes(&consul, &[("n1", &a), ("n2", &b), ("n3", &c)]).await;
+    let gateway = Gateway::start(&consul, "[defaults]\nbalance = \"round_robin\"\n").await;
+    gateway.until_usable("web", 3).await;
+    for verb in ["drain", "restore", "reset"] {
+        let answer = post(&gateway, &switch("web", verb), &[]).await;
+        assert_eq!((answer.status.as_u16(), answer.header("content-type")), (409, "application/problem+json"));
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!([&a, &b, &c].iter().all(|one| detail.contains(&format!("`{}`", one.address))), "{detail}");
+        assert!(detail.contains("by its address"), "{detail}");
+    }
+    assert_eq!(gateway.usable("web").await.len(), 3);
+    let unknown = post(&gateway, &switch("wob", "drain"), &[]).await;
+    let detail = unknown.json()["detail"].as_str().unwrap().to_owned();
+    assert!(unknown.status == 404 && detail.contains(&a.address.to_string()), "{detail}");
+
+    let at = b.address.to_string();
+    let answer = post(&gateway, &switch(&at, "drain"), &[]).await;
+    assert_eq!((answer.status.as_u16(), &answer.json()["instance"]), (200, &at.clone().into()), "{}", answer.text);
+    assert!(gateway.until_event("instance_drained").await["cause"].as_str().unwrap().contains(&at));
+    for _ in 0..12 {
+        let answer = gateway.get("/api/v1/web/").await;
+        assert!(answer.status == 200 && answer.text != "b", "{}", answer.text);
+    }
+    assert_eq!(b.count(), 0);
+
+    // One on another node comes and goes, and takes nothing with it.
+    consul.deregister_on("n3", "web").await;
+    gateway.until_usable("web", 1).await;
+    on_nodes(&consul, &[("n4", &c)]).await;
+    gateway.until_usable("web", 2).await;
+    // News of the one that is out, or another address of it, is no reason to put it back.
+    let moved = Origin::start("b").await;
+    on_nodes(&consul, &[("n2", &moved)]).await;
+    let topology = || async { gateway.admin("/api/topology").await.text };
+    until("the new address", || async { topology().await.contains(&moved.address.to_string()).then_some(()) }).await;
+    assert_eq!(gateway.usable("web").await.len(), 2);
+    assert_eq!(post(&gateway, &switch(&at, "restore"), &[]).await.status, 404);
+    assert_eq!(post(&gateway, &switch(&moved.address.to_string(), "restore"), &[]).await.status, 200);
+    assert_eq!(gateway.usable("web").await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_drained_instance_that_is_registered_anew_elsewhere_stays_out_until_it_is_restored() {
+    let consul = Consul::start().await;
+    let (old, new, newer) = (Origin::start("old").await, Origin::start("new").await, Origin::start("newer").await);
+    let other = Origin::start("other").await;
+    consul.register("web", "c1", old.address).await;
+    consul.register("web", "c2", other.address).await;
+    let gateway = Gateway::start(&consul, "[defaults]\nbalance = \"round_robin\"\n").await;
+    gateway.until_usable("web", 2).await;
+    assert_eq!(post(&gateway, &switch("c1", "drain"), &[]).await.status, 200);
+
+    let topology = || async { gateway.admin("/api/topology").await.text };
+    let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    for (address, told) in [
+        (new.address, new.address.to_string()),
+        // In between it is at an address of no use.
+        (nowhere, "port `0`".to_owned()),
+        (newer.address, newer.address.to_string()),
+    ] {
+        consul.register("web", "c1", address).await;
+        until(&told, || async { topology().await.contains(&told).then_some(()) }).await;
+        assert_eq!(gateway.usable("web").await, ["c2"], "{told}");
+    }
+    for _ in 0..6 {
+        assert_eq!(gateway.get("/api/v1/web/").await.text, "other");
+    }
+    assert!(gateway.events("instance_restored").is_empty());
+    assert_eq!(post(&gateway, &switch("c1", "restore"), &[]).await.status, 200);
+    assert_eq!(gateway.usable("web").await.len(), 2);
+    consul.register("web", "c1", old.address).await;
+    until("the first address", || async { topology().await.contains(&old.address.to_string()).then_some(()) }).await;
+    assert_eq!(gateway.usable("web").await.len(), 2);
+}
+
 #[tokio::test]
 async fn where_all_are_drained_there_is_no_instance() {
     let (a, b) = (Origin::start("a").await, Origin::start("b").await);
@@ -140,6 +226,11 @@ async fn what_is_not_there_is_named_and_what_is_there_too() {
         let answer = post(&gateway, path, &[]).await;
         assert_eq!((answer.status.as_u16(), answer.header("content-type")), (404, "application/problem+json"));
         assert_eq!(answer.json()["detail"], said);
+    }
+    for path in ["/api/services/%ff/instances/x/drain", "/api/services/web/instances/%ff/reset"] {
+        let answer = post(&gateway, path, &[]).await;
+        assert_eq!((answer.status.as_u16(), answer.header("content-type")), (400, "application/problem+json"));
+        assert!(answer.json()["detail"].as_str().unwrap().contains("UTF-8"), "{}", answer.text);
     }
     let got = gateway.admin("/api/services/web/instances/x/drain").await;
     assert_eq!(got.status, 405);

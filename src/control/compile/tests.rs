@@ -7,8 +7,8 @@ use crate::{
     config::Sources,
     discovery::fixed,
     model::{
-        instance::{Address, Health},
-        topology::{Topology, Update},
+        instance::{Address, AddressError, Health},
+        topology::{Rejected, Topology, Update},
     },
 };
 
@@ -21,6 +21,8 @@ struct Stage {
     start: Instant,
     /// What instances are called behind their addresses.
     suffix: &'static str,
+    /// What is told at addresses of no use.
+    rejected: Vec<Rejected>,
 }
 
 impl Stage {
@@ -28,7 +30,8 @@ impl Stage {
         let sources = Sources { files: Vec::new(), sets: vec!["services.s.consul=s".into()] };
         let config = config::load_from(&sources, &BTreeMap::new()).unwrap();
         let (rosters, metrics) = (Rosters::default(), Metrics::new(1));
-        Self { config, rosters, metrics, events: Events::new(), before: None, start: Instant::now(), suffix: "" }
+        let (events, start) = (Events::new(), Instant::now());
+        Self { config, rosters, metrics, events, before: None, start, suffix: "", rejected: Vec::new() }
     }
 
     /// Tells of instances by their last octet, and which of them are critical. Answers since which second each of
@@ -48,7 +51,8 @@ impl Stage {
     fn build(&mut self, second: u64, told: Vec<Instance>) -> Vec<Option<u64>> {
         let service = ServiceName::from("s");
         let mut topology = Topology::default();
-        topology.apply(Update { service: service.clone(), datacenter: None, instances: told, rejected: Vec::new() });
+        let rejected = self.rejected.clone();
+        topology.apply(Update { service: service.clone(), datacenter: None, instances: told, rejected });
         let told = topology.members(&service).unwrap();
         let before = self.before.take();
         let rules = rules(&self.config, &service, None, before.as_ref());
@@ -58,6 +62,14 @@ impl Stage {
         let came = built.members.iter().map(|member| member.came.map(since)).collect();
         self.before = Some(built);
         came
+    }
+
+    /// An operator takes a member out, of whose instances the one with this ID was named.
+    fn drain(&mut self, member: usize, id: &str) {
+        let member = self.before.as_ref().unwrap().members[member].clone();
+        let named = member.instances.iter().filter(|instance| instance.id.as_str() == id);
+        self.rosters.drained.drain(&"s".into(), named);
+        member.endpoint.set_draining(true);
     }
 }
 
@@ -82,8 +94,7 @@ fn endpoints_survive_and_an_instance_that_was_taken_out_stays_out_however_it_is_
         stage.before.iter().flat_map(|c| c.members.iter().map(|m| (m.endpoint.clone(), m.weight))).collect()
     };
     let before = endpoints(&stage);
-    stage.rosters.drain(&"s".into(), &before[0].0.key.id);
-    before[0].0.set_draining(true);
+    stage.drain(0, "10.0.0.1:80");
     stage.tell(2, &[1, 2, 3], &[]);
     let after = endpoints(&stage);
     assert!(Arc::ptr_eq(&before[0].0, &after[0].0) && Arc::ptr_eq(&before[1].0, &after[1].0));
@@ -117,23 +128,66 @@ fn who_shares_the_address_of_one_that_was_taken_out_is_out_with_it_until_that_on
             let member = stage.before.as_ref().unwrap().members[0].clone();
             (member.weight > 0, member.endpoint.clone())
         };
-        let (_, endpoint) = tell(&mut stage, 1, &[taken_out]);
-        stage.rosters.drain(&"s".into(), &taken_out.into());
-        endpoint.set_draining(true);
+        tell(&mut stage, 1, &[taken_out]);
+        stage.drain(0, taken_out);
         assert!(!tell(&mut stage, 2, &[taken_out]).0);
         assert!(!tell(&mut stage, 3, &[taken_out, other]).0, "{other}");
         assert!(tell(&mut stage, 4, &[other]).0, "{other} without {taken_out}");
         assert!(tell(&mut stage, 5, &[taken_out, other]).0, "a new registration of {taken_out}");
 
         // While a request keeps what was of it alive, too.
-        let (_, endpoint) = tell(&mut stage, 6, &[taken_out]);
-        stage.rosters.drain(&"s".into(), &taken_out.into());
-        endpoint.set_draining(true);
+        let _kept = tell(&mut stage, 6, &[taken_out]);
+        stage.drain(0, taken_out);
         stage.build(7, Vec::new());
         assert!(tell(&mut stage, 8, &[taken_out]).0, "a new registration of {taken_out}");
 
-        stage.rosters.drain(&"s".into(), &taken_out.into());
-        stage.rosters.restore(&"s".into(), &stage.before.as_ref().unwrap().members[0].instances);
-        assert!(stage.rosters.drained.values().all(HashSet::is_empty));
+        stage.drain(0, taken_out);
+        stage.rosters.drained.restore(&"s".into(), &one.address);
+        assert!(tell(&mut stage, 9, &[taken_out, other]).0, "{taken_out} was put back");
+    }
+}
+
+#[test]
+fn who_was_taken_out_stays_out_wherever_it_is_registered_and_nobody_else_with_its_id_is() {
+    // Where `w` is told, by the last octet, and the index of each registration; at 0 it is of no use. The first of the
+    // first list is taken out.
+    type Lists = &'static [&'static [(u8, u64)]];
+    let cases: &[(Lists, &[u8], &str)] = &[
+        (&[&[(1, 5)], &[(2, 5)]], &[2], "it has moved"),
+        (&[&[(1, 5)], &[(2, 9)]], &[2], "registered anew, and nobody saw it leave"),
+        (&[&[(1, 5)], &[(1, 9)]], &[1], "the same where it was"),
+        (&[&[(1, 5)], &[], &[(1, 9)]], &[], "it was seen to leave"),
+        (&[&[(1, 5)], &[(0, 5)], &[(2, 5)]], &[2], "of no use in between"),
+        (&[&[(1, 5)], &[(1, 5), (2, 9)]], &[1], "another one comes"),
+        (&[&[(1, 5)], &[(1, 5), (2, 9)], &[(2, 9)]], &[], "another one comes, and it leaves"),
+        (&[&[(1, 5), (2, 6)], &[(2, 6), (3, 5)]], &[3], "of two it moves"),
+        (&[&[(1, 5), (2, 6)], &[(1, 5), (3, 6)]], &[1], "of two the other moves"),
+        (&[&[(1, 5), (2, 6)], &[(2, 6)]], &[], "of two it leaves"),
+        (&[&[(1, 5), (2, 6)], &[(2, 6), (3, 9)]], &[], "of two it leaves as another one comes"),
+        (&[&[(1, 5), (2, 6)], &[(0, 5), (2, 6)], &[(2, 6), (3, 5)]], &[3], "of two it is of no use in between"),
+        (&[&[(1, 5), (2, 6)], &[(0, 6)], &[(2, 6)]], &[], "it leaves while the other is of no use"),
+        (&[&[(1, 5), (2, 5)], &[(2, 5)]], &[], "both were registered at once"),
+    ];
+    let one = fixed::update(&"s".into(), &[Address::Ip(([10, 0, 0, 1], 80).into())], &[]).instances.remove(0);
+    for (lists, want, what) in cases {
+        let mut stage = Stage::new();
+        for (second, list) in (0..).zip(*lists) {
+            let (nowhere, there): (Vec<_>, Vec<_>) = list.iter().partition(|(n, _)| *n == 0);
+            let bad = |_| Rejected { id: "w".into(), datacenter: String::new(), why: AddressError::Port(0) };
+            stage.rejected = nowhere.into_iter().map(bad).collect();
+            let at = |(n, create_index): (u8, u64)| {
+                let address = Address::Ip(([10, 0, 0, n], 80).into());
+                Instance { id: "w".into(), address, create_index, ..one.clone() }
+            };
+            stage.build(second, there.into_iter().map(at).collect());
+            if second == 0 {
+                stage.drain(0, "w");
+            }
+        }
+        let members = &stage.before.as_ref().unwrap().members;
+        assert!(members.iter().all(|member| (member.weight == 0) == member.endpoint.is_draining()), "{what}");
+        let out = members.iter().filter(|member| member.endpoint.is_draining());
+        let want: Vec<_> = want.iter().map(|n| format!("10.0.0.{n}:80")).collect();
+        assert_eq!(out.map(|member| member.endpoint.address.to_string()).collect::<Vec<_>>(), want, "{what}");
     }
 }

@@ -41,7 +41,7 @@ impl Watching {
     /// Takes in one service's list.
     pub(super) async fn list(&mut self, name: ServiceName, fresh: Fresh<Instances>) -> Result<(), Deaf> {
         let Some((query, _)) = self.query(&name) else { return Ok(()) };
-        if !fresh.answer.entries.is_empty() || !fresh.answer.unreadable.is_empty() {
+        if !fresh.answer.entries.is_empty() {
             self.doubts.remove(&Some(name.clone()));
             let node = fresh.answer.entries.first().map(|entry| entry.node.name.clone());
             self.nodes.insert(name.clone(), node.unwrap_or_default());

@@ -68,6 +68,7 @@ pub struct Shown {
 /// What is told of an instance that a connection could be made to; of others nothing.
 #[derive(Debug, Default, Serialize)]
 struct Told {
+    node: Option<String>,
     address: Option<String>,
     health: Option<Health>,
     weight: Option<u32>,
@@ -127,6 +128,7 @@ fn instance_of(cluster: &Cluster, member: &Member, instance: &Instance) -> Shown
         usable: refused.is_none(),
         reason: refused.or_else(|| reserve(cluster, member, instance)),
         told: Told {
+            node: Some(instance.node.clone()),
             address: Some(instance.address.to_string()),
             health: Some(instance.health),
             weight: Some(instance.weight),

@@ -108,6 +108,11 @@ impl Fake {
         });
     }
 
+    /// Its index begins anew, and rises with each answer.
+    pub fn lose(&self) {
+        self.world.state.send_modify(|state| (state.fault, state.index) = (Fault::Rising, 1));
+    }
+
     /// How long ago the server that answers heard of the leader.
     pub fn stale(&self, ms: u64) {
         self.world.state.send_modify(|state| state.stale_ms = ms);

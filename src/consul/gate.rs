@@ -173,6 +173,15 @@ impl Gate {
         });
     }
 
+    /// A watch was answered with a lower index than before: Consul's state was restored or began anew, and what was heard
+    /// of the one before is no news of this one.
+    pub fn falls(&self, index: u64) {
+        self.heard.send_if_modified(|heard| {
+            *heard = index.min(*heard);
+            false // nobody waits for less
+        });
+    }
+
     /// Whether any watch has heard news later than this index.
     pub fn has_heard(&self, index: u64) -> bool {
         *self.heard.borrow() > index
@@ -195,6 +204,9 @@ impl Gate {
     }
 
     fn learn(&self, told: Result<(), Error>) {
+        if told.is_ok() && matches!(self.agent(), Agent::Away(_)) {
+            self.falls(0); // it may have forgotten everything
+        }
         self.state.send_if_modified(|state| {
             let agent = match told {
                 Ok(()) => Agent::Well,

@@ -173,6 +173,36 @@ async fn an_index_alone_is_asked_about_at_once_or_where_it_is_doubted_in_its_tur
     }
 }
 
+#[tokio::test]
+async fn what_was_heard_before_consul_lost_its_state_is_no_reason_to_ask_often() {
+    for leader in [true, false] {
+        let fake = Fake::start().await;
+        let client = client(settings(fake.address.to_string()));
+        let watch = |service: &str| Watch::new(client.clone(), Health::question(service, None), Health);
+        let (mut old, mut new) = (watch("a"), watch("b"));
+        next(&mut old).await.unwrap();
+        fake.mend();
+        next(&mut old).await.unwrap();
+        if !leader {
+            fake.fail(Fault::Status(500, "No cluster leader"), false);
+            tokio::select! {
+                _ = old.next() => panic!("the agent's fault is not the watch's"),
+                agent = client.agent_changes(&super::Agent::Well) => assert!(agent.trouble().is_some()),
+            }
+        }
+        fake.lose();
+        if leader {
+            // Sees that the index has fallen. The other one has never known it higher.
+            assert!(timeout(Duration::from_secs(1), old.next()).await.is_err(), "nothing is new");
+        }
+        next(&mut new).await.unwrap();
+        let asked = questions(&fake).len();
+        assert!(timeout(Duration::from_secs(3), new.next()).await.is_err(), "nothing is new");
+        let asked = questions(&fake).len() - asked;
+        assert!(asked <= 15, "leader {leader}: {asked} in three seconds");
+    }
+}
+
 async fn until(is: impl Fn() -> bool) {
     let waits = async {
         while !is() {

@@ -150,7 +150,11 @@ impl<R: Read> Watch<R> {
                     if self.failed.take().is_some() {
                         self.client.gate().recovers();
                     }
-                    let moved = std::mem::replace(&mut self.index, index) != index;
+                    let before = std::mem::replace(&mut self.index, index);
+                    let moved = before != index;
+                    if index < before {
+                        self.client.gate().falls(index);
+                    }
                     if self.last.as_ref() != Some(&answer) {
                         self.last = Some(answer.clone());
                         self.reason = Reason::News;

@@ -5,8 +5,11 @@ pub mod marks;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
-use serde_json::{Result, Value};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
+use serde_json::{Error, Result, Value};
 
 use super::Question;
 use crate::model::path::encode_segment;
@@ -165,7 +168,13 @@ impl Read for Health {
                 }
             }
         }
-        Ok(all)
+        match all.unreadable.first() {
+            // What says nothing does not say that there is nobody.
+            Some(Unreadable { id, why }) if all.entries.is_empty() => {
+                Err(Error::custom(format!("no instance can be read, such as `{id}`: {why}")))
+            }
+            _ => Ok(all),
+        }
     }
 }
 
@@ -265,6 +274,10 @@ mod tests {
 
     #[test]
     fn what_is_no_list_is_an_error() {
+        // Nor is one of which nothing can be read.
+        for body in ["[null]", r#"[{"Node": {}, "Service": {"ID": 7}}, 1]"#] {
+            assert!(Health.read(body.as_bytes()).is_err(), "{body}");
+        }
         for body in ["", "null", "{}", "[{]", "<html>", "\"x\"", "[] []"] {
             assert!(Health.read(body.as_bytes()).is_err(), "{body}");
         }

@@ -2,6 +2,7 @@
 //! What to watch is decided by `plan`, what an answer means by `health`.
 
 mod lists;
+mod missing;
 mod sharers;
 
 use std::{
@@ -29,6 +30,7 @@ use crate::{
     model::name::{Datacenter, ServiceName},
 };
 use lists::Doubtful;
+use missing::Look;
 use sharers::{Sharing, hear};
 
 /// Watches what is wanted of one datacenter until nobody listens; `None` is the one that is asked by default, and there
@@ -112,6 +114,10 @@ struct Watching {
     nodes: BTreeMap<ServiceName, String>,
     /// What may be less than there is: the list of a service, or `None`, which services there are.
     doubts: BTreeMap<Option<ServiceName>, Live>,
+    /// What of that is, and stays as it was, with the rights that the token lacks.
+    missing: BTreeMap<Option<ServiceName>, Vec<Right>>,
+    /// The look at these that is under way.
+    looking: Option<Live>,
     /// Names that carry the tag, so far as is known, and that the token may not read any more.
     hidden: BTreeSet<String>,
     /// Each watch has one step under way: it ends with an answer, which is told before the next step begins.
@@ -149,6 +155,8 @@ enum Step {
     Service(ServiceName, Told<Health>),
     /// Whether an answer is less than there is, because the token may not read it.
     Decided(u64, Option<ServiceName>, Doubtful, Vec<Right>),
+    /// Whether the token has rights again that it lacked.
+    Look(u64, Look),
     /// Nobody listens to those that share any more.
     Sharing,
 }
@@ -177,6 +185,8 @@ impl Watching {
             unreadable: BTreeMap::new(),
             nodes: BTreeMap::new(),
             doubts: BTreeMap::new(),
+            missing: BTreeMap::new(),
+            looking: None,
             hidden: BTreeSet::new(),
             steps: JoinSet::new(),
             begun: 0,
@@ -194,7 +204,7 @@ impl Watching {
             self.catalog = None;
             self.carriers = None;
             self.earlier.clear();
-            self.doubts.remove(&None);
+            self.settle(None);
         }
         self.follow().await
     }
@@ -207,6 +217,7 @@ impl Watching {
         self.listed = None;
         self.unreadable.clear();
         self.doubts.clear();
+        self.missing.clear();
     }
 
     /// Starts and ends watches as the plan has it, and tells what is exposed.
@@ -225,6 +236,7 @@ impl Watching {
         self.unreadable.retain(|name, _| wants(name));
         self.nodes.retain(|name, _| wants(name));
         self.doubts.retain(|name, _| name.as_ref().is_none_or(wants));
+        self.missing.retain(|name, _| name.as_ref().is_none_or(wants));
         self.share(shared);
         if (exposes || self.sharing.is_some()) && self.catalog.is_none() {
             let watch = Watch::new(self.client.clone(), Catalog::question(), Catalog);
@@ -262,6 +274,7 @@ impl Watching {
                 self.doubts.remove(&whose);
                 self.decide(what, denied).await
             }
+            Step::Look(number, look) => self.look(number, look).await,
             Step::Sharing => Ok(()),
         }
     }

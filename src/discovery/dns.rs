@@ -206,6 +206,7 @@ fn instance(ip: IpAddr, port: u16, weight: u32) -> Option<Instance> {
     let address = Address::new(&ip.to_string(), port.into()).ok()?;
     Some(Instance {
         id: address.to_string().into(),
+        node: String::new(),
         address,
         health: Health::Passing,
         weight,

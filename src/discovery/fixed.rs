@@ -20,6 +20,7 @@ pub fn update(service: &ServiceName, addresses: &[Address], deny: &[IpNet]) -> U
         match permit(address.clone(), deny) {
             Ok(address) => update.instances.push(Instance {
                 id,
+                node: String::new(),
                 address,
                 health: Health::Passing,
                 weight: 1,

@@ -47,6 +47,7 @@ fn instance(entry: &Entry, address: Address, datacenter: String) -> Instance {
     let health = health(entry);
     Instance {
         id: service.id.as_str().into(),
+        node: entry.node.name.clone(),
         address,
         health,
         weight: weight(entry, health),

@@ -89,6 +89,9 @@ pub struct List {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
     id: String,
+    /// Left out by older programs.
+    #[serde(default)]
+    node: String,
     host: String,
     port: u16,
     health: Health,
@@ -302,6 +305,7 @@ impl Kept {
         };
         Self {
             id: instance.id.to_string(),
+            node: instance.node.clone(),
             host,
             port,
             health: instance.health,
@@ -316,6 +320,7 @@ impl Kept {
     fn instance(self) -> Result<Instance, AddressError> {
         Ok(Instance {
             id: self.id.into(),
+            node: self.node,
             address: Address::new(&self.host, self.port.into())?,
             health: self.health,
             weight: self.weight,

@@ -138,6 +138,14 @@ impl Shared {
         }
     }
 
+    /// What a service last said counts no more: whatever it says next is new.
+    pub fn begin_anew(&mut self, service: &ServiceName, now: Instant) {
+        if let Some(sharer) = self.services.get_mut(service) {
+            sharer.hash = None;
+        }
+        self.name(service, now);
+    }
+
     /// Anything may have happened.
     pub fn touch_all(&mut self, now: Instant) {
         for name in self.services.keys().cloned().collect::<Vec<_>>() {

@@ -41,6 +41,8 @@ pub enum Order {
     Woke(Vec<String>),
     /// The catalog cannot be read.
     Blind,
+    /// What this service last said may have been less than there was: it is asked, and told whatever it says.
+    Anew(ServiceName),
 }
 
 /// What it tells.
@@ -148,6 +150,7 @@ impl Sharing {
                 self.hunt.begin();
             }
             Order::Blind => self.listens.catalog = true,
+            Order::Anew(service) => self.shared.begin_anew(&service, now),
         }
     }
 

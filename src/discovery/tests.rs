@@ -266,7 +266,7 @@ async fn no_fault_of_consul_makes_it_be_asked_often_or_takes_anything_away() {
     }
 }
 
-const FAULTS: [Fault; 15] = [
+const FAULTS: [Fault; 16] = [
     Fault::Status(403, "Permission denied"),
     Fault::Status(429, "Your IP is issuing too many concurrent connections"),
     Fault::Status(500, "No cluster leader"),
@@ -276,6 +276,7 @@ const FAULTS: [Fault; 15] = [
     Fault::Says("<html>a proxy</html>"),
     Fault::Says("null"),
     Fault::Says("[{]"),
+    Fault::Says("[null]"),
     Fault::Half,
     Fault::Rising,
     Fault::Jumping,

@@ -14,8 +14,10 @@ use super::name::InstanceId;
 /// One registered address of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
-    /// What Consul calls it; for a fixed instance its address.
+    /// What Consul calls it, on its node; for a fixed instance its address.
     pub id: InstanceId,
+    /// The node it is registered on; empty for a fixed one, and where an older file does not say.
+    pub node: String,
     /// Where it listens.
     pub address: Address,
     /// The worst of its checks and its node's.

@@ -41,8 +41,8 @@ pub type ListName = (ServiceName, Option<Datacenter>);
 /// What its sources last said of one service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Members {
-    /// Those at one address together, by address, then id and datacenter, so that two equal lists compare equal in whatever order they
-    /// came. What is told again as it was stays the very same, so that whoever builds on it need not compare again.
+    /// Those at one address together, by address, then id, datacenter and node, so that two equal lists compare equal in whatever
+    /// order they came. What is told again as it was stays the very same, so that whoever builds on it need not compare again.
     pub places: Vec<Arc<[Instance]>>,
     /// Instances of no use.
     pub rejected: Vec<Rejected>,
@@ -143,8 +143,7 @@ impl Members {
         mut instances: Vec<Instance>,
         mut rejected: Vec<Rejected>,
     ) -> Vec<Difference> {
-        let order =
-            |a: &Instance, b: &Instance| (&a.address, &a.id, &a.datacenter).cmp(&(&b.address, &b.id, &b.datacenter));
+        let order = |a: &Instance, b: &Instance| (&a.address, identity(a)).cmp(&(&b.address, identity(b)));
         // Where they are as they should be, of ten thousand, it costs one look at each.
         if !instances.is_sorted_by(|a, b| order(a, b).is_lt()) {
             // By keys of their own, which are a quarter of what would be moved about.
@@ -204,8 +203,12 @@ impl Members {
 
 /// The same instance among those at one address.
 fn find<'i>(place: &'i [Instance], wanted: &Instance) -> Option<&'i Instance> {
-    let order = |instance: &Instance| (&instance.id, &instance.datacenter).cmp(&(&wanted.id, &wanted.datacenter));
-    place.binary_search_by(order).ok().map(|at| &place[at])
+    place.binary_search_by(|instance| identity(instance).cmp(&identity(wanted))).ok().map(|at| &place[at])
+}
+
+/// What tells an instance from others at its address: an id is unique on its node alone.
+fn identity(instance: &Instance) -> (&InstanceId, &str, &str) {
+    (&instance.id, &instance.datacenter, &instance.node)
 }
 
 #[cfg(test)]
@@ -216,6 +219,7 @@ mod tests {
     fn instance(id: &str, port: u32, health: Health) -> Instance {
         Instance {
             id: id.into(),
+            node: "n1".into(),
             address: Address::new("10.0.0.1", port).unwrap(),
             health,
             weight: 1,
@@ -296,6 +300,23 @@ mod tests {
         let same: Vec<_> = before.iter().zip(after).map(|(before, after)| Arc::ptr_eq(before, after)).collect();
         assert_eq!(same, [true, false, false]);
         assert_eq!(after[2].len(), 2);
+    }
+
+    #[test]
+    fn one_id_on_two_nodes_at_one_address_is_two_instances() {
+        let mut topology = Topology::default();
+        let old = Instance { node: "a-old".into(), ..instance("a", 1, Health::Critical) };
+        let new = Instance { node: "b-new".into(), ..instance("a", 1, Health::Passing) };
+        let (told, _) = topology.apply(update(vec![new.clone(), old.clone()]));
+        let joined = [Health::Critical, Health::Passing].map(|health| ("a".to_owned(), Kind::Joined(health)));
+        assert_eq!(kinds(&told), joined);
+        assert_eq!(topology.apply(update(vec![old.clone(), new.clone()])), (vec![], false));
+        assert_eq!(topology.members(&"web".into()).unwrap().places, [Arc::from([old.clone(), new.clone()])]);
+
+        let new = Instance { health: Health::Warning, ..new };
+        let (told, _) = topology.apply(update(vec![old, new.clone()]));
+        assert_eq!(kinds(&told), [("a".into(), Kind::Health(Health::Passing, Health::Warning))]);
+        assert_eq!(kinds(&topology.apply(update(vec![new])).0), [("a".into(), Kind::Left)]);
     }
 
     #[test]

@@ -107,6 +107,33 @@ async fn instances_at_one_address_are_one_member_usable_when_any_of_them_is() {
 }
 
 #[tokio::test]
+async fn one_id_on_two_nodes_at_one_address_is_one_member_usable_when_either_is() {
+    // A host that has come back under another name, while its old node is not forgotten yet.
+    let consul = Consul::start().await;
+    let origin = Origin::start("a").await;
+    let registered = [("web".to_owned(), "web".to_owned(), origin.address)];
+    for (node, status) in [("a-old", "critical"), ("b-new", "passing")] {
+        consul.register_many(node, &registered).await;
+        consul.check_on(node, "", status).await;
+    }
+    let gateway = Gateway::start(&consul, "").await;
+    gateway.until_usable("web", 2).await;
+    assert_eq!(gateway.get("/api/v1/web/").await.text, "a");
+    let topology = gateway.admin("/api/topology").await.json();
+    let instances = topology["services"]["web"]["instances"].as_array().unwrap();
+    let told: Vec<_> = instances.iter().map(|i| ["id", "node", "health"].map(|key| i[key].as_str().unwrap())).collect();
+    assert_eq!(told, [["web", "a-old", "critical"], ["web", "b-new", "passing"]]);
+
+    consul.check_on("b-new", "", "critical").await;
+    gateway.until_status("/api/v1/web/", 503).await;
+    consul.check_on("a-old", "", "passing").await;
+    gateway.until_status("/api/v1/web/", 200).await;
+    consul.deregister_on("b-new", "web").await;
+    gateway.until_usable("web", 1).await;
+    assert_eq!(gateway.get("/api/v1/web/").await.text, "a");
+}
+
+#[tokio::test]
 async fn the_report_can_be_read_alone() {
     let gateway = Gateway::fixed("").await;
     let answer = gateway.send(http::Method::POST, "/health", &[], "x").await;

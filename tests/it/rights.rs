@@ -1,6 +1,6 @@
 //! Tokens that see less than there is: Consul leaves out what may not be read, and that is not the same as nothing.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Consul, Gateway, Origin, until};
 
@@ -69,6 +69,43 @@ async fn a_right_that_is_lost_takes_no_service_away_and_is_named() {
             gateway.until_usable("web", 3).await;
             gateway.until_usable("table", 3).await;
         }
+    }
+}
+
+#[tokio::test]
+async fn what_is_deregistered_while_a_right_is_missing_is_gone_once_the_right_is_back() {
+    let all = r#"service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }"#;
+    // With queries of their own, and with shared ones.
+    for max_watches in [64, 2] {
+        let consul = start(all).await;
+        let a = Origin::start("a").await;
+        consul.register("web", "a", a.address).await;
+        consul.register("table", "t", a.address).await;
+        let gateway = follow(&consul, max_watches).await;
+        gateway.until_usable("web", 1).await;
+        gateway.until_usable("table", 1).await;
+
+        // All others stay in sight, so that no list of names tells anything new when the right is back.
+        let denied = ["web", "table"].map(|name| format!(r#" service "{name}" {{ policy = "deny" }}"#)).concat();
+        consul.replace_policy("ours", &format!("{all}{denied}")).await;
+        consul.register("other", "o", a.address).await;
+        let lacking = |about: &Value| {
+            let events = gateway.events("consul_failed");
+            events.iter().filter(|e| e["service"] == *about && e["cause"].as_str().unwrap().contains("lacks")).count()
+        };
+        // The lists of both, and which services there are.
+        let all_lists = [json!("web"), json!("table"), Value::Null];
+        for about in &all_lists {
+            until(&format!("an event about {about}, {max_watches}"), async || (lacking(about) > 0).then_some(())).await;
+        }
+        consul.deregister("a").await;
+        consul.deregister("t").await;
+        assert_eq!((gateway.usable("web").await, gateway.usable("table").await), (vec!["a".into()], vec!["t".into()]));
+
+        consul.replace_policy("ours", all).await;
+        gateway.until_status("/api/v1/web/", 404).await;
+        gateway.until_usable("table", 0).await;
+        assert_eq!(all_lists.each_ref().map(lacking), [1; 3], "a condition is told once");
     }
 }
 

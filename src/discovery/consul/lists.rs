@@ -31,7 +31,7 @@ impl Watching {
         let lost: Vec<_> = before.filter(|name| !listed.contains_key(*name)).cloned().map(Right::Service).collect();
         let carriers = Fresh { answer: carriers, index };
         if lost.is_empty() {
-            self.doubts.remove(&None);
+            self.settle(None);
             return self.carriers(carriers, Vec::new()).await;
         }
         self.doubt(None, Doubtful::Carriers(carriers), lost);
@@ -41,8 +41,8 @@ impl Watching {
     /// Takes in one service's list.
     pub(super) async fn list(&mut self, name: ServiceName, fresh: Fresh<Instances>) -> Result<(), Deaf> {
         let Some((query, _)) = self.query(&name) else { return Ok(()) };
-        if !fresh.answer.entries.is_empty() || !fresh.answer.unreadable.is_empty() {
-            self.doubts.remove(&Some(name.clone()));
+        if !fresh.answer.entries.is_empty() {
+            self.settle(Some(&name));
             let node = fresh.answer.entries.first().map(|entry| entry.node.name.clone());
             self.nodes.insert(name.clone(), node.unwrap_or_default());
             return self.told_list(name, fresh).await;
@@ -55,14 +55,27 @@ impl Watching {
 
     /// Goes on with what was doubtful.
     pub(super) async fn decide(&mut self, what: Doubtful, denied: Vec<Right>) -> Result<(), Deaf> {
+        let whose = match &what {
+            Doubtful::Carriers(_) => None,
+            Doubtful::List(name, _) => Some(name.clone()),
+        };
+        let news = if denied.is_empty() { self.missing.remove(&whose).is_some() } else { self.lacks(whose, &denied) };
         match what {
             Doubtful::Carriers(carriers) => self.carriers(carriers, denied).await,
             Doubtful::List(name, fresh) if denied.is_empty() => {
                 self.nodes.remove(&name);
                 self.told_list(name, fresh).await
             }
-            Doubtful::List(name, _) => self.tell(self.failed(Part::Service(name), Error::Denied(denied))).await,
+            Doubtful::List(name, _) if news => self.tell(self.failed(Part::Service(name), Error::Denied(denied))).await,
+            Doubtful::List(..) => Ok(()),
         }
+    }
+
+    /// Nothing is doubtful about it any more.
+    pub(super) fn settle(&mut self, whose: Option<&ServiceName>) {
+        let whose = whose.cloned();
+        self.doubts.remove(&whose);
+        self.missing.remove(&whose);
     }
 
     /// Asks whether it is the token that makes something less than it was.
@@ -70,8 +83,10 @@ impl Watching {
         let client = self.client.clone();
         let number = self.number();
         let ours = whose.clone();
+        // What has stood against it once is not over because nobody can say so.
+        let stands = self.missing.contains_key(&whose);
         let step = self.steps.spawn(async move {
-            let denied = client.denied(&rights).await;
+            let denied = if stands { client.surely_denied(&rights).await } else { client.denied(&rights).await };
             Step::Decided(number, ours, what, denied)
         });
         self.doubts.insert(whose, Live { number, step });

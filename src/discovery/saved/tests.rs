@@ -7,6 +7,7 @@ use super::*;
 fn instance(id: &str, host: &str, port: u32) -> Instance {
     Instance {
         id: id.into(),
+        node: "n1".into(),
         address: Address::new(host, port).unwrap(),
         health: Health::Warning,
         weight: 3,
@@ -56,6 +57,16 @@ fn what_is_written_is_read_again() {
     let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["topology.json"]);
     assert_eq!(Saved::read(&folder.path().join("none"), &Asked::default()).unwrap(), None);
+}
+
+#[test]
+fn what_an_older_program_wrote_has_no_nodes_and_is_read() {
+    let mut saved = saved();
+    let (_folder, path) = written(&saved);
+    let older = String::from_utf8(saved.lists.encode().unwrap()).unwrap().replace(r#""node":"n1","#, "");
+    write(&path, saved.at, older.as_bytes()).unwrap();
+    saved.lists.services.iter_mut().flat_map(|list| &mut list.instances).for_each(|kept| kept.node.clear());
+    assert_eq!(Saved::read(&path, &Asked::default()).unwrap(), Some(saved));
 }
 
 #[test]

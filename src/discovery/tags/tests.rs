@@ -18,6 +18,7 @@ fn settings() -> Settings {
 fn instance(create_index: u64, tags: &[&str]) -> Instance {
     Instance {
         id: format!("i{create_index}").as_str().into(),
+        node: "n1".into(),
         address: Address::new("10.0.0.1", 80).unwrap(),
         health: Health::Passing,
         weight: 1,

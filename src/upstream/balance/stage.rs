@@ -41,6 +41,7 @@ pub fn member(metrics: &Arc<Metrics>, at: SocketAddr, weight: u32) -> Member {
     };
     let instance = Instance {
         id: name.as_str().into(),
+        node: String::new(),
         address,
         health: Health::Passing,
         weight,

@@ -128,7 +128,7 @@ fn instance_of(cluster: &Cluster, member: &Member, instance: &Instance) -> Shown
         usable: refused.is_none(),
         reason: refused.or_else(|| reserve(cluster, member, instance)),
         told: Told {
-            node: Some(instance.node.clone()),
+            node: Some(instance.node.clone()).filter(|node| !node.is_empty()),
             address: Some(instance.address.to_string()),
             health: Some(instance.health),
             weight: Some(instance.weight),

@@ -20,6 +20,7 @@ pub struct Drained(HashMap<ServiceName, Vec<Out>>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Out {
     id: InstanceId,
+    node: String,
     address: Address,
     datacenter: String,
     /// Of its registration, which has it at whatever address.
@@ -70,7 +71,7 @@ impl Out {
     }
 
     fn is_called(&self, instance: &Instance) -> bool {
-        self.id == instance.id && self.datacenter == instance.datacenter
+        self.id == instance.id && self.node == instance.node && self.datacenter == instance.datacenter
     }
 
     /// What has become of it: itself, wherever it is registered; nothing once it is not.
@@ -101,7 +102,7 @@ impl Out {
 
 impl From<&Instance> for Out {
     fn from(instance: &Instance) -> Self {
-        let Instance { id, address, datacenter, create_index, .. } = instance.clone();
-        Self { id, address, datacenter, create_index }
+        let Instance { id, node, address, datacenter, create_index, .. } = instance.clone();
+        Self { id, node, address, datacenter, create_index }
     }
 }

@@ -5,21 +5,32 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::Context as _;
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 
-use super::{Cli, done};
+use super::{Cli, done, status::unread};
 
-/// Exit 1: nobody read it to the end.
+/// Exit 1: standard output does not take it.
 pub fn completions(shell: Shell) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "lictor", &mut script);
-    done(io::stdout().write_all(&script).map_err(Into::into))
+    give(&script)
 }
 
-/// Exit 1: nobody read it to the end.
+/// Exit 1: standard output does not take it.
 pub fn man() -> ExitCode {
-    done(page().and_then(|page| io::stdout().write_all(&page)).map_err(Into::into))
+    match page() {
+        Ok(page) => give(&page),
+        Err(error) => done(Err(error.into())),
+    }
+}
+
+/// Writes it to whoever reads it, as far as they do.
+pub fn give(text: &[u8]) -> ExitCode {
+    let mut out = io::stdout();
+    let given = out.write_all(text).and_then(|()| out.flush()).or_else(unread);
+    done(given.context("cannot write to standard output"))
 }
 
 /// One page with all commands: an option that is named only there is found with the others.

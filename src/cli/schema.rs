@@ -1,16 +1,11 @@
 //! `lictor schema`: the JSON Schema of the configuration.
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
+use super::pages::give;
 use crate::config;
 
-/// Exit 1: nobody read it to the end.
+/// Exit 1: standard output does not take it.
 pub fn run() -> ExitCode {
-    match writeln!(io::stdout(), "{:#}", config::schema()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
+    give(format!("{:#}\n", config::schema()).as_bytes())
 }

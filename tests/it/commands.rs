@@ -1,6 +1,9 @@
 //! The commands, as one types them.
 
-use std::process::Command;
+use std::{
+    fs::File,
+    process::{Command, Stdio},
+};
 
 use crate::support::consul::program;
 
@@ -37,6 +40,23 @@ fn check_names_every_problem_and_exits_1() {
     let all = said.out + &said.err;
     for part in ["bad.toml:2", "lisen", "`listen`", "bad.toml:3", "soon", "bad.toml:6", "LICTOR_HTTP__DRAIN"] {
         assert!(all.contains(part), "{part}: {all}");
+    }
+}
+
+/// Who closes a pipe has read enough; a disk that is full has not.
+#[test]
+fn pages_are_given_as_far_as_they_are_read_or_it_is_said_that_they_cannot_be() {
+    for page in [&["schema"][..], &["man"], &["completions", "bash"]] {
+        let into = |out: Stdio| {
+            let output = Command::new(env!("CARGO_BIN_EXE_lictor")).args(page).stdout(out).output().unwrap();
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        };
+        let (read, write) = std::io::pipe().unwrap();
+        drop(read);
+        assert_eq!(into(write.into()), (Some(0), String::new()), "{page:?}");
+        let (code, said) = into(File::options().write(true).open("/dev/full").unwrap().into());
+        assert_eq!(code, Some(1), "{page:?}");
+        assert!(said.starts_with("lictor: cannot write to standard output: "), "{page:?}: {said}");
     }
 }
 

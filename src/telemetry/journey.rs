@@ -138,7 +138,7 @@ impl<'r> Asked<'r> {
 
 impl Traced {
     fn new(asked: &Asked<'_>, mut marks: Marks) -> Box<Self> {
-        marks.state = marks.state.as_ref().map(Value::from).and_then(own);
+        marks.state = marks.state.as_ref().map(Value::from).and_then(own_list);
         Box::new(Self {
             client: asked.client,
             scheme: asked.scheme,
@@ -161,6 +161,16 @@ const LONGEST: usize = 2048;
 fn own(value: Value<'_>) -> Option<HeaderValue> {
     let bytes = value.as_bytes();
     HeaderValue::from_bytes(&bytes[..bytes.len().min(LONGEST)]).ok()
+}
+
+/// A list, of whose members the last are left out where it is too long. Source: W3C Trace Context §3.3.1.5.
+fn own_list(value: Value<'_>) -> Option<HeaderValue> {
+    let bytes = value.as_bytes();
+    let end = match bytes.get(..=LONGEST) {
+        Some(much) => much.iter().rposition(|&b| b == b',')?,
+        None => bytes.len(),
+    };
+    HeaderValue::from_bytes(&bytes[..end]).ok()
 }
 
 fn clipped(text: &str) -> &str {
@@ -292,5 +302,26 @@ impl Journey {
         if let Some(ended) = self.tries.borrow_mut().get_mut(number) {
             ended.ended = Some((took, outcome));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_list_that_is_too_long_whole_members_are_kept() {
+        let kept = |text: &str| {
+            let kept = own_list(Value::of(text.as_bytes()).unwrap());
+            kept.map(|value| value.to_str().unwrap().to_owned())
+        };
+        let long = |length: usize| format!("a={}", "x".repeat(length - 2));
+        for whole in ["a=b", "a=b,c=d", &long(LONGEST)] {
+            assert_eq!(kept(whole).as_deref(), Some(whole));
+        }
+        for first in ["a=b".to_owned(), long(LONGEST - 1), long(LONGEST)] {
+            assert_eq!(kept(&format!("{first},{}", long(LONGEST))), Some(first));
+        }
+        assert_eq!(kept(&long(LONGEST + 1)), None);
     }
 }

@@ -237,9 +237,9 @@ impl Service {
 pub(super) fn has_place(seats: &Seats, circuit: &Circuit, rules: &BreakerRules) -> bool {
     let rank = seats.of(circuit).map_or(0, |member| member.rank);
     let beside = || seats.usable().filter(|member| member.rank == rank);
+    let places = rules.places(beside().count());
     if seats.usable().any(|member| member.rank > rank && member.circuit().is_closed()) {
-        return rules.places(beside().count()) > 0;
+        return places > 0;
     }
-    let open = beside().filter(|member| !member.circuit().is_closed()).count();
-    open < rules.places(beside().count())
+    beside().filter(|member| !member.circuit().is_closed()).count() < places
 }

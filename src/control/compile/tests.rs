@@ -191,3 +191,19 @@ fn who_was_taken_out_stays_out_wherever_it_is_registered_and_nobody_else_with_it
         assert_eq!(out.map(|member| member.endpoint.address.to_string()).collect::<Vec<_>>(), want, "{what}");
     }
 }
+
+#[test]
+fn of_two_nodes_that_swap_the_addresses_of_one_id_the_same_stays_out() {
+    let one = fixed::update(&"s".into(), &[Address::Ip(([10, 0, 0, 1], 80).into())], &[]).instances.remove(0);
+    let on = |node: &str, n: u8| {
+        let address = Address::Ip(([10, 0, 0, n], 80).into());
+        Instance { id: "w".into(), node: node.into(), address, create_index: 5, ..one.clone() }
+    };
+    let mut stage = Stage::new();
+    stage.build(0, vec![on("a", 1), on("b", 2)]);
+    stage.drain(0, "w");
+    stage.build(1, vec![on("a", 2), on("b", 1)]);
+    let members = &stage.before.as_ref().unwrap().members;
+    let out: Vec<_> = members.iter().map(|member| (&*member.endpoint.address, member.endpoint.is_draining())).collect();
+    assert_eq!(out, [("10.0.0.1:80", false), ("10.0.0.2:80", true)]);
+}

@@ -22,7 +22,7 @@ use crate::{
     },
     proxy::strip_connection,
     upstream::aside::Aside,
-    wire::{Io, Timer, socket::Then},
+    wire::{Io, Timer, socket::Then, spare},
 };
 
 /// One client connection.
@@ -90,6 +90,7 @@ impl Downstream {
     pub fn begin(&self, decoder: Decoder, expects_continue: bool) {
         *self.body.borrow_mut() = Receiving { decoder, pace: Pace::default() };
         self.owed.set(expects_continue);
+        spare::give_back(&mut self.input.borrow_mut());
     }
 
     /// The answer begins: no interim answer may come between its bytes. Gives what has to stand before it.
@@ -161,7 +162,11 @@ impl Downstream {
     /// send it: what came may be something else.
     pub fn whole_body(&self) -> Option<Bytes> {
         let body = &mut *self.body.borrow_mut();
-        let whole = if self.owed.get() { None } else { body.decoder.whole(&mut self.input.borrow_mut()) };
+        let input = &mut *self.input.borrow_mut();
+        let whole = if self.owed.get() { None } else { body.decoder.whole(input) };
+        if whole.is_some() {
+            spare::give_back(input); // others get it once the body has gone
+        }
         self.aside.note(whole.as_ref().map_or(0, Bytes::len));
         whole
     }

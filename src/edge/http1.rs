@@ -152,9 +152,7 @@ impl Server {
                 connection.io.acknowledge(); // there are clients that send the rest only then
             }
             idle.set(input.is_empty());
-            if input.is_empty() {
-                spare::give_back(input); // an idle connection holds no memory but its own
-            }
+            spare::give_back(input); // an idle connection holds no memory but its own
             let limit = if fresh || begun { header_timeout } else { keep_alive };
             let since = *since.get_or_insert_with(Instant::now);
             ready!(connection.timer.borrow_mut().poll(cx, since + limit));

@@ -9,10 +9,10 @@ use thiserror::Error;
 
 use super::{
     among,
-    lines::{LineError, Lines, find},
+    lines::{LineError, Lines},
     names,
 };
-use crate::model::{fields::Fields, value::Value};
+use crate::model::{fields::Fields, text::find, value::Value};
 
 /// How large a head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::model::text::each;
+use crate::model::text::find;
 
 /// A cursor over the lines at the front of a buffer that grows between calls.
 #[derive(Debug, Default)]
@@ -46,39 +46,9 @@ impl Lines {
     }
 }
 
-/// Where the first byte of this value is. Eight at a time: a head is scanned once before it is parsed, and this keeps that pass
-/// below a tenth of the whole.
-#[inline]
-pub(super) fn find(bytes: &[u8], sought: u8) -> Option<usize> {
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let differs = u64::from_le_bytes(*word) ^ each(sought);
-        let zeros = differs.wrapping_sub(each(1)) & !differs & each(0x80);
-        if zeros != 0 {
-            return Some(index * 8 + zeros.trailing_zeros() as usize / 8);
-        }
-    }
-    rest.iter().position(|&b| b == sought).map(|at| words.len() * 8 + at)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_first_of_a_byte_is_found_at_every_offset_beside_every_byte() {
-        for sought in [b'\n', b':', 0xff] {
-            for (other, len) in (0..=255u8).flat_map(|other| (0..20).map(move |len| (other, len))) {
-                for at in 0..len {
-                    let mut bytes = vec![other; len];
-                    bytes[at] = sought;
-                    let expected = if other == sought { 0 } else { at };
-                    assert_eq!(find(&bytes, sought), Some(expected), "{sought} beside {other}, length {len}, at {at}");
-                }
-            }
-        }
-        assert_eq!(find(b"no end in this line", b'\n'), None);
-    }
 
     #[test]
     fn lines_end_in_crlf_alone_and_within_the_limit() {

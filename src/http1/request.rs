@@ -1,6 +1,6 @@
 //! Request heads: the request line, the fields, and what they say about host, body and connection.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{
     HeaderValue, Method, StatusCode, Version,
     header::{EXPECT, HOST},
@@ -14,7 +14,7 @@ use super::{
     lines::LineError,
     target::{Parts, Target, TargetError},
 };
-use crate::model::fields::Fields;
+use crate::model::{fields::Fields, text::find};
 
 /// A request without its body. CONNECT and TRACE are read like all others; refusing them is the server's.
 #[derive(Debug)]
@@ -131,7 +131,7 @@ impl RequestReader {
     }
 
     /// The head at the front of `buf`, or `None` when more bytes are needed: then `buf` may only grow before the next call.
-    /// On success the head's bytes have left `buf`, and those of the body are at its front.
+    /// On success the head's bytes have left `buf`, of which it holds nothing, and those of the body are at its front.
     ///
     /// # Errors
     /// As soon as the bytes can be no request any more, which may be before the head is whole.
@@ -143,7 +143,14 @@ impl RequestReader {
         let Some(end) = self.section.end(buf, &self.limits)? else { return Ok(None) };
         let Some(line) = self.line.take() else { return Ok(None) };
         self.head_only = line.method == Method::HEAD;
-        let head = read_head(line, buf.split_to(end).freeze(), &self.section);
+        // In memory of its own: what is read with it is then free for others as soon as the body has gone, and while that is near.
+        let head = Bytes::copy_from_slice(&buf[..end]);
+        if buf.len() == end {
+            buf.clear();
+        } else {
+            buf.advance(end);
+        }
+        let head = read_head(line, head, &self.section);
         self.section = Section::default();
         self.blank_line = false;
         head.map(Some)
@@ -187,13 +194,13 @@ impl RequestLine {
     /// Reads the line that begins at `start` and ends `bytes`.
     fn read(bytes: &[u8], start: usize) -> Result<Self, RequestError> {
         let line = &bytes[start..];
-        let blank = line.iter().position(|&b| b == b' ').ok_or(RequestError::Line)?;
+        let blank = find(line, b' ').ok_or(RequestError::Line)?;
         if blank > MAX_METHOD {
             return Err(RequestError::MethodTooLong);
         }
         let method = Method::from_bytes(&line[..blank]).map_err(|_| RequestError::Method)?;
         let target = start + blank + 1;
-        let target_end = target + bytes[target..].iter().position(|&b| b == b' ').ok_or(RequestError::Line)?;
+        let target_end = target + find(&bytes[target..], b' ').ok_or(RequestError::Line)?;
         if target_end == target {
             return Err(RequestError::Line);
         }

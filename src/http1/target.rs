@@ -10,6 +10,7 @@ use super::{
     ascii,
     host::{self, HostError},
 };
+use crate::model::text::find;
 
 /// The forms of RFC 9112 §3.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +124,7 @@ impl Parts {
             };
         }
         if target.first() == Some(&b'/') {
-            let path_end = target.iter().position(|&b| b == b'?').unwrap_or(target.len());
+            let path_end = find(target, b'?').unwrap_or(target.len());
             return Ok(Self { form: Form::Origin, text: range, path_end, authority: None });
         }
         if target == b"*" && *method == Method::OPTIONS {
@@ -134,7 +135,7 @@ impl Parts {
         let authority_end = authority + rest.iter().position(|&b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
         host::check(&line[authority..authority_end])?;
         let text = authority_end..range.end;
-        let path_end = line[text.clone()].iter().position(|&b| b == b'?').unwrap_or(text.len());
+        let path_end = find(&line[text.clone()], b'?').unwrap_or(text.len());
         // RFC 9112 §3.2.4: how a client says `OPTIONS *` to a proxy.
         let form = if text.is_empty() && *method == Method::OPTIONS { Form::Asterisk } else { Form::Absolute };
         Ok(Self { form, text, path_end, authority: Some(authority..authority_end) })

@@ -1,23 +1,9 @@
 //! Numbers and addresses as text, and text a word at a time, on paths where formatters cost too much: they take ten times as long.
 
-use std::{io::Write, net::IpAddr};
-
-/// Writes a number behind what `out` holds.
-#[inline]
-pub fn decimal(out: &mut Vec<u8>, value: u64) {
-    // Much that is counted is nothing or one.
-    if let Ok(digit @ 0..10) = u8::try_from(value) {
-        return out.push(b'0' | digit);
-    }
-    match u32::try_from(value) {
-        Ok(value) if value < 100_000_000 => {
-            let digits = eight(value);
-            let zeros = (digits.trailing_zeros() / 8).min(7); // one digit stays
-            first(out, digits >> (8 * zeros), 8 - zeros as usize);
-        }
-        _ => out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes()),
-    }
-}
+use std::{
+    io::Write,
+    net::{IpAddr, Ipv4Addr},
+};
 
 /// The three digits of a number below 1,000.
 #[inline]
@@ -33,22 +19,6 @@ const fn digit(value: u32) -> u8 {
     b'0' | lowest
 }
 
-/// Writes so many digits of a number below 10 to that power, at most 8, with the zeros before it.
-#[inline]
-pub fn padded(out: &mut Vec<u8>, value: u32, count: u32) {
-    first(out, eight(value) >> (8 * (8 - count)), count as usize);
-}
-
-/// Writes the first so many of eight digits, each the number of its byte, the lowest first. All of it stays in registers:
-/// what is put together in memory of the stack is read again before it has arrived there, and that waits for all that is
-/// being written, a log far away in memory too.
-#[inline]
-fn first(out: &mut Vec<u8>, digits: u64, count: usize) {
-    let length = out.len() + count;
-    out.extend_from_slice(&(digits | each(b'0')).to_le_bytes());
-    out.truncate(length);
-}
-
 /// All bytes as words, the last of which has some of the one before again where there is no whole number of them; `None`: there are fewer
 /// than make one.
 #[inline]
@@ -56,6 +26,22 @@ pub fn words(bytes: &[u8]) -> Option<impl Iterator<Item = u64>> {
     let last = bytes.last_chunk()?;
     let before = &bytes[..bytes.len() - 1];
     Some(before.as_chunks().0.iter().chain([last]).map(|word| u64::from_ne_bytes(*word)))
+}
+
+/// Where the first byte of this value is. Eight at a time: a head is scanned once before it is parsed, and this keeps that pass
+/// below a tenth of the whole.
+#[inline]
+#[must_use]
+pub fn find(bytes: &[u8], sought: u8) -> Option<usize> {
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let differs = u64::from_le_bytes(*word) ^ each(sought);
+        let zeros = differs.wrapping_sub(each(1)) & !differs & each(0x80);
+        if zeros != 0 {
+            return Some(index * 8 + zeros.trailing_zeros() as usize / 8);
+        }
+    }
+    rest.iter().position(|&b| b == sought).map(|at| words.len() * 8 + at)
 }
 
 /// A word with this byte in every place, for who looks at eight at once.
@@ -67,7 +53,9 @@ pub const fn each(byte: u8) -> u64 {
 
 /// The eight digits of a number below 10^8, one in each byte, the first one lowest: halves, quarters and eighths of it are
 /// worked out at once, dividing by multiplying.
-const fn eight(value: u32) -> u64 {
+#[inline]
+#[must_use]
+pub const fn eight(value: u32) -> u64 {
     let (high, low) = (value / 10_000, value % 10_000);
     let fours = high as u64 | ((low as u64) << 32);
     let hundreds = ((fours * 10_486) >> 20) & 0x7f_0000_007f;
@@ -80,18 +68,25 @@ const fn eight(value: u32) -> u64 {
 pub fn ip(out: &mut Vec<u8>, ip: IpAddr) {
     match ip {
         IpAddr::V4(ip) => {
-            // All of it in registers: see `first`.
-            let (text, bits) = ip.octets().into_iter().fold((0, 0), |(text, bits), octet| {
-                let (digits, length) = OCTETS[usize::from(octet)];
-                (text | u128::from(digits) << bits, bits + length)
-            });
-            let length = out.len() + bits as usize / 8 - 1; // without the last one's dot
+            let (text, length) = octets(ip);
+            let length = out.len() + length;
             out.extend_from_slice(&text.to_le_bytes());
             out.truncate(length);
         }
         // Writing to memory cannot fail.
         IpAddr::V6(ip) => drop(write!(out, "{ip}")),
     }
+}
+
+/// An address as text, the first sign lowest, and its length. All of it stays in registers.
+#[inline]
+#[must_use]
+pub fn octets(ip: Ipv4Addr) -> (u128, usize) {
+    let (text, bits) = ip.octets().into_iter().fold((0, 0), |(text, bits), octet| {
+        let (digits, length) = OCTETS[usize::from(octet)];
+        (text | u128::from(digits) << bits, bits + length)
+    });
+    (text, bits as usize / 8 - 1) // without the last one's dot
 }
 
 /// Each octet with the dot behind it, the first sign lowest, and how many bits that is.
@@ -124,22 +119,26 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_addresses_are_written_as_formatters_do() {
-        for value in [0, 9, 10, 255, 65_535, u64::MAX] {
-            assert_eq!(written(|out| decimal(out, value)), format!("={value}"));
-        }
-        for power in 0..=19 {
-            let ten = 10_u64.pow(power);
-            for value in [ten - 1, ten, ten + 1, 9 * (ten / 10), 1_234_567_890_123_456_789 % ten] {
-                assert_eq!(written(|out| decimal(out, value)), format!("={value}"));
+    fn the_first_of_a_byte_is_found_at_every_offset_beside_every_byte() {
+        for sought in [b'\n', b':', 0xff] {
+            for (other, len) in (0..=255u8).flat_map(|other| (0..20).map(move |len| (other, len))) {
+                for at in 0..len {
+                    let mut bytes = vec![other; len];
+                    bytes[at] = sought;
+                    let expected = if other == sought { 0 } else { at };
+                    assert_eq!(find(&bytes, sought), Some(expected), "{sought} beside {other}, length {len}, at {at}");
+                }
             }
         }
-        for (value, count, want) in [(0, 3, "=000"), (89, 3, "=089"), (999_999, 6, "=999999"), (7, 8, "=00000007")] {
-            assert_eq!(written(|out| padded(out, value, count)), want);
-        }
+        assert_eq!(find(b"no end in this line", b'\n'), None);
+    }
+
+    #[test]
+    fn numbers_and_addresses_are_written_as_formatters_do() {
         for value in 0..10_000 {
-            let (value, want) = (value * 10_001, format!("={:08}", value * 10_001));
-            assert_eq!(written(|out| padded(out, value, 8)), want);
+            let value = value * 10_001;
+            let digits = eight(value).to_le_bytes().map(|digit| b'0' + digit);
+            assert_eq!(str::from_utf8(&digits).unwrap(), format!("{value:08}"));
         }
         for value in 0..1000 {
             assert_eq!(three(value), *format!("{value:03}").as_bytes());

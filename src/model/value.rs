@@ -33,7 +33,11 @@ impl<'a> Value<'a> {
     #[inline]
     #[must_use]
     pub fn to_str(self) -> Option<&'a str> {
-        if self.0.is_ascii() { std::str::from_utf8(self.0).ok() } else { None }
+        let is_ascii = match words(self.0) {
+            Some(words) => words.fold(0, |all, word| all | word) & each(0x80) == 0,
+            None => self.0.is_ascii(),
+        };
+        if is_ascii { std::str::from_utf8(self.0).ok() } else { None }
     }
 
     /// How many bytes it has.

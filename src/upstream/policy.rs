@@ -54,10 +54,15 @@ impl Timeouts {
     #[must_use]
     pub fn of_body(&self, fields: &Fields) -> Duration {
         let kind = fields.get(header::CONTENT_TYPE).map_or(&b""[..], Value::as_bytes);
-        let kind = kind.split(|&b| b == b';').next().unwrap_or_default().trim_ascii();
-        if kind.eq_ignore_ascii_case(b"text/event-stream") { self.idle } else { self.read }
+        let streams = kind.split_at_checked(EVENTS.len()).is_some_and(|(kind, rest)| {
+            kind.eq_ignore_ascii_case(EVENTS) && matches!(rest.trim_ascii_start(), [] | [b';', ..])
+        });
+        if streams { self.idle } else { self.read }
     }
 }
+
+/// The type of an answer that is a stream of events. Source: the HTML standard, "Server-sent events".
+const EVENTS: &[u8] = b"text/event-stream";
 
 /// Which idle connections a worker keeps to each instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,5 +94,24 @@ impl Default for Policy {
             hash: HashKey::Ip,
             slow_start: Duration::ZERO,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_of_events_may_be_silent_for_longer_and_nothing_else() {
+        let timeouts = Policy::default().timeout;
+        for events in ["text/event-stream", "Text/Event-Stream;charset=utf-8", "text/event-stream ; a=b"] {
+            let fields = [(header::CONTENT_TYPE, events.parse().unwrap())].into_iter().collect();
+            assert_eq!(timeouts.of_body(&fields), timeouts.idle, "{events}");
+        }
+        for other in ["text/event-streams", "text/event-stream+x", "text/plain;text/event-stream", "text/event", ""] {
+            let fields = [(header::CONTENT_TYPE, other.parse().unwrap())].into_iter().collect();
+            assert_eq!(timeouts.of_body(&fields), timeouts.read, "{other}");
+        }
+        assert_eq!(timeouts.of_body(&Fields::new()), timeouts.read);
     }
 }

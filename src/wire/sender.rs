@@ -55,7 +55,8 @@ pub struct Sender {
 }
 
 /// Messages leave one right after the other, when all tasks that can go on have made theirs: who receives several of
-/// them is woken once, and does not fall asleep between two. Waking somebody is the dearest part of a system call.
+/// them is woken once, and does not fall asleep between two. Waking somebody is the dearest part of a system call, but for a message
+/// that is longer than [`NEAR`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
     /// It has not been asked to send yet.
@@ -83,6 +84,10 @@ pub enum SendError {
 /// A piece up to this size is copied behind the head rather than sent from where it lies: the system takes more time over two
 /// places than that takes, up to some 14 KiB.
 const COPY: usize = 12 * 1024;
+
+/// A message longer than this is sent while it lies in the near cache: when others had their turn it would have to be fetched again,
+/// which takes longer than to wake somebody.
+const NEAR: usize = 4 * 1024;
 
 impl Sender {
     /// What a small body takes behind its head, which had better not move then.
@@ -169,7 +174,7 @@ impl Sender {
                 }
             }
             if self.pending() {
-                if self.turn == Turn::Fresh {
+                if self.turn == Turn::Fresh && self.out.len() + self.piece.len() <= NEAR {
                     self.turn = Turn::Waits;
                     cx.waker().wake_by_ref();
                     return Poll::Pending;

@@ -30,10 +30,14 @@ pub fn take(room: usize) -> Option<BytesMut> {
     })
 }
 
-/// Leaves an empty read buffer for others, who get it once nobody holds a part of it; `buffer` holds no memory then.
+/// Leaves a read buffer for others, who get it once nobody holds a part of it; `buffer` holds no memory then. One with something
+/// unread stays what it is.
 pub fn give_back(buffer: &mut BytesMut) {
+    if !buffer.is_empty() {
+        return;
+    }
     let left = std::mem::take(buffer);
-    if left.is_empty() && (1..=LARGEST).contains(&left.capacity()) {
+    if (1..=LARGEST).contains(&left.capacity()) {
         BUFFERS.with_borrow_mut(|spare| {
             if spare.len() < MOST {
                 spare.push(left);
@@ -110,7 +114,9 @@ mod tests {
 
     #[test]
     fn a_buffer_with_something_unread_and_a_large_one_are_for_nobody() {
-        give_back(&mut buffer());
+        let mut unread = buffer();
+        give_back(&mut unread);
+        assert!(take(1).is_none() && unread == "read");
         give_back(&mut BytesMut::with_capacity(LARGEST + 1));
         assert!(take(1).is_none());
         give_back(&mut BytesMut::with_capacity(LARGEST));

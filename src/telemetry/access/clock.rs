@@ -15,16 +15,15 @@ pub struct Clock {
     second: u64,
     rfc3339: [u8; RFC_3339],
     combined: [u8; COMBINED],
-    milliseconds: [u8; 3],
     /// When that was the time.
     now: Option<Range<Instant>>,
     /// A moment, and what the wall's clock said then.
     read: Option<(Instant, Duration)>,
 }
 
-/// How long a second is as RFC 3339 has it, up to where its fraction begins.
-pub const RFC_3339: usize = "0000-00-00T00:00:00".len();
-/// The same as Apache and nginx have it.
+/// How long a moment is as RFC 3339 has it, to the millisecond and without the zone.
+pub const RFC_3339: usize = "0000-00-00T00:00:00.000".len();
+/// How long a second is as Apache and nginx have it.
 pub const COMBINED: usize = "00/Jan/0000:00:00:00 +0000".len();
 
 impl Clock {
@@ -62,7 +61,7 @@ impl Clock {
         if self.second != at.as_secs() || self.rfc3339 == [0; RFC_3339] {
             self.second = at.as_secs();
             let second = SystemTime::UNIX_EPOCH + Duration::from_secs(self.second);
-            let text = humantime::format_rfc3339_seconds(second).to_string();
+            let text = humantime::format_rfc3339_millis(second).to_string();
             let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
             let month = part(5, 7).parse::<usize>().ok().and_then(|month| MONTHS.get(month - 1)).unwrap_or(&"");
             let combined = format!("{}/{month}/{}:{} +0000", part(8, 10), part(0, 4), part(11, 19));
@@ -70,22 +69,18 @@ impl Clock {
             self.rfc3339 = text.as_bytes().first_chunk().copied().unwrap_or([b'0'; _]);
             self.combined = combined.as_bytes().first_chunk().copied().unwrap_or([b'0'; _]);
         }
-        self.milliseconds = three(at.subsec_millis());
+        if let Some(last) = self.rfc3339.last_chunk_mut() {
+            *last = three(at.subsec_millis());
+        }
     }
 
-    /// The milliseconds of that moment.
-    #[must_use]
-    pub fn milliseconds(&self) -> &[u8; 3] {
-        &self.milliseconds
-    }
-
-    /// The second of that moment, as RFC 3339 has it, up to where its fraction begins.
+    /// That moment as RFC 3339 has it, to the millisecond and without the zone, which is `Z`.
     #[must_use]
     pub fn rfc3339(&self) -> &[u8; RFC_3339] {
         &self.rfc3339
     }
 
-    /// The same as Apache and nginx have it.
+    /// Its second as Apache and nginx have it.
     #[must_use]
     pub fn combined(&self) -> &[u8; COMBINED] {
         &self.combined
@@ -133,7 +128,7 @@ mod tests {
                 fresh.turn(at);
                 fresh
             };
-            assert_eq!((clock.rfc3339, clock.milliseconds), (fresh.rfc3339, fresh.milliseconds));
+            assert_eq!((clock.rfc3339, clock.combined), (fresh.rfc3339, fresh.combined));
         }
     }
 }

@@ -1,31 +1,34 @@
 //! What clients wrote, within the quotes of a line of the access log: escaped, so that a line is one line, and no text can
 //! pass for another field.
 
-use std::io::Write as _;
+use std::fmt::Write as _;
 
+use super::pen::Pen;
 use crate::model::text::{each, words};
 
 /// Writes a text of JSON, and the quotes that end it.
-pub fn text(out: &mut Vec<u8>, value: &[u8]) {
+#[inline]
+pub fn text(pen: &mut Pen<'_>, value: &[u8]) {
     // To stop at the first that is not costs more than to look at all.
     if is_plain(value) {
-        out.extend_from_slice(value);
+        pen.put(value);
     } else {
-        escaped(out, value);
+        escaped(pen, value);
     }
-    out.push(b'"');
+    pen.put(b"\"");
 }
 
 #[cold]
-fn escaped(out: &mut Vec<u8>, value: &[u8]) {
+fn escaped(pen: &mut Pen<'_>, value: &[u8]) {
     for c in String::from_utf8_lossy(value).chars() {
         match c {
-            '"' | '\\' => out.extend_from_slice(&[b'\\', if c == '"' { b'"' } else { b'\\' }]),
+            '"' => pen.put(b"\\\""),
+            '\\' => pen.put(b"\\\\"),
             // The separators of Unicode end a line to some readers.
             c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
+                let _ = write!(pen, "\\u{:04x}", u32::from(c));
             }
-            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            c => pen.word(c.encode_utf8(&mut [0; 4])),
         }
     }
 }
@@ -65,12 +68,15 @@ const fn odd(word: u64) -> u64 {
 }
 
 /// Visible ASCII as it is, but for what would end the quotes; all else as `\xHH`, as nginx does.
-pub fn quoted(out: &mut Vec<u8>, value: &[u8]) {
+pub fn quoted(pen: &mut Pen<'_>, value: &[u8]) {
+    if is_plain(value) {
+        return pen.put(value);
+    }
     for &byte in value {
         if PLAIN[usize::from(byte)] {
-            out.push(byte);
+            pen.put(&[byte]);
         } else {
-            let _ = write!(out, "\\x{byte:02X}");
+            let _ = write!(pen, "\\x{byte:02X}");
         }
     }
 }

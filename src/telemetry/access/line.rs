@@ -9,14 +9,12 @@ use http::{Version, header};
 
 use super::{
     super::journey::{Asked, Found, Journey},
-    clock::{Clock, RFC_3339},
+    clock::Clock,
     escape::{quoted, text},
     near,
+    pen::{self, Pen},
 };
-use crate::model::{
-    text::{decimal, ip, padded, three},
-    value::Value,
-};
+use crate::model::{text::three, value::Value};
 
 /// How a line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,18 +36,31 @@ macro_rules! key {
     };
 }
 
-/// The line of a request, as far as it is known when the request comes. It is text already: what the client sent need
-/// not be kept for it.
+/// The line of a request, as far as it is known when the request comes, but for the time of its end. It is text already: what the
+/// client sent need not be kept for it.
 #[derive(Debug)]
 pub struct Line {
     format: Format,
-    text: RefCell<Vec<u8>>,
-    /// Where the time of its end stands, for which there is room.
+    text: RefCell<Text>,
+    /// Where the time of its end is to stand.
     time: usize,
     /// Where that which has become of it is to stand, in the combined form: in JSON it comes last.
     outcome: usize,
     /// Where the instance that is tried is to stand, in JSON.
     instance: Cell<usize>,
+}
+
+/// Text, and what room there is behind it.
+#[derive(Debug)]
+struct Text {
+    place: Vec<u8>,
+    used: usize,
+}
+
+impl Text {
+    fn written(&self) -> &[u8] {
+        self.place.get(..self.used).unwrap_or_default()
+    }
 }
 
 /// What has become of a request.
@@ -65,185 +76,164 @@ impl Line {
     /// That of a request that has just come.
     #[must_use]
     pub fn begin(format: Format, asked: &Asked<'_>) -> Self {
-        let mut text = near::text(room(asked));
-        let (time, outcome) = match format {
-            Format::Json => begin_json(&mut text, asked),
-            Format::Combined => begin_combined(&mut text, asked),
+        let mut place = near::place();
+        let (used, (time, outcome)) = match format {
+            Format::Json => pen::write(&mut place, 0, |pen| begin_json(pen, asked)),
+            Format::Combined => pen::write(&mut place, 0, |pen| begin_combined(pen, asked)),
         };
-        let instance = Cell::new(text.len());
-        Self { format, text: RefCell::new(text), time, outcome, instance }
+        Self { format, text: RefCell::new(Text { place, used }), time, outcome, instance: Cell::new(used) }
     }
 
     /// A route takes the request.
     pub fn found(&self, found: &Found) {
         if self.format == Format::Json {
-            let mut text = self.text.borrow_mut();
-            text.extend_from_slice(found.line.get_or_init(|| named(found)));
-            self.instance.set(text.len());
+            let Text { place, used } = &mut *self.text.borrow_mut();
+            (*used, ()) = pen::write(place, *used, |pen| pen.put(found.line.get_or_init(|| named(found))));
+            self.instance.set(*used);
         }
     }
 
     /// This instance is tried, perhaps after another.
     pub fn tried(&self, address: &str) {
         if self.format == Format::Json {
-            let mut text = self.text.borrow_mut();
-            text.truncate(self.instance.get());
-            put(&mut text, key!("upstream", text));
-            put(&mut text, address);
-            text.push(b'"');
+            let Text { place, used } = &mut *self.text.borrow_mut();
+            (*used, ()) = pen::write(place, self.instance.get(), |pen| word(pen, key!("upstream", text), address));
         }
     }
 
-    /// Writes it whole, with the time of its end.
-    pub(super) fn end(&self, out: &mut Vec<u8>, clock: &Clock, journey: &Journey, end: End) {
+    /// Writes it whole, with the time of its end, behind what `out` has `used`. Gives where it ends.
+    pub(super) fn end(&self, out: &mut Vec<u8>, used: usize, clock: &Clock, journey: &Journey, end: End) -> usize {
         let text = self.text.borrow();
-        out.reserve(text.len() + OUTCOME);
-        let time = out.len() + self.time;
-        match self.format {
+        let (before, behind) = text.written().split_at(self.time);
+        let (used, ()) = pen::write(out, used, |pen| match self.format {
             Format::Json => {
-                out.extend_from_slice(&text);
-                write_at(out, time, clock.rfc3339());
-                write_at(out, time + RFC_3339 + 1, clock.milliseconds());
-                outcome(out, journey, end);
-                out.extend_from_slice(b"}\n");
+                pen.word("{\"time\":\"");
+                pen.put(clock.rfc3339());
+                pen.put(behind);
+                outcome(pen, journey, end);
+                pen.put(b"}\n");
             }
             Format::Combined => {
-                let (asked, behind) = text.split_at(self.outcome);
-                out.extend_from_slice(asked);
-                write_at(out, time, clock.combined());
-                decimal(out, end.status.into());
-                out.push(b' ');
-                decimal(out, journey.sent.get());
-                out.extend_from_slice(behind);
-                out.push(b'\n');
+                let (asked, said) = behind.split_at(self.outcome - self.time);
+                pen.put(before);
+                pen.put(clock.combined());
+                pen.put(asked);
+                pen.decimal(end.status.into());
+                pen.put(b" ");
+                pen.decimal(journey.sent.get());
+                pen.put(said);
+                pen.put(b"\n");
             }
-        }
+        });
+        used
     }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
-        near::give_back(self.text.take());
+        near::give_back(std::mem::take(&mut self.text.get_mut().place));
     }
 }
 
-/// Writes over what stands there.
-#[inline]
-fn write_at<const N: usize>(out: &mut [u8], at: usize, text: &[u8; N]) {
-    if let Some(place) = out.get_mut(at..at + N) {
-        place.copy_from_slice(text);
-    }
-}
-
-/// Gives where the time and where the outcome are to stand.
-fn begin_json(out: &mut Vec<u8>, asked: &Asked<'_>) -> (usize, usize) {
-    put(out, "{\"time\":\"");
-    let time = out.len();
-    put(out, "0000-00-00T00:00:00.000Z\",\"client\":\"");
-    ip(out, asked.client);
-    out.push(b'"');
+/// Begins behind the time. Gives where the time and where the outcome are to stand.
+fn begin_json(pen: &mut Pen<'_>, asked: &Asked<'_>) -> (usize, usize) {
+    pen.word("Z\",\"client\":\"");
+    pen.ip(asked.client);
+    pen.put(b"\"");
     // It stands for one that was not read.
     if asked.version.is_some() {
-        word(out, key!("method", text), asked.method.as_str());
+        word(pen, key!("method", text), asked.method.as_str());
     }
     if let Some(target) = asked.target {
-        put(out, key!("path", text));
-        text(out, target.as_str().as_bytes());
+        pen.word(key!("path", text));
+        text(pen, target.as_str().as_bytes());
     }
     if let Some(host) = asked.host() {
-        put(out, key!("host", text));
-        text(out, host.as_bytes());
+        pen.word(key!("host", text));
+        text(pen, host.as_bytes());
     }
     if let Some(version) = asked.version {
-        put(out, key!("protocol", text));
-        put(out, protocol(version));
-        out.push(b'"');
+        word(pen, key!("protocol", text), protocol(version));
     }
-    word(out, key!("scheme", text), asked.scheme);
+    word(pen, key!("scheme", text), asked.scheme);
     if let Some(version) = asked.tls {
-        word(out, key!("tls", text), version);
+        word(pen, key!("tls", text), version);
     }
-    put(out, key!("request_id", text));
-    text(out, asked.request_id.as_bytes());
-    put(out, key!("trace_id", text));
+    pen.word(key!("request_id", text));
+    text(pen, asked.request_id.as_bytes());
+    pen.word(key!("trace_id", text));
     // Of a context that is well formed.
     if let Some(trace) = asked.context.and_then(|context| context.as_bytes().get(3..)?.first_chunk::<32>()) {
-        out.extend_from_slice(trace);
+        pen.put(trace);
     }
-    out.push(b'"');
+    pen.put(b"\"");
     if let Some(agent) = asked.fields.get(header::USER_AGENT) {
-        put(out, key!("user_agent", text));
-        text(out, agent.as_bytes());
+        pen.word(key!("user_agent", text));
+        text(pen, agent.as_bytes());
     }
-    (time, out.len())
+    (0, pen.at())
 }
 
 /// The same.
-fn begin_combined(out: &mut Vec<u8>, asked: &Asked<'_>) -> (usize, usize) {
-    ip(out, asked.client);
-    put(out, " - - [");
-    let time = out.len();
-    put(out, "00/Jan/0000:00:00:00 +0000] \"");
+fn begin_combined(pen: &mut Pen<'_>, asked: &Asked<'_>) -> (usize, usize) {
+    pen.ip(asked.client);
+    pen.word(" - - [");
+    let time = pen.at();
+    pen.word("] \"");
     if let (Some(target), Some(version)) = (asked.target, asked.version) {
-        quoted(out, asked.method.as_str().as_bytes());
-        out.push(b' ');
-        quoted(out, target.as_str().as_bytes());
-        out.push(b' ');
-        put(out, protocol(version));
+        quoted(pen, asked.method.as_str().as_bytes());
+        pen.put(b" ");
+        quoted(pen, target.as_str().as_bytes());
+        pen.put(b" ");
+        pen.word(protocol(version));
     } else {
-        out.push(b'-');
+        pen.put(b"-");
     }
-    put(out, "\" ");
-    let outcome = out.len();
+    pen.word("\" ");
+    let outcome = pen.at();
     for said in [header::REFERER, header::USER_AGENT] {
-        put(out, " \"");
-        quoted(out, asked.fields.get(said).map_or(b"-", Value::as_bytes));
-        out.push(b'"');
+        pen.word(" \"");
+        quoted(pen, asked.fields.get(said).map_or(b"-", Value::as_bytes));
+        pen.put(b"\"");
     }
     (time, outcome)
 }
 
-/// Room for what is written of it at first, unless much of it is escaped.
-fn room(asked: &Asked<'_>) -> usize {
-    let target = asked.target.map_or(0, |target| target.as_str().len());
-    KEYS + target + asked.request_id.len()
-}
-
-/// What else stands in a line at first: keys, and what is short, as most hosts and names of programs are.
-const KEYS: usize = 448;
-/// What is written of an end, unless names are long.
-const OUTCOME: usize = 384;
-
-fn outcome(out: &mut Vec<u8>, journey: &Journey, end: End) {
-    put(out, key!("status"));
-    out.extend_from_slice(&three(end.status.into()));
-    put(out, key!("bytes_in"));
-    decimal(out, journey.received.get());
-    put(out, key!("bytes_out"));
-    decimal(out, journey.sent.get());
-    put(out, key!("duration_seconds"));
-    seconds(out, end.took);
+#[inline]
+fn outcome(pen: &mut Pen<'_>, journey: &Journey, end: End) {
+    pen.word(key!("status"));
+    pen.put(&three(end.status.into()));
+    pen.word(key!("bytes_in"));
+    pen.decimal(journey.received.get());
+    pen.word(key!("bytes_out"));
+    pen.decimal(journey.sent.get());
+    pen.word(key!("duration_seconds"));
+    pen.seconds(end.took);
     let tries = journey.tries.borrow();
     if let Some(last) = tries.last() {
         if let Some(status) = last.status {
-            put(out, key!("upstream_status"));
-            out.extend_from_slice(&three(status.as_u16().into()));
+            pen.word(key!("upstream_status"));
+            pen.put(&three(status.as_u16().into()));
         }
         let waited = tries.iter().filter_map(|one| one.ended).map(|(took, _)| took).sum();
-        put(out, key!("upstream_seconds"));
-        seconds(out, waited);
+        pen.word(key!("upstream_seconds"));
+        pen.seconds(waited);
     }
-    put(out, key!("tries"));
-    decimal(out, tries.len() as u64);
+    pen.word(key!("tries"));
+    pen.decimal(tries.len() as u64);
 }
 
 /// What lines of JSON say of a route and its service, which is the same for all of their requests.
 fn named(found: &Found) -> Vec<u8> {
     let mut out = Vec::new();
-    put(&mut out, key!("route", text));
-    text(&mut out, found.route.as_str().as_bytes());
-    put(&mut out, key!("service", text));
-    text(&mut out, found.service.as_str().as_bytes());
+    let (used, ()) = pen::write(&mut out, 0, |pen| {
+        pen.word(key!("route", text));
+        text(pen, found.route.as_str().as_bytes());
+        pen.word(key!("service", text));
+        text(pen, found.service.as_str().as_bytes());
+    });
+    out.truncate(used);
+    out.shrink_to_fit();
     out
 }
 
@@ -255,25 +245,12 @@ fn protocol(version: Version) -> &'static str {
     }
 }
 
-#[inline]
-fn put(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(text.as_bytes());
-}
-
-/// To the microsecond.
-#[inline]
-fn seconds(out: &mut Vec<u8>, value: Duration) {
-    decimal(out, value.as_secs());
-    out.push(b'.');
-    padded(out, value.subsec_micros(), 6);
-}
-
 /// A text that has nothing to be escaped: a token, or one of ours.
 #[inline]
-fn word(out: &mut Vec<u8>, key: &str, value: &str) {
-    put(out, key);
-    put(out, value);
-    out.push(b'"');
+fn word(pen: &mut Pen<'_>, key: &str, value: &str) {
+    pen.word(key);
+    pen.word(value);
+    pen.put(b"\"");
 }
 
 #[cfg(test)]
@@ -308,7 +285,8 @@ mod tests {
         let (mut clock, mut out) = (Clock::default(), Vec::new());
         clock.set(Duration::from_millis(784_111_777_089));
         let end = End { status: 502, took: Duration::from_micros(1_000_250) };
-        journey.line.as_ref().unwrap().end(&mut out, &clock, journey, end);
+        let used = journey.line.as_ref().unwrap().end(&mut out, 0, &clock, journey, end);
+        out.truncate(used);
         String::from_utf8(out).unwrap()
     }
 

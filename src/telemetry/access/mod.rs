@@ -6,6 +6,7 @@ mod clock;
 mod escape;
 mod line;
 mod near;
+mod pen;
 mod sink;
 
 use std::{

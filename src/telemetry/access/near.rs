@@ -16,7 +16,9 @@ pub const MOST: usize = 8 * 1024;
 
 #[derive(Debug, Default)]
 struct Near {
+    /// Lines, and what room there is behind them.
     lines: Vec<u8>,
+    used: usize,
     clock: Clock,
     /// Memory in which lines were begun, for others.
     spare: Vec<Vec<u8>>,
@@ -24,47 +26,46 @@ struct Near {
 
 /// How much of such memory is kept, in texts and in bytes of each.
 const SPARE: usize = 128;
-const LONGEST: usize = 1024;
+const LONGEST: usize = 2048;
 
 thread_local! {
     static NEAR: RefCell<Near> = RefCell::default();
 }
 
-/// Memory to begin a line in that has room for so much.
-pub fn text(room: usize) -> Vec<u8> {
-    let spare = NEAR.with_borrow_mut(|Near { spare, .. }| spare.pop());
-    spare.filter(|text| text.capacity() >= room).unwrap_or_else(|| Vec::with_capacity(room))
+/// Memory to begin a line in: whatever it holds counts as room.
+pub fn place() -> Vec<u8> {
+    NEAR.with_borrow_mut(|Near { spare, .. }| spare.pop()).unwrap_or_default()
 }
 
 /// Takes such memory back.
-pub fn give_back(mut text: Vec<u8>) {
+pub fn give_back(place: Vec<u8>) {
     // A thread that ends has nothing to begin any more.
     let _ = NEAR.try_with(|near| {
         if let Ok(Near { spare, .. }) = near.try_borrow_mut().as_deref_mut()
             && spare.len() < SPARE
-            && text.capacity() <= LONGEST
+            && place.capacity() <= LONGEST
         {
-            text.clear();
-            spare.push(text);
+            spare.push(place);
         }
     });
 }
 
 /// Adds the line of a request that ended just now, after so long. Gives whether it is time to pass them on.
 pub fn add(line: &Line, journey: &Journey, status: u16, ended: Instant, took: Duration) -> bool {
-    NEAR.with_borrow_mut(|Near { lines, clock, .. }| {
+    NEAR.with_borrow_mut(|Near { lines, used, clock, .. }| {
         clock.turn(ended);
-        line.end(lines, clock, journey, End { status, took });
-        lines.len() >= MOST
+        *used = line.end(lines, *used, clock, journey, End { status, took });
+        *used >= MOST
     })
 }
 
 /// Passes them on, where there are any.
 pub fn pass_on(take: impl FnOnce(&[u8])) {
-    NEAR.with_borrow_mut(|Near { lines, .. }| {
-        if !lines.is_empty() {
-            take(lines);
-            lines.clear();
+    NEAR.with_borrow_mut(|Near { lines, used, .. }| {
+        if *used > 0 {
+            take(lines.get(..*used).unwrap_or_default());
+            *used = 0;
+            lines.truncate(2 * MOST);
             lines.shrink_to(2 * MOST);
         }
     });

@@ -1,0 +1,201 @@
+//! Writes text from left to right into memory that is there already. Where it has no room any more it goes on in vain, and who
+//! writes begins anew with more: so what is asked with each piece stays in registers, and is asked once.
+
+use std::{fmt, fmt::Write as _, net::IpAddr, time::Duration};
+
+use crate::model::text::{each, eight, octets};
+
+/// Where it is, in memory of fixed size.
+#[derive(Debug)]
+pub struct Pen<'p> {
+    rest: &'p mut [u8],
+    room: usize,
+    /// Something had no room.
+    short: bool,
+}
+
+/// The least that memory grows to, in bytes: most lines are shorter.
+const LEAST: usize = 1024;
+
+/// Writes behind the first `from` bytes of `place`, all of which counts as room and which grows where that is too little. `text` is
+/// called again then. Gives where it ends, and what it gave.
+#[inline]
+pub fn write<T>(place: &mut Vec<u8>, from: usize, text: impl Fn(&mut Pen<'_>) -> T) -> (usize, T) {
+    match once(place, from, &text) {
+        Some(written) => written,
+        None => again(place, from, &text),
+    }
+}
+
+#[inline]
+fn once<T>(place: &mut [u8], from: usize, text: impl Fn(&mut Pen<'_>) -> T) -> Option<(usize, T)> {
+    let rest = place.get_mut(from..).unwrap_or_default();
+    let mut pen = Pen { room: rest.len(), rest, short: false };
+    let told = text(&mut pen);
+    (!pen.short).then(|| (from + pen.at(), told))
+}
+
+/// A loop of its own: beside the usual way it would have that work out all numbers before it writes the first.
+#[cold]
+#[inline(never)]
+fn again<T>(place: &mut Vec<u8>, from: usize, text: &dyn Fn(&mut Pen<'_>) -> T) -> (usize, T) {
+    loop {
+        place.resize((2 * place.len()).max(from + LEAST), 0);
+        if let Some(written) = once(place, from, text) {
+            return written;
+        }
+    }
+}
+
+impl Pen<'_> {
+    /// How many bytes were written.
+    #[inline]
+    pub fn at(&self) -> usize {
+        self.room - self.rest.len()
+    }
+
+    /// Writes these.
+    #[inline]
+    pub fn put(&mut self, text: &[u8]) {
+        match std::mem::take(&mut self.rest).split_at_mut_checked(text.len()) {
+            Some((place, rest)) => {
+                place.copy_from_slice(text);
+                self.rest = rest;
+            }
+            None => self.short = true, // there is no rest any more: nothing else is written
+        }
+    }
+
+    /// The same.
+    #[inline]
+    pub fn word(&mut self, text: &str) {
+        self.put(text.as_bytes());
+    }
+
+    /// A number.
+    #[inline]
+    pub fn decimal(&mut self, value: u64) {
+        // Much that is counted is nothing or one.
+        if let Ok(digit @ 0..10) = u8::try_from(value) {
+            return self.put(&[b'0' | digit]);
+        }
+        match u32::try_from(value) {
+            Ok(value) if value < 100_000_000 => {
+                let digits = eight(value);
+                let zeros = (digits.trailing_zeros() / 8).min(7); // one digit stays
+                self.digits(digits >> (8 * zeros), 8 - zeros as usize);
+            }
+            _ => self.word(itoa::Buffer::new().format(value)),
+        }
+    }
+
+    /// Seconds, to the microsecond.
+    #[inline]
+    pub fn seconds(&mut self, value: Duration) {
+        self.decimal(value.as_secs());
+        self.put(b".");
+        self.digits(eight(value.subsec_micros()) >> 16, 6);
+    }
+
+    /// An address. Most are of version 4.
+    #[inline]
+    pub fn ip(&mut self, ip: IpAddr) {
+        match ip {
+            IpAddr::V4(ip) => {
+                let (text, length) = octets(ip);
+                self.first(text.to_le_bytes(), length);
+            }
+            // Writing cannot fail: what has no room is known at the end.
+            IpAddr::V6(ip) => drop(write!(self, "{ip}")),
+        }
+    }
+
+    /// The first so many of eight digits, each the number of its byte, the lowest first. All of it stays in registers: what is put
+    /// together in memory of the stack is read again before it has arrived there, and that waits for all that is being written, a log
+    /// far away in memory too.
+    #[inline]
+    fn digits(&mut self, digits: u64, count: usize) {
+        self.first((digits | each(b'0')).to_le_bytes(), count);
+    }
+
+    /// The first so many of these, for all of which there has to be room.
+    #[inline]
+    fn first<const N: usize>(&mut self, text: [u8; N], count: usize) {
+        let rest = std::mem::take(&mut self.rest);
+        match rest.first_chunk_mut() {
+            Some(place) => {
+                *place = text;
+                self.rest = rest.get_mut(count..).unwrap_or_default();
+            }
+            None => self.short = true,
+        }
+    }
+}
+
+impl fmt::Write for Pen<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.word(text);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn written(text: impl Fn(&mut Pen<'_>)) -> String {
+        let mut all = String::new();
+        // In as little room as there may be, and in more.
+        for room in [1, 2, 9, 17, 40, 100] {
+            let mut place = vec![b'='; room];
+            let (end, ()) = write(&mut place, 1, &text);
+            let again = String::from_utf8(place[..end].to_vec()).unwrap();
+            assert!(all.is_empty() || all == again, "{room}: {all} {again}");
+            all = again;
+        }
+        all
+    }
+
+    #[test]
+    fn numbers_and_addresses_are_written_as_formatters_do() {
+        for value in [0, 9, 10, 255, 65_535, u64::MAX] {
+            assert_eq!(written(|pen| pen.decimal(value)), format!("={value}"));
+        }
+        for power in 0..=19 {
+            let ten = 10_u64.pow(power);
+            for value in [ten - 1, ten, ten + 1, 9 * (ten / 10), 1_234_567_890_123_456_789 % ten] {
+                assert_eq!(written(|pen| pen.decimal(value)), format!("={value}"));
+            }
+        }
+        for (micros, want) in
+            [(0, "=0.000000"), (89, "=0.000089"), (1_999_999, "=1.999999"), (70_000_007, "=70.000007")]
+        {
+            assert_eq!(written(|pen| pen.seconds(Duration::from_micros(micros))), want);
+        }
+        for text in ["0.0.0.0", "10.2.30.255", "255.255.255.255", "2001:db8::7", "::ffff:10.0.0.1"] {
+            let parsed: IpAddr = text.parse().unwrap();
+            assert_eq!(written(|pen| pen.ip(parsed)), format!("={parsed}"));
+        }
+    }
+
+    #[test]
+    fn what_has_no_room_is_written_anew_with_more_and_what_stood_before_it_stays() {
+        for length in [0, 1, 7, 1023, 1024, 5000] {
+            for room in [0, 1, 8, 1024] {
+                let mut place = vec![b'='; room];
+                let (times, from) = (Cell::new(0), room / 2);
+                let (end, told) = write(&mut place, from, |pen| {
+                    times.set(times.get() + 1);
+                    pen.put(&vec![b'x'; length]);
+                    pen.put(b"!");
+                    pen.at()
+                });
+                assert_eq!((end, told), (from + length + 1, length + 1));
+                assert_eq!(place[..end], [vec![b'='; from], vec![b'x'; length], vec![b'!']].concat());
+                assert_eq!(times.get() == 1, length < room - from, "{length} {room}");
+            }
+        }
+    }
+}

@@ -13,12 +13,13 @@ pub fn text(pen: &mut Pen<'_>, value: &[u8]) {
     if is_plain(value) {
         pen.put(value);
     } else {
-        escaped(pen, value);
+        pen.aside(|pen| escaped(pen, value));
     }
     pen.put(b"\"");
 }
 
 #[cold]
+#[inline(never)]
 fn escaped(pen: &mut Pen<'_>, value: &[u8]) {
     for c in String::from_utf8_lossy(value).chars() {
         match c {
@@ -68,10 +69,18 @@ const fn odd(word: u64) -> u64 {
 }
 
 /// Visible ASCII as it is, but for what would end the quotes; all else as `\xHH`, as nginx does.
+#[inline]
 pub fn quoted(pen: &mut Pen<'_>, value: &[u8]) {
     if is_plain(value) {
-        return pen.put(value);
+        pen.put(value);
+    } else {
+        pen.aside(|pen| in_hexadecimal(pen, value));
     }
+}
+
+#[cold]
+#[inline(never)]
+fn in_hexadecimal(pen: &mut Pen<'_>, value: &[u8]) {
     for &byte in value {
         if PLAIN[usize::from(byte)] {
             pen.put(&[byte]);

@@ -77,9 +77,21 @@ impl Line {
     #[must_use]
     pub fn begin(format: Format, asked: &Asked<'_>) -> Self {
         let mut place = near::place();
-        let (used, (time, outcome)) = match format {
-            Format::Json => pen::write(&mut place, 0, |pen| begin_json(pen, asked)),
-            Format::Combined => pen::write(&mut place, 0, |pen| begin_combined(pen, asked)),
+        let (used, time, outcome) = match format {
+            Format::Json => {
+                let (used, ()) = pen::write(&mut place, 0, |mut pen| {
+                    begin_json(&mut pen, asked);
+                    (pen, ())
+                });
+                (used, 0, used)
+            }
+            Format::Combined => {
+                let (used, (time, outcome)) = pen::write(&mut place, 0, |mut pen| {
+                    let left = begin_combined(&mut pen, asked);
+                    (pen, left)
+                });
+                (used, place.len() - time, place.len() - outcome)
+            }
         };
         Self { format, text: RefCell::new(Text { place, used }), time, outcome, instance: Cell::new(used) }
     }
@@ -88,7 +100,10 @@ impl Line {
     pub fn found(&self, found: &Found) {
         if self.format == Format::Json {
             let Text { place, used } = &mut *self.text.borrow_mut();
-            (*used, ()) = pen::write(place, *used, |pen| pen.put(found.line.get_or_init(|| named(found))));
+            (*used, ()) = pen::write(place, *used, |mut pen| {
+                pen.put(found.line.get_or_init(|| named(found)));
+                (pen, ())
+            });
             self.instance.set(*used);
         }
     }
@@ -97,7 +112,10 @@ impl Line {
     pub fn tried(&self, address: &str) {
         if self.format == Format::Json {
             let Text { place, used } = &mut *self.text.borrow_mut();
-            (*used, ()) = pen::write(place, self.instance.get(), |pen| word(pen, key!("upstream", text), address));
+            (*used, ()) = pen::write(place, self.instance.get(), |mut pen| {
+                word(&mut pen, key!("upstream", text), address);
+                (pen, ())
+            });
         }
     }
 
@@ -105,15 +123,16 @@ impl Line {
     pub(super) fn end(&self, out: &mut Vec<u8>, used: usize, clock: &Clock, journey: &Journey, end: End) -> usize {
         let text = self.text.borrow();
         let (before, behind) = text.written().split_at(self.time);
-        let (used, ()) = pen::write(out, used, |pen| match self.format {
-            Format::Json => {
+        let (used, ()) = match self.format {
+            Format::Json => pen::write(out, used, |mut pen| {
                 pen.word("{\"time\":\"");
                 pen.put(clock.rfc3339());
                 pen.put(behind);
-                outcome(pen, journey, end);
+                outcome(&mut pen, journey, end);
                 pen.put(b"}\n");
-            }
-            Format::Combined => {
+                (pen, ())
+            }),
+            Format::Combined => pen::write(out, used, |mut pen| {
                 let (asked, said) = behind.split_at(self.outcome - self.time);
                 pen.put(before);
                 pen.put(clock.combined());
@@ -123,8 +142,9 @@ impl Line {
                 pen.decimal(journey.sent.get());
                 pen.put(said);
                 pen.put(b"\n");
-            }
-        });
+                (pen, ())
+            }),
+        };
         used
     }
 }
@@ -135,8 +155,9 @@ impl Drop for Line {
     }
 }
 
-/// Begins behind the time. Gives where the time and where the outcome are to stand.
-fn begin_json(pen: &mut Pen<'_>, asked: &Asked<'_>) -> (usize, usize) {
+/// Begins behind the time.
+#[inline]
+fn begin_json(pen: &mut Pen<'_>, asked: &Asked<'_>) {
     pen.word("Z\",\"client\":\"");
     pen.ip(asked.client);
     pen.put(b"\"");
@@ -171,14 +192,14 @@ fn begin_json(pen: &mut Pen<'_>, asked: &Asked<'_>) -> (usize, usize) {
         pen.word(key!("user_agent", text));
         text(pen, agent.as_bytes());
     }
-    (0, pen.at())
 }
 
-/// The same.
+/// Gives what room was left where the time, and where the outcome is to stand.
+#[inline]
 fn begin_combined(pen: &mut Pen<'_>, asked: &Asked<'_>) -> (usize, usize) {
     pen.ip(asked.client);
     pen.word(" - - [");
-    let time = pen.at();
+    let time = pen.left();
     pen.word("] \"");
     if let (Some(target), Some(version)) = (asked.target, asked.version) {
         quoted(pen, asked.method.as_str().as_bytes());
@@ -190,7 +211,7 @@ fn begin_combined(pen: &mut Pen<'_>, asked: &Asked<'_>) -> (usize, usize) {
         pen.put(b"-");
     }
     pen.word("\" ");
-    let outcome = pen.at();
+    let outcome = pen.left();
     for said in [header::REFERER, header::USER_AGENT] {
         pen.word(" \"");
         quoted(pen, asked.fields.get(said).map_or(b"-", Value::as_bytes));
@@ -226,11 +247,12 @@ fn outcome(pen: &mut Pen<'_>, journey: &Journey, end: End) {
 /// What lines of JSON say of a route and its service, which is the same for all of their requests.
 fn named(found: &Found) -> Vec<u8> {
     let mut out = Vec::new();
-    let (used, ()) = pen::write(&mut out, 0, |pen| {
+    let (used, ()) = pen::write(&mut out, 0, |mut pen| {
         pen.word(key!("route", text));
-        text(pen, found.route.as_str().as_bytes());
+        text(&mut pen, found.route.as_str().as_bytes());
         pen.word(key!("service", text));
-        text(pen, found.service.as_str().as_bytes());
+        text(&mut pen, found.service.as_str().as_bytes());
+        (pen, ())
     });
     out.truncate(used);
     out.shrink_to_fit();

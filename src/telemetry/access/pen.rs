@@ -5,22 +5,17 @@ use std::{fmt, fmt::Write as _, net::IpAddr, time::Duration};
 
 use crate::model::text::{each, eight, octets};
 
-/// Where it is, in memory of fixed size.
-#[derive(Debug)]
-pub struct Pen<'p> {
-    rest: &'p mut [u8],
-    room: usize,
-    /// Something had no room.
-    short: bool,
-}
+/// What is left of the place. It is passed on by value, and no larger than two registers hold: what has an address is not kept there.
+#[derive(Debug, Default)]
+pub struct Pen<'p>(&'p mut [u8]);
 
 /// The least that memory grows to, in bytes: most lines are shorter.
 const LEAST: usize = 1024;
 
-/// Writes behind the first `from` bytes of `place`, all of which counts as room and which grows where that is too little. `text` is
-/// called again then. Gives where it ends, and what it gave.
+/// Writes behind the first `from` bytes of `place`, all of which counts as room and which grows where nothing is left of that. `text`
+/// is called again then. Gives where it ends, and what it gave.
 #[inline]
-pub fn write<T>(place: &mut Vec<u8>, from: usize, text: impl Fn(&mut Pen<'_>) -> T) -> (usize, T) {
+pub fn write<T>(place: &mut Vec<u8>, from: usize, text: impl Fn(Pen<'_>) -> (Pen<'_>, T)) -> (usize, T) {
     match once(place, from, &text) {
         Some(written) => written,
         None => again(place, from, &text),
@@ -28,17 +23,16 @@ pub fn write<T>(place: &mut Vec<u8>, from: usize, text: impl Fn(&mut Pen<'_>) ->
 }
 
 #[inline]
-fn once<T>(place: &mut [u8], from: usize, text: impl Fn(&mut Pen<'_>) -> T) -> Option<(usize, T)> {
-    let rest = place.get_mut(from..).unwrap_or_default();
-    let mut pen = Pen { room: rest.len(), rest, short: false };
-    let told = text(&mut pen);
-    (!pen.short).then(|| (from + pen.at(), told))
+fn once<T>(place: &mut [u8], from: usize, text: impl Fn(Pen<'_>) -> (Pen<'_>, T)) -> Option<(usize, T)> {
+    let whole = place.len();
+    let (pen, told) = text(Pen(place.get_mut(from..).unwrap_or_default()));
+    (pen.left() > 0).then(|| (whole - pen.left(), told))
 }
 
 /// A loop of its own: beside the usual way it would have that work out all numbers before it writes the first.
 #[cold]
 #[inline(never)]
-fn again<T>(place: &mut Vec<u8>, from: usize, text: &dyn Fn(&mut Pen<'_>) -> T) -> (usize, T) {
+fn again<T>(place: &mut Vec<u8>, from: usize, text: &dyn Fn(Pen<'_>) -> (Pen<'_>, T)) -> (usize, T) {
     loop {
         place.resize((2 * place.len()).max(from + LEAST), 0);
         if let Some(written) = once(place, from, text) {
@@ -47,33 +41,35 @@ fn again<T>(place: &mut Vec<u8>, from: usize, text: &dyn Fn(&mut Pen<'_>) -> T) 
     }
 }
 
+#[expect(
+    clippy::inline_always,
+    reason = "a call would give the pen an address, and each piece would be written through it"
+)]
 impl Pen<'_> {
-    /// How many bytes were written.
-    #[inline]
-    pub fn at(&self) -> usize {
-        self.room - self.rest.len()
+    /// For how many bytes there is room.
+    #[inline(always)]
+    pub fn left(&self) -> usize {
+        self.0.len()
     }
 
     /// Writes these.
-    #[inline]
+    #[inline(always)]
     pub fn put(&mut self, text: &[u8]) {
-        match std::mem::take(&mut self.rest).split_at_mut_checked(text.len()) {
-            Some((place, rest)) => {
-                place.copy_from_slice(text);
-                self.rest = rest;
-            }
-            None => self.short = true, // there is no rest any more: nothing else is written
+        // Where there is too little room, none is left for anything else either.
+        if let Some((place, rest)) = std::mem::take(&mut self.0).split_at_mut_checked(text.len()) {
+            place.copy_from_slice(text);
+            self.0 = rest;
         }
     }
 
     /// The same.
-    #[inline]
+    #[inline(always)]
     pub fn word(&mut self, text: &str) {
         self.put(text.as_bytes());
     }
 
     /// A number.
-    #[inline]
+    #[inline(always)]
     pub fn decimal(&mut self, value: u64) {
         // Much that is counted is nothing or one.
         if let Ok(digit @ 0..10) = u8::try_from(value) {
@@ -90,7 +86,7 @@ impl Pen<'_> {
     }
 
     /// Seconds, to the microsecond.
-    #[inline]
+    #[inline(always)]
     pub fn seconds(&mut self, value: Duration) {
         self.decimal(value.as_secs());
         self.put(b".");
@@ -98,36 +94,48 @@ impl Pen<'_> {
     }
 
     /// An address. Most are of version 4.
-    #[inline]
+    #[inline(always)]
     pub fn ip(&mut self, ip: IpAddr) {
         match ip {
             IpAddr::V4(ip) => {
                 let (text, length) = octets(ip);
                 self.first(text.to_le_bytes(), length);
             }
-            // Writing cannot fail: what has no room is known at the end.
-            IpAddr::V6(ip) => drop(write!(self, "{ip}")),
+            IpAddr::V6(ip) => self.aside(|pen| pen.shown(&ip)),
         }
+    }
+
+    /// What is seldom written, and takes long: that alone needs the pen to have an address.
+    #[inline(always)]
+    pub fn aside(&mut self, text: impl FnOnce(&mut Self)) {
+        let mut pen = std::mem::take(self);
+        text(&mut pen);
+        *self = pen;
+    }
+
+    /// Whatever can be shown.
+    #[cold]
+    #[inline(never)]
+    pub fn shown(&mut self, what: &dyn fmt::Display) {
+        // Writing cannot fail: what has no room is known at the end.
+        let _ = write!(self, "{what}");
     }
 
     /// The first so many of eight digits, each the number of its byte, the lowest first. All of it stays in registers: what is put
     /// together in memory of the stack is read again before it has arrived there, and that waits for all that is being written, a log
     /// far away in memory too.
-    #[inline]
+    #[inline(always)]
     fn digits(&mut self, digits: u64, count: usize) {
         self.first((digits | each(b'0')).to_le_bytes(), count);
     }
 
     /// The first so many of these, for all of which there has to be room.
-    #[inline]
+    #[inline(always)]
     fn first<const N: usize>(&mut self, text: [u8; N], count: usize) {
-        let rest = std::mem::take(&mut self.rest);
-        match rest.first_chunk_mut() {
-            Some(place) => {
-                *place = text;
-                self.rest = rest.get_mut(count..).unwrap_or_default();
-            }
-            None => self.short = true,
+        let rest = std::mem::take(&mut self.0);
+        if let Some(place) = rest.first_chunk_mut() {
+            *place = text;
+            self.0 = rest.get_mut(count..).unwrap_or_default();
         }
     }
 }
@@ -150,7 +158,10 @@ mod tests {
         // In as little room as there may be, and in more.
         for room in [1, 2, 9, 17, 40, 100] {
             let mut place = vec![b'='; room];
-            let (end, ()) = write(&mut place, 1, &text);
+            let (end, ()) = write(&mut place, 1, |mut pen| {
+                text(&mut pen);
+                (pen, ())
+            });
             let again = String::from_utf8(place[..end].to_vec()).unwrap();
             assert!(all.is_empty() || all == again, "{room}: {all} {again}");
             all = again;
@@ -186,15 +197,16 @@ mod tests {
             for room in [0, 1, 8, 1024] {
                 let mut place = vec![b'='; room];
                 let (times, from) = (Cell::new(0), room / 2);
-                let (end, told) = write(&mut place, from, |pen| {
+                let (end, left) = write(&mut place, from, |mut pen| {
                     times.set(times.get() + 1);
                     pen.put(&vec![b'x'; length]);
                     pen.put(b"!");
-                    pen.at()
+                    let left = pen.left();
+                    (pen, left)
                 });
-                assert_eq!((end, told), (from + length + 1, length + 1));
+                assert_eq!((end, left), (from + length + 1, place.len() - end));
                 assert_eq!(place[..end], [vec![b'='; from], vec![b'x'; length], vec![b'!']].concat());
-                assert_eq!(times.get() == 1, length < room - from, "{length} {room}");
+                assert_eq!(times.get() == 1, length + 1 < room - from, "{length} {room}");
             }
         }
     }

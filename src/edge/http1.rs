@@ -81,7 +81,7 @@ impl Server {
             };
             if !ended.keep {
                 if ended.last {
-                    connection.io.finish();
+                    connection.io.close_notify(); // the end of the socket follows at once, and takes the last bytes with it
                 } else if ended.written {
                     linger(&connection).await;
                 }

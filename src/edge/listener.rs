@@ -25,7 +25,7 @@ use super::{
     certs::Certificates,
     crowd::{Crowd, Seat},
     http1::Server,
-    proxy_protocol,
+    placed, proxy_protocol,
     sockets::turn_away,
     tls,
 };
@@ -79,7 +79,7 @@ pub struct Connections {
     server: Server,
     crowd: Arc<Crowd>,
     worker: usize,
-    open: RefCell<HashMap<u64, Open>>,
+    open: RefCell<HashMap<u64, Open, foldhash::fast::RandomState>>,
     next: Cell<u64>,
     /// Of these, those that are told that there is no room.
     turned_away: Cell<usize>,
@@ -200,7 +200,8 @@ impl Connections {
                     // In a box: connections without TLS need not have room for it.
                     Box::pin(tls::serve(server, &certificates, stream, client, &idle)).await;
                 } else {
-                    server.serve(Io::new(stream), Client::new(peer, "http"), &idle, true).await;
+                    // What tokio moves about as a task begins and ends is small then.
+                    placed(|| server.serve(Io::new(stream), Client::new(peer, "http"), &idle, true)).await;
                 }
             }
         });
@@ -219,7 +220,9 @@ impl Connections {
         // It has to be followed by more before there is anything to say.
         acknowledge(&*stream, true);
         let rules = &config.http;
-        let arrived = proxy_protocol::arrive(stream, peer, &rules.trusted_proxies, rules.header_timeout).await;
+        // In a box: others need not have room for it.
+        let arrived =
+            Box::pin(proxy_protocol::arrive(stream, peer, &rules.trusted_proxies, rules.header_timeout)).await;
         arrived.inspect_err(|error| tracing::debug!(%peer, %error, "a connection is not served")).ok()
     }
 

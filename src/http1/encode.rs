@@ -2,7 +2,7 @@
 //!
 //! Names and values come as types that hold no control byte, and what comes as text is escaped, so no line can be split here.
 
-use std::num::NonZero;
+use std::{cell::OnceCell, num::NonZero};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
@@ -10,7 +10,7 @@ use http::{
 };
 
 use super::trailer::may_trail;
-use crate::model::fields::Fields;
+use crate::model::{fields::Fields, text::find, value::Value};
 
 /// How the end of a body is told to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,25 +41,43 @@ pub enum Connection {
 /// Fields that many messages have in common, written out once.
 #[derive(Debug, Default)]
 pub struct Block {
-    fields: Vec<(HeaderName, HeaderValue)>,
     text: Vec<u8>,
+    fields: OnceCell<Vec<(HeaderName, HeaderValue)>>,
 }
 
 impl Block {
-    /// These fields, in this order.
+    /// No field yet, and room for so many bytes.
     #[must_use]
-    pub fn new(fields: Vec<(HeaderName, HeaderValue)>) -> Self {
-        let mut text = Vec::new();
-        for (name, value) in &fields {
-            write_field(&mut text, name, value);
-        }
-        Self { fields, text }
+    pub fn with_room(room: usize) -> Self {
+        Self { text: Vec::with_capacity(room), fields: OnceCell::new() }
     }
 
-    /// The fields, for who writes them in another way.
+    /// Adds a field, unless what `value` writes can be none.
+    pub fn add(&mut self, name: &HeaderName, value: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.text.len();
+        self.text.extend_from_slice(name.as_str().as_bytes());
+        self.text.extend_from_slice(b": ");
+        let written = self.text.len();
+        value(&mut self.text);
+        if Value::of(&self.text[written..]).is_some() {
+            self.text.extend_from_slice(b"\r\n");
+        } else {
+            self.text.truncate(start);
+        }
+        self.fields.take();
+    }
+
+    /// The fields, in the order in which they were added, for who writes them in another way.
     #[must_use]
     pub fn fields(&self) -> &[(HeaderName, HeaderValue)] {
-        &self.fields
+        self.fields.get_or_init(|| {
+            let lines = self.text.split(|&b| b == b'\n').filter_map(|line| line.strip_suffix(b"\r"));
+            let field = |line: &[u8]| {
+                let (name, value) = line.split_at_checked(find(line, b':')?)?;
+                Some((HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value.strip_prefix(b": ")?).ok()?))
+            };
+            lines.filter_map(field).collect()
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use http::{HeaderValue, Version, header};
 
 use super::{
     client::{Caller, FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO},
-    told::{Told, apart},
+    told::Told,
 };
 use crate::{
     http1::{encode::Block, framing::nominated},
@@ -15,12 +15,12 @@ use crate::{
 };
 
 /// Which version a request came in, and that it came through us.
-fn via(version: Version) -> HeaderValue {
-    HeaderValue::from_static(match version {
+fn via(version: Version) -> &'static str {
+    match version {
         Version::HTTP_10 => "1.0 lictor",
         Version::HTTP_2 => "2.0 lictor",
         _ => "1.1 lictor",
-    })
+    }
 }
 
 /// The host that a request is for, as its client wrote it; empty where HTTP/1.0 left it out.
@@ -63,31 +63,35 @@ pub fn outbound(fields: &mut Fields, version: Version, caller: &Caller, told: &T
 /// What upstream is told of who asks for `host`, where nobody says for which one it was asked first; and of us.
 fn ours(caller: &Caller, host: &HeaderValue, version: Version) -> Block {
     let asked_for = caller.host.as_ref().unwrap_or(host);
-    let mut addresses = Vec::with_capacity(48);
-    text::ip(&mut addresses, caller.address);
-    let mut elements = Vec::with_capacity(128);
-    element(&mut elements, caller.address, asked_for, caller.scheme);
-    for (i, proxy) in caller.via.iter().enumerate() {
-        addresses.extend_from_slice(b", ");
-        text::ip(&mut addresses, *proxy);
-        elements.extend_from_slice(b", ");
-        if i + 1 == caller.via.len() {
-            element(&mut elements, *proxy, host, caller.came_by);
-        } else {
-            node(&mut elements, *proxy);
+    let mut block = Block::with_room(ROOM + 2 * asked_for.len());
+    block.add(&X_FORWARDED_FOR, |out| {
+        text::ip(out, caller.address);
+        for proxy in &caller.via {
+            out.extend_from_slice(b", ");
+            text::ip(out, *proxy);
         }
-    }
-    let value = |text: &[u8], or| HeaderValue::from_bytes(text).unwrap_or(HeaderValue::from_static(or));
-    let mut fields = Vec::with_capacity(5);
-    fields.push((X_FORWARDED_FOR, value(&addresses, "unknown")));
-    fields.push((X_FORWARDED_PROTO, HeaderValue::from_static(caller.scheme)));
-    fields.push((FORWARDED, value(&elements, "for=unknown")));
+    });
+    block.add(&X_FORWARDED_PROTO, |out| out.extend_from_slice(caller.scheme.as_bytes()));
+    block.add(&FORWARDED, |out| {
+        element(out, caller.address, asked_for, caller.scheme);
+        for (i, proxy) in caller.via.iter().enumerate() {
+            out.extend_from_slice(b", ");
+            if i + 1 == caller.via.len() {
+                element(out, *proxy, host, caller.came_by);
+            } else {
+                node(out, *proxy);
+            }
+        }
+    });
     if !asked_for.is_empty() {
-        fields.push((X_FORWARDED_HOST, apart(asked_for)));
+        block.add(&X_FORWARDED_HOST, |out| out.extend_from_slice(asked_for.as_bytes()));
     }
-    fields.push((header::VIA, via(version)));
-    Block::new(fields)
+    block.add(&header::VIA, |out| out.extend_from_slice(via(version).as_bytes()));
+    block
 }
+
+/// What these fields take beside the host, where no proxy speaks for the client and addresses are of version 4.
+const ROOM: usize = 192;
 
 /// What one hop says in `Forwarded`. Source: RFC 7239 §4; a host with a port stands in quotes.
 fn element(out: &mut Vec<u8>, ip: IpAddr, host: &HeaderValue, scheme: &str) {

@@ -67,6 +67,26 @@ fn no_target_splits_a_request() {
 }
 
 #[test]
+fn what_many_messages_have_in_common_is_the_same_as_text_and_as_fields_and_splits_nothing() {
+    let mut block = Block::with_room(8);
+    assert_eq!(block.fields(), []);
+    block.add(&HeaderName::from_static("x-a"), |out| out.extend_from_slice(b"http://a:80/, \"\xff\""));
+    for evil in [&b"1\r\nx-evil: 1"[..], b"1\nx-evil: 1", b"\r", b"a\0", b"12345678\x7f"] {
+        block.add(&HeaderName::from_static("x-b"), |out| out.extend_from_slice(evil));
+    }
+    assert_eq!(block.fields().len(), 1);
+    block.add(&HeaderName::from_static("x-c"), |_| {});
+    let want = [("x-a", &b"http://a:80/, \"\xff\""[..]), ("x-c", b"")];
+    let fields = block.fields().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    assert_eq!(fields.collect::<Vec<_>>(), want);
+
+    let (mut out, host) = (Vec::new(), HeaderValue::from_static("h"));
+    write_request_head(&mut out, &Method::GET, "/", &host, (&Fields::new(), &block), Framing::None, Connection::Implied);
+    let want = b"GET / HTTP/1.1\r\nhost: h\r\nx-a: http://a:80/, \"\xff\"\r\nx-c: \r\n\r\n";
+    assert_eq!(out, want, "{}", out.escape_ascii());
+}
+
+#[test]
 fn the_head_of_an_answer_tells_framing_and_connection_once() {
     let came = [("content-length", "99"), ("connection", "close"), ("transfer-encoding", "chunked"), ("x-a", "1")];
     for (status, framing, told, expected) in [

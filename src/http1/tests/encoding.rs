@@ -81,7 +81,15 @@ fn what_many_messages_have_in_common_is_the_same_as_text_and_as_fields_and_split
     assert_eq!(fields.collect::<Vec<_>>(), want);
 
     let (mut out, host) = (Vec::new(), HeaderValue::from_static("h"));
-    write_request_head(&mut out, &Method::GET, "/", &host, (&Fields::new(), &block), Framing::None, Connection::Implied);
+    write_request_head(
+        &mut out,
+        &Method::GET,
+        "/",
+        &host,
+        (&Fields::new(), &block),
+        Framing::None,
+        Connection::Implied,
+    );
     let want = b"GET / HTTP/1.1\r\nhost: h\r\nx-a: http://a:80/, \"\xff\"\r\nx-c: \r\n\r\n";
     assert_eq!(out, want, "{}", out.escape_ascii());
 }

@@ -284,3 +284,27 @@ impl Sender {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_short_message_lets_others_go_first_and_a_long_one_goes_while_it_is_near() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let io = Io::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        for (length, waits) in [(0, true), (NEAR - 4, true), (NEAR - 3, false), (COPY + 1, false)] {
+            let body = Body::from("x".repeat(length));
+            let mut sender = Sender::new(b"head".to_vec(), body, Mode::Length(length as u64));
+            let mut cx = Context::from_waker(Waker::noop());
+            assert_eq!(sender.poll(&io, &mut cx).is_pending(), waits, "{length}");
+            assert_eq!((sender.gives_way(), sender.progress() == 0), (waits, waits), "{length}");
+            assert!(sender.poll(&io, &mut cx).is_ready() && sender.is_done(), "{length}");
+            assert_eq!((sender.progress(), sender.body_progress()), (length as u64 + 4, length as u64));
+        }
+    }
+}

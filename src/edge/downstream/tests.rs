@@ -137,3 +137,16 @@ async fn a_chunk_over_the_limit_is_refused_by_its_size() {
     let failed = read(&connection, 6).await.unwrap_err();
     assert!(matches!(failed, BodyError::TooLarge { limit: 5 }), "{failed:?}");
 }
+
+#[tokio::test]
+async fn a_request_that_came_whole_leaves_what_it_was_read_into_to_others() {
+    let (connection, _client) = connected().await;
+    let holds = || connection.input.borrow().capacity() > 0;
+    for (came, announced, rest) in [("", 0, false), ("body", 4, false), ("bo", 4, true), ("bodyGET", 4, true)] {
+        *connection.input.borrow_mut() = BytesMut::from(came);
+        connection.begin(Decoder::new(Length::Exact(announced)), false);
+        let whole = connection.whole_body();
+        assert_eq!(whole.is_some(), announced > 0 && came.len() >= 4, "{came}");
+        assert_eq!(holds(), rest, "{came}");
+    }
+}

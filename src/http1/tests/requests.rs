@@ -20,6 +20,20 @@ fn a_request_is_read_into_its_parts() {
     assert_eq!(fields(head.fields.iter()), expected.map(|(name, value)| (name, Bytes::from(value))));
 }
 
+#[test]
+fn a_head_holds_nothing_of_what_it_was_read_from_and_leaves_the_body() {
+    for body in ["", "hello"] {
+        let mut buf = BytesMut::with_capacity(1024);
+        buf.extend_from_slice(b"GET /a HTTP/1.1\r\nHost: a\r\nX-A: 1\r\n\r\n");
+        buf.extend_from_slice(body.as_bytes());
+        let head = RequestReader::new(Limits::default()).read(&mut buf).unwrap().unwrap();
+        assert_eq!(buf, body);
+        drop(buf.split());
+        assert!(buf.try_reclaim(1024), "{body}");
+        assert_eq!((head.target.path(), head.fields.text("x-a")), ("/a", "1"));
+    }
+}
+
 /// Refused whether or not a body follows.
 #[test]
 fn a_request_whose_end_two_parsers_could_see_in_two_places_is_refused() {

@@ -143,7 +143,9 @@ async fn a_request_that_came_whole_leaves_what_it_was_read_into_to_others() {
     let (connection, _client) = connected().await;
     let holds = || connection.input.borrow().capacity() > 0;
     for (came, announced, rest) in [("", 0, false), ("body", 4, false), ("bo", 4, true), ("bodyGET", 4, true)] {
-        *connection.input.borrow_mut() = BytesMut::from(came);
+        let mut input = BytesMut::with_capacity(64);
+        input.extend_from_slice(came.as_bytes());
+        *connection.input.borrow_mut() = input;
         connection.begin(Decoder::new(Length::Exact(announced)), false);
         let whole = connection.whole_body();
         assert_eq!(whole.is_some(), announced > 0 && came.len() >= 4, "{came}");

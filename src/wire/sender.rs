@@ -55,8 +55,8 @@ pub struct Sender {
 }
 
 /// Messages leave one right after the other, when all tasks that can go on have made theirs: who receives several of
-/// them is woken once, and does not fall asleep between two. Waking somebody is the dearest part of a system call, but for a message
-/// that is longer than [`NEAR`].
+/// them is woken once, and does not fall asleep between two. Waking somebody is the dearest part of a system call; one longer than
+/// [`NEAR`] costs more than that, and waits for nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
     /// It has not been asked to send yet.

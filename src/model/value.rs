@@ -167,4 +167,16 @@ mod tests {
         }
         assert_eq!(Value::of(b"").map(Value::len), Some(0));
     }
+
+    #[test]
+    fn what_is_not_ascii_is_no_text_wherever_it_stands() {
+        for length in 0..20 {
+            let plain = "a".repeat(length);
+            assert_eq!(Value::of(plain.as_bytes()).unwrap().to_str(), Some(plain.as_str()));
+            for at in 0..length {
+                let odd = format!("{}ü{}", &plain[..at], &plain[at..]);
+                assert_eq!(Value::of(odd.as_bytes()).unwrap().to_str(), None, "{odd}");
+            }
+        }
+    }
 }

@@ -9,13 +9,19 @@ use crate::model::text::{each, words};
 /// Writes a text of JSON, and the quotes that end it.
 #[inline]
 pub fn text(pen: &mut Pen<'_>, value: &[u8]) {
+    plain_or(pen, value, escaped);
+    pen.put(b"\"");
+}
+
+/// Writes it as it is, or in this way where it is not all plain.
+#[inline]
+fn plain_or(pen: &mut Pen<'_>, value: &[u8], write: fn(&mut Pen<'_>, &[u8])) {
     // To stop at the first that is not costs more than to look at all.
     if is_plain(value) {
         pen.put(value);
     } else {
-        pen.aside(|pen| escaped(pen, value));
+        pen.aside(|pen| write(pen, value));
     }
-    pen.put(b"\"");
 }
 
 #[cold]
@@ -71,11 +77,7 @@ const fn odd(word: u64) -> u64 {
 /// Visible ASCII as it is, but for what would end the quotes; all else as `\xHH`, as nginx does.
 #[inline]
 pub fn quoted(pen: &mut Pen<'_>, value: &[u8]) {
-    if is_plain(value) {
-        pen.put(value);
-    } else {
-        pen.aside(|pen| in_hexadecimal(pen, value));
-    }
+    plain_or(pen, value, in_hexadecimal);
 }
 
 #[cold]

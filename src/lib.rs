@@ -18,6 +18,7 @@ mod edge;
 #[doc(hidden)]
 pub mod fuzz;
 mod http1;
+mod http2;
 mod model;
 mod proxy;
 mod roster;

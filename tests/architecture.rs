@@ -10,7 +10,7 @@ use std::process::Command;
 /// Each layer may use the ones above it, never beside or below.
 const LAYERS: &[&[&str]] = &[
     &["model", "roster"],
-    &["telemetry", "body", "http1", "consul"],
+    &["telemetry", "body", "http1", "http2", "consul"],
     &["wire"],
     &["upstream"],
     &["filter"],
@@ -47,7 +47,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
 ];
 
 /// Modules without I/O, and what would bring it in.
-const PURE: (&[&str], &[&str]) = (&["model", "roster", "http1", "route"], &["hyper", "tokio"]);
+const PURE: (&[&str], &[&str]) = (&["model", "roster", "http1", "http2", "route"], &["hyper", "tokio"]);
 
 const BAD_WORDS: &[&str] = &["common", "context", "handler", "helper", "manager", "util"];
 const MAX_LINES: usize = 400;

@@ -10,9 +10,8 @@ use thiserror::Error;
 use super::{
     among,
     lines::{LineError, Lines},
-    names,
 };
-use crate::model::{fields::Fields, text::find, value::Value};
+use crate::model::{fields::Fields, names, text::find, value::Value};
 
 /// How large a head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,6 @@ pub mod framing;
 pub mod head;
 pub mod host;
 mod lines;
-mod names;
 pub mod request;
 pub mod response;
 pub mod target;

@@ -4,6 +4,8 @@ use std::{fmt, ops::Deref};
 
 use http::HeaderName;
 
+use super::known;
+
 /// The name of a field.
 #[derive(Clone)]
 pub enum Name {
@@ -22,6 +24,7 @@ pub struct Usual {
     length: usize,
     is_of_connection: bool,
     is_claim: bool,
+    static_index: u8,
 }
 
 /// The longest of them with the colon and the blank, and a little more, so that all are copied by the same few steps.
@@ -41,13 +44,21 @@ impl Usual {
         }
         text[at] = b':';
         let (is_of_connection, is_claim) = (is_of_connection(bytes), is_claim(bytes));
-        Self { name: HeaderName::from_static(name), text, length: at + 2, is_of_connection, is_claim }
+        let static_index = known::first(bytes);
+        Self { name: HeaderName::from_static(name), text, length: at + 2, is_of_connection, is_claim, static_index }
     }
 
     /// The name.
     #[must_use]
     pub const fn name(&self) -> &HeaderName {
         &self.name
+    }
+
+    /// The index of its first entry in HPACK's static table; 0: it has none. Source: RFC 7541 Appendix A.
+    #[inline]
+    #[must_use]
+    pub const fn static_index(&self) -> u8 {
+        self.static_index
     }
 }
 
@@ -69,6 +80,17 @@ impl Name {
         match self {
             Self::Usual(usual) => usual.is_claim,
             Self::Own(name) => is_claim(name.as_str().as_bytes()),
+        }
+    }
+
+    /// The index of its first entry in HPACK's static table; 0: it has none, or it was not looked for. Source: RFC 7541
+    /// Appendix A.
+    #[inline]
+    #[must_use]
+    pub fn static_index(&self) -> u8 {
+        match self {
+            Self::Usual(usual) => usual.static_index,
+            Self::Own(_) => 0,
         }
     }
 

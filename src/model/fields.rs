@@ -127,9 +127,25 @@ impl Fields {
     /// It is none.
     #[inline]
     pub fn append_read(&mut self, name: impl Into<Name>, value: Range<usize>) -> Result<(), NoValue> {
+        self.push_read(name.into(), value, false)
+    }
+
+    /// The same for one that HTTP/2 sent as one that no table may hold: who passes it on has to say so too. Source: RFC 7541
+    /// §7.1.3.
+    ///
+    /// # Errors
+    /// It is none.
+    #[cfg_attr(not(test), expect(dead_code, reason = "HTTP/2 that uses it comes next"))]
+    #[inline]
+    pub fn append_secret(&mut self, name: impl Into<Name>, value: Range<usize>) -> Result<(), NoValue> {
+        self.push_read(name.into(), value, true)
+    }
+
+    #[inline]
+    fn push_read(&mut self, name: Name, value: Range<usize>, is_secret: bool) -> Result<(), NoValue> {
         self.head.get(value.clone()).and_then(Value::of).ok_or(NoValue)?;
         let end = |at: usize| u32::try_from(at).map_err(|_| NoValue);
-        self.list.push((name.into(), Stored::Read(end(value.start)?..end(value.end)?)));
+        self.list.push((name, Stored::Read { place: end(value.start)?..end(value.end)?, is_secret }));
         Ok(())
     }
 
@@ -171,6 +187,13 @@ impl Fields {
     #[inline]
     pub fn named(&self) -> impl Iterator<Item = (&Name, Value<'_>)> {
         self.list.iter().map(|(name, value)| (name, value.value(&self.head)))
+    }
+
+    /// The same, for who writes them over HTTP/2, and whether no table may hold the value.
+    #[cfg_attr(not(test), expect(dead_code, reason = "HTTP/2 that uses it comes next"))]
+    #[inline]
+    pub fn lines(&self) -> impl Iterator<Item = (&Name, Value<'_>, bool)> {
+        self.list.iter().map(|(name, value)| (name, value.value(&self.head), value.is_secret()))
     }
 
     /// The head that they were read from.
@@ -302,6 +325,22 @@ mod tests {
             assert_eq!(some, fields(&[("etag", "1"), ("date", "2")]));
             assert_eq!((some.get_owned(name), some.contains_key(name), some.len()), (None, false, 2));
         }
+    }
+
+    #[test]
+    fn who_writes_them_is_told_which_no_table_may_hold() {
+        let mut some = Fields::of(Bytes::from_static(b"open secret\0"), 2);
+        some.append_read(HeaderName::from_static("x-own"), 0..4).unwrap();
+        some.append_secret(HeaderName::from_static("x-own"), 5..11).unwrap();
+        assert_eq!(some.append_secret(HeaderName::from_static("x-own"), 5..12), Err(NoValue));
+        let mut own = HeaderValue::from_static("own");
+        some.append(HeaderName::from_static("x-own"), own.clone());
+        own.set_sensitive(true);
+        some.append(HeaderName::from_static("x-own"), own);
+        let expected = [("open", false), ("secret", true), ("own", false), ("own", true)];
+        assert!(some.lines().map(|(_, value, is_secret)| (value.to_str().unwrap(), is_secret)).eq(expected));
+        let map = some.into_map();
+        assert!(map.values().map(|value| (value.to_str().unwrap(), value.is_sensitive())).eq(expected));
     }
 
     #[test]

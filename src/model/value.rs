@@ -83,8 +83,8 @@ const DELETE: u8 = 0x7f;
 /// A value as it is kept.
 #[derive(Clone)]
 pub(super) enum Stored {
-    /// It lies there in the head.
-    Read(Range<u32>),
+    /// It lies there in the head. HTTP/2 may have sent it as one that no table may hold.
+    Read { place: Range<u32>, is_secret: bool },
     /// One that was added, or that came by HTTP/2.
     Own(HeaderValue),
 }
@@ -93,16 +93,28 @@ impl Stored {
     #[inline]
     pub(super) fn value<'a>(&'a self, head: &'a [u8]) -> Value<'a> {
         match self {
-            Self::Read(range) => Value(head.get(place(range)).unwrap_or_default()),
+            Self::Read { place, .. } => Value(head.get(wide(place)).unwrap_or_default()),
             Self::Own(value) => value.into(),
+        }
+    }
+
+    /// Whether no table may hold it. Source: RFC 7541 §7.1.3.
+    #[inline]
+    pub(super) fn is_secret(&self) -> bool {
+        match self {
+            Self::Read { is_secret, .. } => *is_secret,
+            Self::Own(value) => value.is_sensitive(),
         }
     }
 
     pub(super) fn into_owned(self, head: &Bytes) -> HeaderValue {
         match self {
-            Self::Read(range) => {
+            Self::Read { place, is_secret } => {
                 // It was looked at when it was read.
-                HeaderValue::from_maybe_shared(head.slice(place(&range))).unwrap_or(HeaderValue::from_static(""))
+                let value = HeaderValue::from_maybe_shared(head.slice(wide(&place)));
+                let mut value = value.unwrap_or(HeaderValue::from_static(""));
+                value.set_sensitive(is_secret);
+                value
             }
             Self::Own(value) => value,
         }
@@ -110,7 +122,7 @@ impl Stored {
 }
 
 #[inline]
-fn place(range: &Range<u32>) -> Range<usize> {
+fn wide(range: &Range<u32>) -> Range<usize> {
     range.start as usize..range.end as usize
 }
 
@@ -166,6 +178,11 @@ mod tests {
             }
         }
         assert_eq!(Value::of(b"").map(Value::len), Some(0));
+    }
+
+    #[test]
+    fn to_know_which_value_is_secret_takes_no_room() {
+        assert_eq!(size_of::<Stored>(), size_of::<HeaderValue>());
     }
 
     #[test]

@@ -5,15 +5,16 @@ use std::cell::RefCell;
 
 use http::{HeaderName, header::InvalidHeaderName};
 
-use crate::model::{
+use super::{
     field::{Name, Usual},
+    known,
     random::{GOLDEN, place},
 };
 
 /// The name in so many bytes from `start` on in a head, where it was read before and is one that many messages have. It
 /// stands for itself: to copy a name that may be any of two kinds, and then to move it, takes longer than to know it.
 #[inline]
-pub(super) fn usual(head: &[u8], start: usize, length: usize) -> Option<&'static Usual> {
+pub fn usual(head: &[u8], start: usize, length: usize) -> Option<&'static Usual> {
     let written = Written::of(head, start, length)?;
     KNOWN.with_borrow(|known| match &known[written.place()] {
         Some((before, Name::Usual(usual))) if *before == written => Some(*usual),
@@ -26,7 +27,7 @@ pub(super) fn usual(head: &[u8], start: usize, length: usize) -> Option<&'static
 /// # Errors
 /// They are no token.
 #[inline]
-pub(super) fn read(head: &[u8], start: usize, length: usize) -> Result<HeaderName, InvalidHeaderName> {
+pub fn read(head: &[u8], start: usize, length: usize) -> Result<HeaderName, InvalidHeaderName> {
     let bytes = &head[start..start + length];
     let Some(written) = Written::of(head, start, length) else { return HeaderName::from_bytes(bytes) };
     KNOWN.with_borrow_mut(|known| {
@@ -40,6 +41,27 @@ pub(super) fn read(head: &[u8], start: usize, length: usize) -> Result<HeaderNam
     })
 }
 
+/// The one of this name, in lower case as it has to be, among those that many messages have.
+#[inline]
+#[must_use]
+pub fn known(name: &[u8]) -> Option<&'static Usual> {
+    let mut slot = slot(name)?;
+    loop {
+        let usual = USUAL.get(usize::from(SLOTS[slot]))?;
+        if usual.name().as_str().as_bytes() == name {
+            return Some(usual);
+        }
+        slot = (slot + 1) % SLOTS.len();
+    }
+}
+
+/// The one that stands at this index in HPACK's static table.
+#[inline]
+#[must_use]
+pub fn of_static(index: usize) -> Option<&'static Usual> {
+    USUAL.get(usize::from(*OF_STATIC.get(index)?))
+}
+
 type Place = Option<(Written, Name)>;
 
 #[cold]
@@ -51,57 +73,134 @@ fn learn(place: &mut Place, written: Written, bytes: &[u8]) -> Result<HeaderName
     Ok(name)
 }
 
-/// Names that many messages have.
-static USUAL: [Usual; 48] = [
-    Usual::of("accept"),
-    Usual::of("accept-encoding"),
-    Usual::of("accept-language"),
-    Usual::of("accept-ranges"),
-    Usual::of("access-control-allow-credentials"),
-    Usual::of("access-control-allow-headers"),
-    Usual::of("access-control-allow-methods"),
-    Usual::of("access-control-allow-origin"),
-    Usual::of("age"),
-    Usual::of("authorization"),
-    Usual::of("cache-control"),
-    Usual::of("connection"),
-    Usual::of("content-disposition"),
-    Usual::of("content-encoding"),
-    Usual::of("content-length"),
-    Usual::of("content-security-policy"),
-    Usual::of("content-type"),
-    Usual::of("cookie"),
-    Usual::of("date"),
-    Usual::of("etag"),
-    Usual::of("expires"),
-    Usual::of("forwarded"),
-    Usual::of("host"),
-    Usual::of("if-modified-since"),
-    Usual::of("if-none-match"),
-    Usual::of("keep-alive"),
-    Usual::of("last-modified"),
-    Usual::of("location"),
-    Usual::of("origin"),
-    Usual::of("pragma"),
-    Usual::of("range"),
-    Usual::of("referer"),
-    Usual::of("server"),
-    Usual::of("set-cookie"),
-    Usual::of("strict-transport-security"),
-    Usual::of("traceparent"),
-    Usual::of("tracestate"),
-    Usual::of("transfer-encoding"),
-    Usual::of("upgrade-insecure-requests"),
-    Usual::of("user-agent"),
-    Usual::of("vary"),
-    Usual::of("via"),
-    Usual::of("x-content-type-options"),
-    Usual::of("x-forwarded-for"),
-    Usual::of("x-forwarded-host"),
-    Usual::of("x-forwarded-proto"),
-    Usual::of("x-powered-by"),
-    Usual::of("x-request-id"),
-];
+macro_rules! usual {
+    ($($name:literal,)*) => {
+        const NAMES: &[&str] = &[$($name),*];
+        /// Names that many messages have, among them all of HPACK's static table.
+        static USUAL: [Usual; NAMES.len()] = [$(Usual::of($name)),*];
+    };
+}
+
+usual! {
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "accept-ranges",
+    "access-control-allow-credentials",
+    "access-control-allow-headers",
+    "access-control-allow-methods",
+    "access-control-allow-origin",
+    "age",
+    "allow",
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-location",
+    "content-range",
+    "content-security-policy",
+    "content-type",
+    "cookie",
+    "date",
+    "etag",
+    "expect",
+    "expires",
+    "forwarded",
+    "from",
+    "grpc-accept-encoding",
+    "grpc-encoding",
+    "grpc-message",
+    "grpc-status",
+    "grpc-timeout",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "keep-alive",
+    "last-modified",
+    "link",
+    "location",
+    "max-forwards",
+    "origin",
+    "pragma",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "range",
+    "referer",
+    "refresh",
+    "retry-after",
+    "server",
+    "set-cookie",
+    "strict-transport-security",
+    "te",
+    "traceparent",
+    "tracestate",
+    "trailer",
+    "transfer-encoding",
+    "upgrade-insecure-requests",
+    "user-agent",
+    "vary",
+    "via",
+    "www-authenticate",
+    "x-content-type-options",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-powered-by",
+    "x-request-id",
+}
+
+/// For each index of HPACK's static table, which of the usual names stands there.
+static OF_STATIC: [u8; known::STATIC.len() + 1] = {
+    let mut all = [NONE; known::STATIC.len() + 1];
+    let mut at = NAMES.len();
+    while at > 0 {
+        at -= 1;
+        // Those of one name follow each other.
+        let index = known::first(NAMES[at].as_bytes());
+        all[index as usize] = number(at);
+    }
+    all[0] = NONE;
+    all
+};
+
+/// Where each of the usual names is looked for by `slot`, or where the first free place behind that is.
+static SLOTS: [u8; 256] = {
+    let mut slots = [NONE; 256];
+    let mut at = 0;
+    while at < NAMES.len() {
+        let Some(mut slot) = slot(NAMES[at].as_bytes()) else { panic!("a name is empty") };
+        while slots[slot] != NONE {
+            slot = (slot + 1) % slots.len();
+        }
+        slots[slot] = number(at);
+        at += 1;
+    }
+    slots
+};
+
+/// None of them.
+const NONE: u8 = u8::MAX;
+
+#[expect(clippy::cast_possible_truncation, reason = "the assertion says why not")]
+const fn number(at: usize) -> u8 {
+    assert!(at < NONE as usize);
+    at as u8
+}
+
+/// By factors that were tried until each name had a place of its own, or nearly.
+#[inline]
+const fn slot(name: &[u8]) -> Option<usize> {
+    let [first, ..] = name else { return None };
+    let (middle, last) = (name[name.len() / 2], name[name.len() - 1]);
+    Some((name.len() * 169 + *first as usize * 162 + middle as usize * 206 + last as usize * 232) % 256)
+}
 
 /// How many are kept, a name for each place. One that comes into a place puts out what was there.
 const PLACES: usize = 128;
@@ -202,6 +301,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn usual_names_are_found_by_themselves_and_by_their_place_in_the_static_table() {
+        for name in NAMES {
+            let usual = known(name.as_bytes()).unwrap();
+            assert_eq!(usual.name().as_str(), *name);
+            assert!(known(name.to_uppercase().as_bytes()).is_none());
+            assert!(known(&name.as_bytes()[1..]).is_none_or(|other| other.name() != usual.name()));
+            let index = usize::from(usual.static_index());
+            assert!(index == 0 || of_static(index).is_some_and(|there| std::ptr::eq(there, usual)), "{name}");
+        }
+        for (at, (name, _)) in known::STATIC.iter().enumerate() {
+            assert_eq!(of_static(at + 1).map(|usual| usual.name().as_str()), (at >= 14).then_some(*name));
+        }
+        assert!(of_static(0).is_none() && of_static(62).is_none() && known(b"").is_none() && known(b"x-a").is_none());
     }
 
     #[test]

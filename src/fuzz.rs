@@ -12,6 +12,7 @@ use crate::{
         request::RequestReader,
         response::ResponseReader,
     },
+    http2::hpack::{self, HpackError, Line, Section, Token},
     model::path,
 };
 
@@ -56,6 +57,73 @@ pub fn chunks(data: &[u8]) {
         let mut begun = false;
         conversation(parts, |_| Ok((!std::mem::replace(&mut begun, true)).then(|| (String::new(), Length::Chunked))))
     });
+}
+
+/// Blocks on one connection of HTTP/2. A byte before each says how long it is.
+///
+/// # Panics
+/// When more is kept than may be, when what blocks mean depends on how their lines are parted or on what the section held
+/// before, or when what is kept is not read back as it was written.
+pub fn hpack(mut data: &[u8]) {
+    let (mut decoder, mut other, mut parted) = (hpack::Decoder::new(), hpack::Decoder::new(), hpack::Decoder::new());
+    let (mut reused, mut all, mut joined) = (Section::default(), Section::default(), Vec::new());
+    while let Some((length, rest)) = data.split_first() {
+        let (block, behind) = rest.split_at(usize::from(*length).min(rest.len()));
+        data = behind;
+        let mut new = Section::default();
+        reused.clear();
+        let end = decoder.decode(block, &mut reused, &LINES);
+        assert_eq!(other.decode(block, &mut new, &LINES), end);
+        assert_eq!(said(&new), said(&reused));
+        assert!(reused.lines.len() <= LINES.max_lines && reused.text.len() <= LINES.max_list);
+        if end.is_err() {
+            break;
+        }
+        is_read_back(&reused);
+        assert_eq!(parted.decode(block, &mut all, &ALL), Ok(()));
+        joined.extend_from_slice(block);
+    }
+    let mut whole = Section::default();
+    match hpack::Decoder::new().decode(&joined, &mut whole, &ALL) {
+        // Where a block ends, one more begins that may change the table's size.
+        Err(error) => assert_eq!(error, HpackError::LateUpdate),
+        Ok(()) => assert_eq!(said(&whole), said(&all)),
+    }
+}
+
+const LINES: hpack::Limits = hpack::Limits { max_list: 1024, max_lines: 16 };
+const ALL: hpack::Limits = hpack::Limits { max_list: usize::MAX, max_lines: usize::MAX };
+
+fn said(section: &Section) -> String {
+    let lines = section.lines.iter().map(|line| (&line.name, value(section, line).escape_ascii(), line.never_indexed));
+    format!("{:?} {:?} {}", lines.collect::<Vec<_>>(), section.fault, section.size())
+}
+
+fn value<'a>(section: &'a Section, line: &Line) -> &'a [u8] {
+    &section.text[line.value.start as usize..line.value.end as usize]
+}
+
+/// What is kept is what it was when we have written it, but for what we keep out of all tables.
+fn is_read_back(section: &Section) {
+    let mut block = Vec::new();
+    for line in &section.lines {
+        match &line.name {
+            Token::Pseudo(pseudo) => hpack::write_pseudo(&mut block, *pseudo, value(section, line)),
+            Token::Field(name) => hpack::write_field(&mut block, name, value(section, line), line.never_indexed),
+        }
+    }
+    let mut again = Section::default();
+    assert_eq!((hpack::Decoder::new().decode(&block, &mut again, &ALL), again.fault), (Ok(()), None));
+    let plain = |section: &Section| {
+        let line = |line: &Line| format!("{:?} {}", line.name, value(section, line).escape_ascii());
+        section.lines.iter().map(line).collect::<Vec<_>>()
+    };
+    assert_eq!(plain(&again), plain(section));
+    assert!(
+        again.lines.iter().zip(&section.lines).all(|(again, line)| {
+            again.never_indexed || !line.never_indexed || matches!(line.name, Token::Pseudo(_))
+        })
+    );
 }
 
 /// A path.

@@ -6,9 +6,10 @@ type Target = fn(&[u8]);
 
 #[test]
 fn nothing_that_the_fuzzers_kept_fails() {
-    let targets: [(&str, Target); 4] = [
+    let targets: [(&str, Target); 5] = [
         ("answers", lictor::fuzz::answers),
         ("chunks", lictor::fuzz::chunks),
+        ("hpack", lictor::fuzz::hpack),
         ("paths", lictor::fuzz::paths),
         ("requests", lictor::fuzz::requests),
     ];

@@ -7,6 +7,8 @@ pub mod crowd;
 mod crowd_tests;
 mod downstream;
 mod flood;
+#[cfg(test)]
+mod hpack_peers;
 pub mod http1;
 mod http2;
 pub mod listener;

@@ -1,4 +1,4 @@
-//! The code of strings: most symbols of text have eight bits or less, and these are looked up at once. Source: RFC 7541 §5.2
+//! The code of strings: two symbols are looked up at once where both are letters or the like. Source: RFC 7541 §5.2
 //! and Appendix B.
 
 use super::HpackError;
@@ -9,7 +9,7 @@ use super::HpackError;
 /// It is no whole number of symbols with ones behind, or has the symbol of the end.
 pub(super) fn decode(code: &[u8], out: &mut Vec<u8>, most: usize) -> Result<usize, HpackError> {
     let start = out.len();
-    out.resize(start + most.min(code.len() * 8 / SHORTEST), 0);
+    out.resize(start + most.min(code.len() * 8 / SHORTEST as usize), 0);
     let room = &mut out[start..];
     let written = fill(code, room);
     let kept = written.unwrap_or(0).min(room.len());
@@ -17,70 +17,100 @@ pub(super) fn decode(code: &[u8], out: &mut Vec<u8>, most: usize) -> Result<usiz
     written
 }
 
+/// Puts a string into code behind what `out` holds, a bit at a time.
+#[cfg(test)]
+pub(super) fn encode(string: &[u8], out: &mut Vec<u8>) {
+    let mut bits = Vec::new();
+    for byte in string {
+        let length = u32::from(LENGTHS[usize::from(*byte)]);
+        let behind =
+            CODES.symbols[..CODES.counts[length as usize]].iter().rev().position(|one| *one == u16::from(*byte));
+        let code = (CODES.lasts[length as usize] >> (32 - length)) - u32::try_from(behind.unwrap()).unwrap();
+        bits.extend((0..length).rev().map(|at| code >> at & 1));
+    }
+    bits.resize(bits.len().next_multiple_of(8), 1);
+    out.extend(bits.chunks(8).map(|byte| byte.iter().fold(0, |all, bit| all << 1 | u8::from(*bit == 1))));
+}
+
 fn fill(code: &[u8], room: &mut [u8]) -> Result<usize, HpackError> {
     // The next bits, highest first, and how many of them are the code's.
     let (mut bits, mut known) = (0_u64, 0);
     let (mut rest, mut length) = (code, 0);
-    while !rest.is_empty() {
-        if let Some(word) = rest.first_chunk() {
-            // What is below the known bits comes once more with the next word, and is the same.
-            bits |= u64::from_be_bytes(*word) >> known;
-            let taken = (u64::BITS - 1 - known) / 8;
-            known += 8 * taken;
-            rest = &rest[taken as usize..];
-        } else {
-            while known <= u64::BITS - 8
-                && let Some((byte, behind)) = rest.split_first()
-            {
-                bits |= u64::from(*byte) << (u64::BITS - 8 - known);
-                known += 8;
-                rest = behind;
+    while let Some(word) = rest.first_chunk() {
+        // What is below the known bits comes once more with the next word, and is the same.
+        bits |= u64::from_be_bytes(*word) >> known;
+        let taken = (u64::BITS - 1 - known) / 8;
+        known += 8 * taken;
+        rest = &rest[taken as usize..];
+        // As often as there are bits for it, whatever they are: to ask each time costs more than to look.
+        for _ in 0..(u64::BITS - 8) / AT_ONCE {
+            let used = take(bits, room, &mut length);
+            if used == 0 {
+                break;
             }
-        }
-        while known >= LONGEST {
-            let (symbol, used) = next(bits);
-            put(room, length, symbol)?;
-            length += 1;
             bits <<= used;
             known -= used;
         }
+        if known >= LONGEST {
+            let used = take_one(bits, known, room, &mut length)?;
+            bits <<= used;
+            known -= used;
+        }
+    }
+    while let Some((byte, behind)) = rest.split_first() {
+        while known > u64::BITS - 16 {
+            let used = take_one(bits, known, room, &mut length)?;
+            bits <<= used;
+            known -= used;
+        }
+        bits |= u64::from(*byte) << (u64::BITS - 8 - known);
+        known += 8;
+        rest = behind;
     }
     loop {
         let padded = bits | u64::MAX >> known;
         if known < 8 && padded == u64::MAX {
             return Ok(length);
         }
-        let (symbol, used) = next(padded);
-        if used > known {
-            return Err(HpackError::Padding);
-        }
-        put(room, length, symbol)?;
-        length += 1;
+        let used = match PAIRS[(padded >> (u64::BITS - AT_ONCE)) as usize].used {
+            used if (1..=known).contains(&u32::from(used)) => take(padded, room, &mut length),
+            _ => take_one(padded, known, room, &mut length)?,
+        };
         bits <<= used;
         known -= used;
     }
 }
 
+/// Puts down one symbol or two that the bits begin with, and says how many bits these are; 0: the first one has more.
 #[inline]
-fn put(room: &mut [u8], at: usize, symbol: u16) -> Result<(), HpackError> {
-    let byte = u8::try_from(symbol).map_err(|_| HpackError::EndOfString)?;
-    if let Some(place) = room.get_mut(at) {
-        *place = byte;
+fn take(bits: u64, room: &mut [u8], length: &mut usize) -> u32 {
+    let (pair, at) = (&PAIRS[(bits >> (u64::BITS - AT_ONCE)) as usize], *length);
+    *length += usize::from(pair.count);
+    // What is put down where there is no second one is overwritten.
+    match room.get_mut(at..at + 2) {
+        Some(place) => place.copy_from_slice(&pair.symbols),
+        None => room.iter_mut().skip(at).zip(pair.symbols).for_each(|(place, symbol)| *place = symbol),
     }
-    Ok(())
-}
-
-/// The symbol that the bits begin with, and how many they are.
-#[inline]
-fn next(bits: u64) -> (u16, u32) {
-    let (symbol, length) = SHORT[(bits >> (u64::BITS - AT_ONCE)) as usize];
-    if length > 0 { (u16::from(symbol), u32::from(length)) } else { long(bits) }
+    u32::from(pair.used)
 }
 
 #[inline(never)]
-fn long(bits: u64) -> (u16, u32) {
-    let bits = (bits >> 32) as u32;
-    let mut length = AT_ONCE + 1;
+fn take_one(bits: u64, known: u32, room: &mut [u8], length: &mut usize) -> Result<u32, HpackError> {
+    let is_long = PAIRS[(bits >> (u64::BITS - AT_ONCE)) as usize].used == 0;
+    let (symbol, used) = first((bits >> 32) as u32, if is_long { AT_ONCE + 1 } else { SHORTEST });
+    if used > known {
+        return Err(HpackError::Padding);
+    }
+    let byte = u8::try_from(symbol).map_err(|_| HpackError::EndOfString)?;
+    if let Some(place) = room.get_mut(*length) {
+        *place = byte;
+    }
+    *length += 1;
+    Ok(used)
+}
+
+/// The symbol that the bits begin with, and how many they are, which is no less than `length`.
+const fn first(bits: u32, mut length: u32) -> (u16, u32) {
     while bits > CODES.lasts[length as usize] {
         length += 1;
     }
@@ -89,31 +119,43 @@ fn long(bits: u64) -> (u16, u32) {
 }
 
 /// How many bits are looked up at once.
-const AT_ONCE: u32 = 8;
+const AT_ONCE: u32 = 12;
 /// The lengths of codes, in bits.
-const SHORTEST: usize = 5;
+const SHORTEST: u32 = 5;
 const LONGEST: u32 = 30;
 
-/// What eight bits begin with: a symbol and the length of its code; 0: it is longer.
-static SHORT: [(u8, u8); 1 << AT_ONCE] = {
-    let (mut short, mut at, mut filled) = ([(0, 0); 1 << AT_ONCE], 0, 0);
-    while LENGTHS[CODES.symbols[at] as usize] as u32 <= AT_ONCE {
-        let length = LENGTHS[CODES.symbols[at] as usize];
-        let mut left = 1 << (AT_ONCE - length as u32);
-        while left > 0 {
-            short[filled] = (symbol(at), length);
-            filled += 1;
-            left -= 1;
+/// What so many bits begin with.
+#[derive(Clone, Copy)]
+struct Pair {
+    symbols: [u8; 2],
+    /// Bits of both; 0: not even one symbol is whole.
+    used: u8,
+    count: u8,
+}
+
+/// Letters have six bits or so, and two of them are found at once.
+#[expect(clippy::cast_possible_truncation, reason = "codes of so few bits are those of ASCII")]
+static PAIRS: [Pair; 1 << AT_ONCE] = {
+    let mut pairs = [Pair { symbols: [0; 2], used: 0, count: 0 }; 1 << AT_ONCE];
+    let mut at = 0;
+    while at < pairs.len() {
+        let mut used = 0;
+        while pairs[at].count < 2 {
+            // Ones behind, which no symbol that is whole needs.
+            let (symbol, length) =
+                first(((at as u32) << (32 - AT_ONCE) | u32::MAX >> AT_ONCE) << used | ((1 << used) - 1), SHORTEST);
+            if used + length > AT_ONCE {
+                break;
+            }
+            used += length;
+            pairs[at].symbols[pairs[at].count as usize] = symbol as u8;
+            pairs[at].used = used as u8;
+            pairs[at].count += 1;
         }
         at += 1;
     }
-    short
+    pairs
 };
-
-#[expect(clippy::cast_possible_truncation, reason = "the end's code is a long one")]
-const fn symbol(at: usize) -> u8 {
-    CODES.symbols[at] as u8
-}
 
 /// The codes in their order, which is that of their lengths, and of the symbols where these are the same.
 struct Codes {

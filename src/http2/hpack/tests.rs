@@ -7,6 +7,7 @@ use crate::model::names;
 
 mod examples;
 mod hostile;
+mod models;
 
 const LIMITS: Limits = Limits { max_list: 16 * 1024, max_lines: 100 };
 

@@ -1,15 +1,13 @@
 //! The body of an HTTP/2 request, within its limits.
 
 use std::{
-    cell::{Cell, RefCell},
-    io,
+    cell::Cell,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use h2::RecvStream;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
@@ -21,22 +19,44 @@ use crate::{
         head::{HeadError, is_padded},
         trailer,
     },
+    http2::Ended,
     upstream::aside::Aside,
-    wire::{Outlet, Timer},
+    wire::{Timer, http2::Stream},
 };
 
 /// What comes on a stream, for whoever forwards it, and for who lets the rest of it run out.
-pub type Incoming = Rc<RefCell<RecvStream>>;
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    stream: Rc<Stream>,
+    /// Held by all who read it.
+    readers: Rc<()>,
+}
+
+impl Incoming {
+    /// The rest of what comes there.
+    #[must_use]
+    pub fn new(stream: Rc<Stream>) -> Self {
+        Self { stream, readers: Rc::default() }
+    }
+
+    /// Whether nobody else reads it.
+    #[must_use]
+    pub fn is_only(&self) -> bool {
+        Rc::strong_count(&self.readers) == 1
+    }
+
+    /// The stream.
+    #[must_use]
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+}
 
 /// Counts what comes, and how fast.
 pub struct Received {
-    stream: Incoming,
-    /// The connection that it comes on.
-    outlet: Outlet,
+    incoming: Incoming,
     /// Bytes to come, where that was announced.
     left: Option<u64>,
-    /// Only trailers may follow.
-    is_read: bool,
     limits: Option<Limits>,
     /// Where bytes are counted.
     aside: Rc<Aside>,
@@ -86,13 +106,8 @@ impl Owed {
 impl Received {
     /// A body that takes as long as it takes.
     #[must_use]
-    pub fn new(
-        (stream, outlet): (Incoming, Outlet),
-        announced: Option<u64>,
-        aside: Rc<Aside>,
-        owed: Option<Owed>,
-    ) -> Self {
-        Self { stream, outlet, left: announced, is_read: false, limits: None, aside, owed }
+    pub fn new(incoming: Incoming, announced: Option<u64>, aside: Rc<Aside>, owed: Option<Owed>) -> Self {
+        Self { incoming, left: announced, limits: None, aside, owed }
     }
 
     /// It may have as many bytes as its route allows, and has to come fast enough.
@@ -103,40 +118,36 @@ impl Received {
 
     /// The next piece, or trailers, as they come.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, BodyError>> {
-        let stream = &mut *self.stream.borrow_mut();
-        while !self.is_read {
-            match ready!(stream.poll_data(cx)).transpose().map_err(cut_short)? {
-                Some(data) => {
-                    // It fails only where nothing came.
-                    let _ = stream.flow_control().release_capacity(data.len());
-                    if !data.is_empty() {
-                        self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
-                        return Poll::Ready(Ok(Some(Frame::data(data))));
-                    }
-                }
-                None => self.is_read = true,
-            }
+        let stream = self.incoming.stream();
+        if let Some(data) = ready!(stream.poll_data(cx)).transpose().map_err(cut_short)? {
+            stream.release(data.len());
+            self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+            return Poll::Ready(Ok(Some(Frame::data(data))));
         }
-        let Some(trailers) = ready!(stream.poll_trailers(cx)).map_err(cut_short)? else { return Poll::Ready(Ok(None)) };
-        let trailers = decent(trailers).map_err(|e| BodyError::Malformed(http1::body::BodyError::Trailers(e)))?;
+        let Some((trailers, is_cut)) = stream.trailers() else { return Poll::Ready(Ok(None)) };
+        let trailers = decent(trailers, is_cut);
+        let trailers = trailers.map_err(|e| BodyError::Malformed(http1::body::BodyError::Trailers(e)))?;
         Poll::Ready(Ok(Some(Frame::trailers(trailers))))
     }
 }
 
 /// What HTTP/1 has of trailers, by its rules.
-fn decent(mut trailers: HeaderMap) -> Result<HeaderMap, HeadError> {
+fn decent(mut trailers: HeaderMap, is_cut: bool) -> Result<HeaderMap, HeadError> {
+    if is_cut {
+        return Err(HeadError::TooLarge);
+    }
     trailer::check(&trailers, &trailer::LIMITS)?;
-    if trailers.values().any(is_padded) {
+    if trailers.values().any(|value| is_padded(value.as_bytes())) {
         return Err(HeadError::Value);
     }
     trailer::strip(&mut trailers);
     Ok(trailers)
 }
 
-fn cut_short(error: h2::Error) -> BodyError {
-    // Where the library itself ended it, what came was malformed.
-    let is_gone = error.is_remote() || error.is_io();
-    BodyError::CutShort(is_gone.then(|| io::Error::other(error)))
+fn cut_short(error: Ended) -> BodyError {
+    // Where this side ended it, what came was malformed.
+    let is_gone = error.is_remote();
+    BodyError::CutShort(is_gone.then(|| error.into_io()))
 }
 
 impl Limits {
@@ -156,9 +167,9 @@ impl http_body::Body for Received {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = self.poll_next(cx);
-        let Self { outlet, limits, aside, owed, .. } = &mut *self;
+        let Self { incoming, limits, aside, owed, .. } = &mut *self;
         if polled.is_pending() {
-            outlet.acknowledge(); // there are clients that send the rest only then
+            incoming.stream().link().acknowledge(); // there are clients that send the rest only then
         }
         if let Some(owed) = owed {
             match owed.0.get() {
@@ -184,7 +195,7 @@ impl http_body::Body for Received {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.stream.borrow().is_end_stream()
+        self.incoming.stream().is_taken()
     }
 
     fn size_hint(&self) -> SizeHint {

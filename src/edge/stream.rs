@@ -1,7 +1,6 @@
 //! One HTTP/2 request, from its head to the last byte of its answer.
 
 use std::{
-    cell::RefCell,
     future::poll_fn,
     pin::pin,
     rc::Rc,
@@ -9,22 +8,29 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use h2::{Reason, RecvStream, SendStream, server::SendResponse};
-use http::{HeaderMap, Method, Request, Response, StatusCode, header, uri::PathAndQuery};
+use http::{Method, StatusCode, Version, header};
+use http_body::Frame;
 use tokio::time::{Instant, timeout};
 
 use super::{
     flood::Credit,
     received::{Incoming, Owed},
-    request::{announced, awaits_leave, read},
+    request::{awaits_leave, read},
 };
 use crate::{
     body::{Body, BodyError},
-    model::message,
+    http2::{
+        Reason,
+        hpack::{write_field, write_status},
+        message::RequestHead,
+    },
+    model::{fields::Fields, message},
     proxy::{Account, Answer, Client, Glimpse, Proxy, Refusal, strip_connection},
     upstream::aside::Aside,
-    wire::{Outflow, Outlet, Timer},
+    wire::{
+        Timer,
+        http2::{Outflow, Stream},
+    },
 };
 
 /// How long a client may take nothing of an answer: less than a piece of a body in this time is nothing.
@@ -42,25 +48,22 @@ pub struct Shared {
     pub client: Client,
     /// Which frames they account for.
     pub credit: Credit,
-    /// What they go out by.
-    pub outlet: Outlet,
 }
 
 /// Answers one request. It ends early when the client resets the stream.
-pub async fn answer(shared: Rc<Shared>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
-    let Shared { proxy, client, credit, outlet } = &*shared;
+pub async fn answer(shared: Rc<Shared>, mut head: RequestHead, stream: Stream) {
+    let Shared { proxy, client, credit } = &*shared;
     let world = proxy.world();
     let rules = &world.config.http;
     let (max_head, patience) = (rules.max_header_size, rules.header_timeout);
     drop(world);
-    let (mut head, body) = request.into_parts();
-    let only_head = head.method == Method::HEAD;
-    let incoming = (!body.is_end_stream()).then(|| Rc::new(RefCell::new(body)));
-    let (owed, aside) = (awaits_leave(&head.headers), Rc::<Aside>::default());
+    let (only_head, stream) = (head.method == Method::HEAD, Rc::new(stream));
+    let incoming = (!stream.is_taken()).then(|| Incoming::new(stream.clone()));
+    let (owed, aside) = (awaits_leave(&head.fields), Rc::<Aside>::default());
     aside.begin(None, true);
-    let bare = match incoming.as_ref().filter(|_| announced(&head.headers) == Some(0)) {
+    let bare = match incoming.as_ref().filter(|_| head.length == Some(0)) {
         None => Ok(()),
-        // Else it would be forwarded as whole, and be answered before the library finds it to be malformed.
+        // Else it would be forwarded as whole, and be answered before it is found to be malformed.
         Some(body) => match Box::pin(timeout(patience, is_bare(body))).await {
             Ok(true) => Ok(()),
             Ok(false) => return,
@@ -69,22 +72,23 @@ pub async fn answer(shared: Rc<Shared>, request: Request<RecvStream>, mut respon
     };
     let answer = {
         let mut handling = pin!(async {
-            match bare.and_then(|()| read(&mut head, (incoming.as_ref(), outlet), max_head, (&aside, owed.as_ref()))) {
+            match bare.and_then(|()| read(&mut head, incoming.as_ref(), max_head, (&aside, owed.as_ref()))) {
                 Ok((target, body)) => {
-                    let (method, version, fields) = (head.method, head.version, head.headers.into());
-                    proxy.handle(message::Request { method, target, version, fields, body }, client, &aside).await
+                    let RequestHead { method, fields, .. } = head;
+                    let request = message::Request { method, target, version: Version::HTTP_2, fields, body };
+                    proxy.handle(request, client, &aside).await
                 }
                 Err(refusal) => {
-                    let target = head.uri.path_and_query().map(PathAndQuery::as_str);
-                    let (method, version, fields) = (&head.method, Some(head.version), &head.headers.clone().into());
+                    let RequestHead { method, target, fields, .. } = &head;
+                    let (target, version) = (Some(target.as_str()), Some(Version::HTTP_2));
                     proxy.refuse(&refusal, client, &Glimpse { method, target, version, fields })
                 }
             }
         });
         poll_fn(|cx| {
             let polled = handling.as_mut().poll(cx);
-            tell(&mut respond, &aside, owed.as_ref());
-            if polled.is_pending() && respond.poll_reset(cx).is_ready() {
+            tell(&stream, &aside, owed.as_ref());
+            if polled.is_pending() && stream.poll_reset(cx).is_ready() {
                 return Poll::Ready(None);
             }
             polled.map(Some)
@@ -92,11 +96,11 @@ pub async fn answer(shared: Rc<Shared>, request: Request<RecvStream>, mut respon
         .await
     };
     let Some(Answer { response, account }) = answer else { return };
-    let answering = give(&mut respond, response, only_head, (account, credit, &aside));
+    let answering = give(&stream, response, only_head, (account, credit, &aside));
     match incoming {
         None => answering.await,
         // Nobody reads it any more: it runs out beside the answer.
-        Some(rest) if Rc::strong_count(&rest) == 1 => {
+        Some(rest) if rest.is_only() => {
             tokio::join!(answering, run_out(rest));
         }
         Some(rest) => {
@@ -106,11 +110,10 @@ pub async fn answer(shared: Rc<Shared>, request: Request<RecvStream>, mut respon
     }
 }
 
-/// Whether a body ends as it begins. The library resets the stream of one that was announced so and does not.
+/// Whether a body ends as it begins. The stream of one that was announced so and does not is reset.
 async fn is_bare(body: &Incoming) -> bool {
     poll_fn(|cx| {
-        let stream = &mut *body.borrow_mut();
-        while let Some(data) = ready!(stream.poll_data(cx)) {
+        while let Some(data) = ready!(body.stream().poll_data(cx)) {
             if data.is_err() {
                 return Poll::Ready(false);
             }
@@ -122,19 +125,19 @@ async fn is_bare(body: &Incoming) -> bool {
 
 /// Gives the client its answer, or says that it broke off.
 async fn give(
-    respond: &mut SendResponse<Bytes>,
+    stream: &Rc<Stream>,
     response: message::Response<Body>,
     only_head: bool,
     (mut account, credit, aside): (Account, &Credit, &Aside),
 ) {
-    let mut sent = send(respond, response, only_head, &Watch { credit, account: &account, aside }).await;
+    let mut sent = send(stream, response, only_head, &Watch { credit, account: &account, aside }).await;
     if matches!(sent, Err(Broken::Before)) {
         // There is still time to say so.
         let instead = account.instead();
-        sent = send(respond, instead, only_head, &Watch { credit, account: &account, aside }).await;
+        sent = send(stream, instead, only_head, &Watch { credit, account: &account, aside }).await;
     }
     if sent.is_err() {
-        respond.send_reset(Reason::INTERNAL_ERROR);
+        stream.reset(Reason::INTERNAL_ERROR);
     }
     account.end();
 }
@@ -142,17 +145,16 @@ async fn give(
 /// Lets a client that has its answer, or is about to, go on sending for a moment: else its stream would be reset, which
 /// is in order (RFC 9113 §8.1), but has some lose the answer.
 async fn run_out(rest: Incoming) {
-    let mut left = LINGER_BYTES;
+    let (mut left, stream) = (LINGER_BYTES, rest.stream());
     let all = poll_fn(|cx| {
-        let stream = &mut *rest.borrow_mut();
         while let Some(Ok(data)) = ready!(stream.poll_data(cx)) {
-            let _ = stream.flow_control().release_capacity(data.len());
+            stream.release(data.len());
             let Some(less) = left.checked_sub(data.len()) else { break };
             left = less;
         }
         Poll::Ready(())
     });
-    if !rest.borrow().is_end_stream() {
+    if !stream.is_taken() {
         let _ = timeout(LINGER, all).await;
     }
 }
@@ -175,40 +177,43 @@ enum Broken {
 
 /// Sends an answer as fast as the client takes it.
 async fn send(
-    respond: &mut SendResponse<Bytes>,
+    stream: &Rc<Stream>,
     response: message::Response<Body>,
     only_head: bool,
     watch: &Watch<'_>,
 ) -> Result<(), Broken> {
-    let message::Response { status, fields, mut body, .. } = response;
-    let mut head = Response::new(());
-    (*head.status_mut(), *head.headers_mut()) = (status, fields.into_map());
+    let message::Response { status, mut fields, mut body, .. } = response;
     if status == StatusCode::NO_CONTENT {
         // Source: RFC 9110 §8.6; clients reset the stream over it.
-        head.headers_mut().remove(header::CONTENT_LENGTH);
+        fields.remove(header::CONTENT_LENGTH);
         body = Body::empty();
     } else if only_head || status == StatusCode::NOT_MODIFIED {
-        tell_length(head.headers_mut(), body.length().filter(|&length| length > 0));
+        tell_length(&mut fields, body.length().filter(|&length| length > 0));
         body = Body::empty();
     }
     if body.is_empty() {
-        return start(respond, head, true).map(|_| ());
+        start(stream, (status, &fields), true);
+        return Ok(());
     }
-    tell_length(head.headers_mut(), body.length());
+    tell_length(&mut fields, body.length());
     let first = poll_fn(|cx| Poll::Ready(body.poll_piece(cx))).await;
-    let mut out = match first {
-        Poll::Pending => Outflow::new(start(respond, head, false)?, body, false),
-        Poll::Ready(None) => return start(respond, head, true).map(|_| ()),
-        Poll::Ready(Some(Err(_))) => return Err(Broken::Before),
-        Poll::Ready(Some(Ok(frame))) => {
-            let mut out = Outflow::new(start(respond, head, false)?, body, false);
-            match frame.into_data() {
-                Ok(piece) => out.push(piece),
-                Err(frame) => out.trail(frame.into_trailers().unwrap_or_default()),
-            }
-            out
+    let first = match first {
+        Poll::Pending => None,
+        Poll::Ready(None) => {
+            start(stream, (status, &fields), true);
+            return Ok(());
         }
+        Poll::Ready(Some(Err(_))) => return Err(Broken::Before),
+        Poll::Ready(Some(Ok(frame))) => Some(frame),
     };
+    start(stream, (status, &fields), false);
+    drop(fields);
+    let mut out = Outflow::new(stream.clone(), body, false);
+    match first.map(Frame::into_data) {
+        None => {}
+        Some(Ok(piece)) => out.push(piece),
+        Some(Err(frame)) => out.trail(frame.into_trailers().unwrap_or_default()),
+    }
     let (mut timer, mut waiting) = (Timer::default(), None);
     poll_fn(|cx| poll_out(&mut out, watch, &mut waiting, &mut timer, cx)).await.map_err(|error| {
         tracing::debug!(%error, "an answer broke off");
@@ -216,11 +221,16 @@ async fn send(
     })
 }
 
-fn start(respond: &mut SendResponse<Bytes>, head: Response<()>, is_all: bool) -> Result<SendStream<Bytes>, Broken> {
-    respond.send_response(head, is_all).map_err(|error| {
-        tracing::debug!(%error, "an answer cannot be sent");
-        Broken::Within
-    })
+fn start(stream: &Stream, (status, fields): (StatusCode, &Fields), is_all: bool) {
+    stream.head(!status.is_informational(), is_all, |out| {
+        write_status(out, status);
+        for (name, value, never_indexed) in fields.lines() {
+            // Source: RFC 9113 §8.2.2.
+            if !name.is_of_connection() {
+                write_field(out, name, value.as_bytes(), never_indexed);
+            }
+        }
+    });
 }
 
 /// Sends what the client has room for. Its time runs while it has something to take: from when that was first so.
@@ -252,32 +262,24 @@ fn poll_out(
     timer.poll(cx, since + STALL).map(|()| Err(BodyError::TooSlow))
 }
 
-fn tell_length(headers: &mut HeaderMap, length: Option<u64>) {
-    if let (Some(length), false) = (length, headers.contains_key(header::CONTENT_LENGTH)) {
-        headers.insert(header::CONTENT_LENGTH, length.into());
+fn tell_length(fields: &mut Fields, length: Option<u64>) {
+    if let (Some(length), false) = (length, fields.contains_key(header::CONTENT_LENGTH)) {
+        fields.append(header::CONTENT_LENGTH, length.into());
     }
 }
 
 /// Passes on what the service tells beside its answer.
-fn tell(respond: &mut SendResponse<Bytes>, aside: &Aside, owed: Option<&Owed>) {
+fn tell(stream: &Stream, aside: &Aside, owed: Option<&Owed>) {
     for (status, mut fields) in aside.interim() {
         // To who waits for none, a 100 would say nothing.
         if status != StatusCode::CONTINUE || owed.is_some_and(Owed::settle) {
             strip_connection(&mut fields);
             fields.remove(header::CONTENT_LENGTH); // RFC 9110 §8.6
-            inform(respond, status, fields.into_map());
+            start(stream, (status, &fields), false);
         }
     }
     if owed.is_some_and(Owed::is_due) {
-        inform(respond, StatusCode::CONTINUE, HeaderMap::new());
-    }
-}
-
-fn inform(respond: &mut SendResponse<Bytes>, status: StatusCode, headers: HeaderMap) {
-    let mut interim = Response::new(());
-    (*interim.status_mut(), *interim.headers_mut()) = (status, headers);
-    if let Err(error) = respond.send_informational(interim) {
-        tracing::debug!(%error, "an interim answer cannot be sent");
+        start(stream, (StatusCode::CONTINUE, &Fields::new()), false);
     }
 }
 
@@ -285,10 +287,18 @@ fn inform(respond: &mut SendResponse<Bytes>, status: StatusCode, headers: Header
 mod tests {
     use std::future::pending;
 
-    use http_body::Frame;
+    use bytes::Bytes;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::telemetry::metrics::Metrics;
+    use crate::{
+        http2::{
+            connection::{Connection, Rules},
+            hpack::Limits,
+        },
+        telemetry::metrics::Metrics,
+        wire::{Io, Link},
+    };
 
     /// A service that never goes on.
     struct Slow;
@@ -308,10 +318,13 @@ mod tests {
     /// How sending `body` to a client that takes nothing of it ends within an hour, and when.
     async fn sent(body: Body) -> (Option<Result<(), Broken>>, Duration) {
         let start = Instant::now();
-        let (near, far) = tokio::io::duplex(1024 * 1024);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(listener.accept(), TcpStream::connect(address));
         let client = async {
-            let (mut send, connection) = h2::client::handshake(far).await.unwrap();
-            let (answer, _) = send.send_request(Request::get("http://a/").body(()).unwrap(), true).unwrap();
+            let (mut send, connection) = h2::client::handshake(far.unwrap()).await.unwrap();
+            let request = http::Request::get("http://a/").body(()).unwrap();
+            let (answer, _) = send.send_request(request, true).unwrap();
             let unread = async {
                 let _answer = answer.await;
                 pending::<()>().await;
@@ -319,15 +332,24 @@ mod tests {
             let _ = tokio::join!(connection, unread);
         };
         let server = async {
-            let mut connection = h2::server::handshake(near).await.unwrap();
-            let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+            let limits = Limits { max_list: 4096, max_lines: 10 };
+            let rules = Rules { streams: 1, stream_window: 65_535, connection_window: 65_535, limits };
+            let link = Link::new(Io::new(near.unwrap().0), Bytes::new(), Connection::server(rules));
+            let mut accepted = None;
+            poll_fn(|cx| {
+                assert!(link.poll_turn(cx).is_pending());
+                accepted = link.accept();
+                if accepted.is_some() { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            let stream = Rc::new(accepted.unwrap().1);
             let cells = Metrics::new(1).route("s", "r");
             let account = Account::open(cells.into(), 0, Method::GET, Instant::now(), None);
             let watch = Watch { credit: &Credit::default(), account: &account, aside: &Aside::default() };
-            let sending = send(&mut respond, message::Response::new(StatusCode::OK, body), false, &watch);
+            let sending = send(&stream, message::Response::new(StatusCode::OK, body), false, &watch);
             tokio::select! {
                 sent = timeout(Duration::from_hours(1), sending) => sent.ok(),
-                _ = connection.accept() => panic!("the connection ended"),
+                _ = poll_fn(|cx| link.poll_turn(cx)) => panic!("the connection ended"),
             }
         };
         tokio::select! {

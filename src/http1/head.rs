@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 use thiserror::Error;
 
 use super::{
@@ -190,8 +190,7 @@ pub fn trim(mut bytes: &[u8]) -> &[u8] {
 
 /// Whether there are blanks around a value, which HTTP/2 does not take off. Source: RFC 9113 §8.2.1.
 #[must_use]
-pub fn is_padded(value: &HeaderValue) -> bool {
-    let bytes = value.as_bytes();
+pub fn is_padded(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|&b| is_blank(b)) || bytes.last().is_some_and(|&b| is_blank(b))
 }
 

@@ -135,7 +135,6 @@ impl Fields {
     ///
     /// # Errors
     /// It is none.
-    #[cfg_attr(not(test), expect(dead_code, reason = "HTTP/2 that uses it comes next"))]
     #[inline]
     pub fn append_secret(&mut self, name: impl Into<Name>, value: Range<usize>) -> Result<(), NoValue> {
         self.push_read(name.into(), value, true)
@@ -190,10 +189,16 @@ impl Fields {
     }
 
     /// The same, for who writes them over HTTP/2, and whether no table may hold the value.
-    #[cfg_attr(not(test), expect(dead_code, reason = "HTTP/2 that uses it comes next"))]
     #[inline]
     pub fn lines(&self) -> impl Iterator<Item = (&Name, Value<'_>, bool)> {
         self.list.iter().map(|(name, value)| (name, value.value(&self.head), value.is_secret()))
+    }
+
+    /// Takes the blanks around all values off, which are no part of them. Source: RFC 9110 §5.5.
+    pub fn strip(&mut self) {
+        for (_, value) in &mut self.list {
+            value.strip(&self.head);
+        }
     }
 
     /// The head that they were read from.
@@ -203,14 +208,7 @@ impl Fields {
         &self.head
     }
 
-    /// A copy of them, and of those `more`, as HTTP/2 has them.
-    #[must_use]
-    pub fn map_with(&self, more: &[(HeaderName, HeaderValue)]) -> HeaderMap {
-        let all = self.list.iter().map(|(name, value)| (HeaderName::clone(name), value.clone().into_owned(&self.head)));
-        map(self.len() + more.len() + ROOM, all.chain(more.iter().cloned()))
-    }
-
-    /// The same as HTTP/2 has them.
+    /// The same as a table by name.
     #[must_use]
     pub fn into_map(self) -> HeaderMap {
         let head = self.head;
@@ -354,8 +352,5 @@ mod tests {
         for name in NAMES {
             assert!(back.get_all(name).eq(fields(&all).get_all(name)), "{name}");
         }
-        let more = [(HeaderName::from_static("x-own"), HeaderValue::from_static("d"))];
-        let with = back.map_with(&more);
-        assert_eq!(with.get_all("x-own").iter().collect::<Vec<_>>(), ["a", "b", "c", "d"]);
     }
 }

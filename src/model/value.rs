@@ -107,6 +107,30 @@ impl Stored {
         }
     }
 
+    /// Takes the blanks around it off.
+    #[inline]
+    pub(super) fn strip(&mut self, head: &Bytes) {
+        let bytes = self.value(head).0;
+        let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+        if !is_blank(bytes.first()) && !is_blank(bytes.last()) {
+            return;
+        }
+        let before = bytes.iter().take_while(|&byte| is_blank(Some(byte))).count();
+        let behind = bytes[before..].iter().rev().take_while(|&byte| is_blank(Some(byte))).count();
+        let bare = before..bytes.len() - behind;
+        *self = match &*self {
+            Self::Read { place, is_secret } => {
+                let end = |end: usize| u32::try_from(end).map_or(place.end, |end| place.start + end);
+                Self::Read { place: end(bare.start)..end(bare.end), is_secret: *is_secret }
+            }
+            Self::Own(value) => {
+                let mut own = HeaderValue::from_bytes(&bytes[bare]).unwrap_or(HeaderValue::from_static(""));
+                own.set_sensitive(value.is_sensitive());
+                Self::Own(own)
+            }
+        };
+    }
+
     pub(super) fn into_owned(self, head: &Bytes) -> HeaderValue {
         match self {
             Self::Read { place, is_secret } => {

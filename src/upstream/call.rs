@@ -68,15 +68,6 @@ impl Path {
             Self::Rewritten(text) => text,
         }
     }
-
-    /// The same, to be kept.
-    #[must_use]
-    pub fn path_and_query(&self) -> Option<PathAndQuery> {
-        match self {
-            Self::AsItCame(target) => Some(target.clone()),
-            Self::Rewritten(text) => PathAndQuery::try_from(text.as_str()).ok(),
-        }
-    }
 }
 
 /// Why a service gave no answer.

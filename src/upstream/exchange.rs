@@ -65,7 +65,7 @@ pub enum ExchangeError {
     Malformed(#[source] ResponseError),
     /// What came is no HTTP/2.
     #[error("what the instance says is not valid HTTP/2")]
-    Http2(#[source] h2::Error),
+    Http2(#[source] crate::http2::Ended),
     /// Its head is good, but what came of the body with it is not.
     #[error("the body of the instance's answer is malformed")]
     MalformedBody(#[source] crate::http1::body::BodyError),

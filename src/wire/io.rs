@@ -8,13 +8,12 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tokio::{io::AsyncWrite, net::TcpStream, task::coop::unconstrained};
 use tokio_rustls::TlsStream;
 use tokio_util::io::poll_read_buf;
 
 use super::{
-    Rewound,
     socket::{self, Prompt, Then, poll_send},
     spare,
 };
@@ -46,12 +45,6 @@ impl Io {
     #[must_use]
     pub fn tls(stream: TlsStream<TcpStream>) -> Self {
         Stream::Tls(Box::new(stream)).into()
-    }
-
-    /// The same bytes for who reads and writes a stream of tokio's; `read` was read already and comes first.
-    #[must_use]
-    pub fn rewound(self, read: Bytes) -> Rewound {
-        Rewound::new(read, self.stream.into_inner())
     }
 
     /// Reads what there is, up to `room` bytes or so, behind what `buffer` holds; 0 is the end.

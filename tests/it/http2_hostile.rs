@@ -204,7 +204,7 @@ async fn a_request_that_announces_nothing_is_forwarded_when_nothing_has_come() {
         (frame(DATA, END_STREAM, 1, b"hello"), None),
         (frame(DATA, 0, 1, b"hello"), None),
         // 408 is none of HPACK's own.
-        (Vec::new(), Some(0x48)),
+        (Vec::new(), Some(0x08)),
         ([frame(DATA, 0, 1, b""), end.clone()].concat(), Some(0x88)),
         (end, Some(0x88)),
         (trailers, Some(0x88)),

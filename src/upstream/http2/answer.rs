@@ -2,33 +2,34 @@
 
 use std::{
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::{
-    bounds,
-    sessions::{Place, into_io},
-};
+use super::{bounds, sessions::Place};
 use crate::{
     body::{BodyError, Duplex},
     http1,
+    http2::{Ended, Reason},
     model::value::Value,
     telemetry::cells::Outcome,
     upstream::{deadline::Deadline, permit::Permit},
-    wire::{Outflow, Timer},
+    wire::{
+        Timer,
+        http2::{Outflow, Stream},
+    },
 };
 
 /// The body of an answer. Dropped before its end, it cancels the stream.
 pub struct Answer {
     /// What comes.
-    pub stream: RecvStream,
+    pub wire: Rc<Stream>,
     /// The rest of the request, where the answer came early.
     pub upload: Outflow,
     /// Counted until the end.
@@ -92,38 +93,30 @@ impl Answer {
         self.poll_upload(cx);
         let lent = std::mem::take(&mut self.lent);
         if lent > 0 {
-            // It fails only where nothing was lent.
-            let _ = self.stream.flow_control().release_capacity(lent);
+            self.wire.release(lent);
         }
-        loop {
-            match self.stream.poll_data(cx) {
-                Poll::Ready(Some(Ok(data))) => {
-                    self.waiting = None;
-                    if data.is_empty() {
-                        continue;
-                    }
-                    if self.is_grpc {
-                        self.permit.iter_mut().for_each(Permit::proven);
-                    }
-                    self.lent = data.len();
-                    self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
-                    return Poll::Ready(Ok(Some(Frame::data(data))));
+        match self.wire.poll_data(cx) {
+            Poll::Ready(Some(Ok(data))) => {
+                self.waiting = None;
+                if self.is_grpc {
+                    self.permit.iter_mut().for_each(Permit::proven);
                 }
-                Poll::Ready(Some(Err(e))) => return Poll::Ready(Err(cut_short(e))),
-                Poll::Ready(None) => {}
-                Poll::Pending => return self.poll_patience(cx),
+                self.lent = data.len();
+                self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+                Poll::Ready(Ok(Some(Frame::data(data))))
             }
-            return match self.stream.poll_trailers(cx) {
-                Poll::Ready(Ok(Some(trailers))) => Poll::Ready(self.trailers(trailers)),
-                Poll::Ready(Ok(None)) => Poll::Ready(Ok(None)),
-                Poll::Ready(Err(e)) => Poll::Ready(Err(cut_short(e))),
-                Poll::Pending => self.poll_patience(cx),
-            };
+            Poll::Ready(Some(Err(e))) => Poll::Ready(Err(cut_short(e))),
+            Poll::Ready(None) => Poll::Ready(match self.wire.trailers() {
+                Some((trailers, is_cut)) => self.trailers(trailers, is_cut),
+                None => Ok(None),
+            }),
+            Poll::Pending => self.poll_patience(cx),
         }
     }
 
-    fn trailers(&mut self, mut trailers: HeaderMap) -> Result<Option<Frame<Bytes>>, BodyError> {
-        bounds::trailers(&mut trailers).map_err(|e| BodyError::Malformed(http1::body::BodyError::Trailers(e)))?;
+    fn trailers(&mut self, mut trailers: HeaderMap, is_cut: bool) -> Result<Option<Frame<Bytes>>, BodyError> {
+        bounds::trailers(&mut trailers, is_cut)
+            .map_err(|e| BodyError::Malformed(http1::body::BodyError::Trailers(e)))?;
         if self.is_grpc {
             let status = trailers.get(GRPC_STATUS).map(Value::from);
             if let (Some(permit), Some(status)) = (&self.permit, status) {
@@ -136,7 +129,7 @@ impl Answer {
 
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, BodyError>> {
         if let Some(place) = &self.place {
-            place.acknowledge();
+            place.link().acknowledge();
         }
         let since = *self.waiting.get_or_insert_with(Instant::now);
         if let Some(deadline) = self.deadline.filter(|deadline| deadline.at < since + self.patience) {
@@ -161,8 +154,8 @@ fn overdue() -> HeaderMap {
     trailers
 }
 
-fn cut_short(error: h2::Error) -> BodyError {
-    BodyError::CutShort(Some(into_io(error)))
+fn cut_short(error: Ended) -> BodyError {
+    BodyError::CutShort(Some(error.into_io()))
 }
 
 impl Duplex for Answer {
@@ -183,7 +176,7 @@ impl http_body::Body for Answer {
         Poll::Ready(match ready!(this.poll_next(cx)) {
             Ok(Some(frame)) => {
                 // The place is free with the last byte, not when somebody asks for more.
-                if frame.is_trailers() || this.stream.is_end_stream() {
+                if frame.is_trailers() || this.wire.is_taken() {
                     this.end(this.outcome);
                 }
                 Some(Ok(frame))

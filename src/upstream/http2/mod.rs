@@ -3,33 +3,27 @@
 
 mod answer;
 mod bounds;
+mod head;
 mod sessions;
 
 use std::{
-    future::Future,
-    pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
 };
 
-use h2::{Reason, RecvStream, client::ResponseFuture};
-use http::{
-    HeaderValue, Request, StatusCode, Uri, Version,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, TE},
-    uri::{Authority, Scheme},
-};
+use http::{Method, StatusCode, header::CONTENT_LENGTH};
 use tokio::time::Instant;
 
 use self::{
     answer::{Answer, GRPC_STATUS, call_outcome},
-    sessions::{Place, into_io},
+    sessions::Place,
 };
 use super::{
     Local,
     aside::Aside,
-    call::{AttemptError, Outbound, bodyless, dial_limit, unanswered, undialed},
+    call::{AttemptError, Outbound, dial_limit, unanswered, undialed},
     cluster::{Cluster, Member},
-    deadline::{Deadline, GRPC_TIMEOUT},
+    deadline::Deadline,
     dial::DialError,
     exchange::{ExchangeError, INTERIM},
     permit::Permit,
@@ -39,9 +33,13 @@ use super::{
 };
 use crate::{
     body::{Body, BodyError},
-    model::{fields::Fields, instance::Address, message::Response, protocol},
+    http2::{Ended, Reason},
+    model::{fields::Fields, instance::Address, message::Response},
     telemetry::cells::Outcome,
-    wire::{Outflow, Timer},
+    wire::{
+        Timer,
+        http2::{Outflow, Stream as Wire},
+    },
 };
 
 pub use sessions::Sessions;
@@ -115,8 +113,8 @@ async fn once(
         Err(Unheard::Exchange(e)) => return Err(Broken::Exchange(e)),
     };
     // The other side says that it did nothing (RFC 9113 §8.7), …
-    let left = error.is_remote() && error.is_go_away();
-    let refused = error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
+    let left = matches!(error, Ended::Goodbye(_));
+    let refused = matches!(error, Ended::Reset(Reason::REFUSED_STREAM));
     // … or the connection broke, and the request may be repeated.
     let broke = error.is_io() && repeatable;
     let whole = stream.upload.untouched().or_else(|| tries.kept_body()).map(|body| request.body = body).is_some();
@@ -161,7 +159,7 @@ fn waits(cluster: &Cluster, timeouts: &Timeouts) -> Timeouts {
 
 /// A request on its way, waiting for the head of its answer.
 struct Stream {
-    response: ResponseFuture,
+    wire: Rc<Wire>,
     upload: Outflow,
     waits: Timeouts,
     timer: Timer,
@@ -175,39 +173,37 @@ struct Stream {
     uploaded: Instant,
 }
 
-/// The head of an answer, and the stream on which the rest comes.
+/// The head of an answer.
 struct Head {
     status: StatusCode,
     fields: Fields,
-    stream: RecvStream,
 }
 
 /// Why there is no head.
 enum Unheard {
-    Stream(h2::Error),
+    Stream(Ended),
     Exchange(ExchangeError),
 }
 
 impl Stream {
     /// Sends the head of the request; takes its body only if that goes well.
     fn open(
-        mut place: Place,
+        place: Place,
         request: &mut Outbound,
         cluster: &Cluster,
         address: &Address,
         uploaded: Instant,
         waits: Timeouts,
-    ) -> Result<Self, h2::Error> {
-        let is_grpc = cluster.transport.protocol.is_grpc();
-        let mut head = head(request, cluster, address, is_grpc);
-        if let Some(deadline) = &request.deadline {
-            head.headers_mut().insert(GRPC_TIMEOUT, deadline.left(uploaded));
-        }
+    ) -> Result<Self, Ended> {
         let (deadline, aside) = (request.deadline, request.aside.clone());
-        let bare = request.body.is_empty();
-        let (response, stream) = place.sender.send_request(head, bare)?;
-        let upload = Outflow::new(stream, std::mem::take(&mut request.body), bare);
-        Ok(Self { response, upload, waits, timer: Timer::default(), is_grpc, deadline, aside, place, uploaded })
+        let (bare, protocol) = (request.body.is_empty(), cluster.transport.protocol);
+        let opened = Wire::open(place.link(), bare, request.method == Method::HEAD, |out| {
+            head::write(out, request, protocol, address, uploaded);
+        });
+        let wire = Rc::new(opened?);
+        let upload = Outflow::new(wire.clone(), std::mem::take(&mut request.body), bare);
+        let timer = Timer::default();
+        Ok(Self { wire, upload, waits, timer, is_grpc: protocol.is_grpc(), deadline, aside, place, uploaded })
     }
 
     /// Waits for the head of the answer, sending the body meanwhile.
@@ -244,24 +240,23 @@ impl Stream {
     /// The head of the answer, and before it what the instance tells meanwhile.
     fn poll_head(&mut self, interim: &mut u32, cx: &mut Context<'_>) -> Poll<Result<Head, Unheard>> {
         let malformed = |e| Unheard::Exchange(ExchangeError::Malformed(e));
-        while let Poll::Ready(Some(Ok(told))) = self.response.poll_informational(cx) {
+        while let Some(told) = self.wire.interim() {
             *interim += 1;
-            if told.status() == StatusCode::SWITCHING_PROTOCOLS {
+            if told.status == StatusCode::SWITCHING_PROTOCOLS {
                 return Poll::Ready(Err(Unheard::Exchange(ExchangeError::Switched)));
             }
             if *interim > INTERIM {
                 return Poll::Ready(Err(Unheard::Exchange(ExchangeError::Interim)));
             }
-            let (head, ()) = told.into_parts();
-            self.aside.tell(head.status, bounds::fields(head.headers).map_err(malformed)?);
+            self.aside.tell(told.status, bounds::fields(told).map_err(malformed)?);
         }
-        let (head, stream) = ready!(Pin::new(&mut self.response).poll(cx)).map_err(Unheard::Stream)?.into_parts();
+        let head = ready!(self.wire.poll_head(cx)).map_err(Unheard::Stream)?;
         bounds::check(head.status).map_err(malformed)?;
-        Poll::Ready(Ok(Head { status: head.status, fields: bounds::fields(head.headers).map_err(malformed)?, stream }))
+        Poll::Ready(Ok(Head { status: head.status, fields: bounds::fields(head).map_err(malformed)? }))
     }
 
     /// The answer with this head. Its body reports to the permit when it ends.
-    fn answer(self, Head { status, fields, stream }: Head, mut permit: Permit) -> Response<Body> {
+    fn answer(self, Head { status, fields }: Head, mut permit: Permit) -> Response<Body> {
         permit.asked(self.uploaded);
         permit.heard(status);
         if let Some(status) = fields.get(GRPC_STATUS) {
@@ -273,7 +268,7 @@ impl Stream {
             Outcome::Success if self.is_grpc => said.unwrap_or(Outcome::Failure),
             judged => judged,
         };
-        if stream.is_end_stream() {
+        if self.wire.is_taken() {
             permit.report(outcome);
             return Response { status, stands_for: None, fields, body: Body::empty() };
         }
@@ -287,7 +282,7 @@ impl Stream {
         }
         let length = fields.get(CONTENT_LENGTH).and_then(|length| length.to_str()?.parse().ok());
         let body = Body::duplex(Answer {
-            stream,
+            wire: self.wire,
             upload: self.upload,
             permit: Some(permit),
             outcome,
@@ -304,33 +299,9 @@ impl Stream {
     }
 }
 
-/// The request's head as HTTP/2 has it (RFC 9113 §8.3.1).
-fn head(request: &Outbound, cluster: &Cluster, address: &Address, is_grpc: bool) -> Request<()> {
-    let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(if cluster.transport.protocol.is_tls() { Scheme::HTTPS } else { Scheme::HTTP });
-    // HTTP/1.0 may name no host; the instance's own is then as good as any.
-    let host = Authority::try_from(request.host.as_bytes()).or_else(|_| Authority::try_from(address.to_string()));
-    parts.authority = host.ok();
-    parts.path_and_query = request.target.path_and_query();
-    let mut head = Request::new(());
-    *head.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-    *head.method_mut() = request.method.clone();
-    *head.version_mut() = Version::HTTP_2;
-    *head.headers_mut() = request.fields.map_with(request.ours.fields());
-    if let Some(length) = request.body.length()
-        && (length > 0 || !bodyless(&request.method))
-    {
-        head.headers_mut().insert(CONTENT_LENGTH, length.into());
-    }
-    if is_grpc || request.fields.get(CONTENT_TYPE).is_some_and(|kind| protocol::is_grpc(kind.as_bytes())) {
-        head.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
-    }
-    head
-}
-
-fn failed(error: h2::Error) -> ExchangeError {
-    if error.is_io() || error.is_remote() {
-        ExchangeError::Closed { untouched: true, source: Some(into_io(error)) }
+fn failed(error: Ended) -> ExchangeError {
+    if error.is_remote() {
+        ExchangeError::Closed { untouched: true, source: Some(error.into_io()) }
     } else {
         ExchangeError::Http2(error)
     }

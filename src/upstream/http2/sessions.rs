@@ -5,10 +5,9 @@ use std::{
     collections::HashMap,
     future::poll_fn,
     io,
-    pin::Pin,
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::Poll,
     time::Duration,
 };
 
@@ -17,10 +16,6 @@ use futures_util::{
     FutureExt,
     future::{LocalBoxFuture, Shared, WeakShared},
 };
-use h2::{
-    Ping, PingPong,
-    client::{Builder, Connection, SendRequest},
-};
 use tokio::{
     sync::{Notify, oneshot},
     task::JoinSet,
@@ -28,6 +23,11 @@ use tokio::{
 };
 
 use crate::{
+    http2::{
+        Ended,
+        connection::{Connection, Rules},
+        hpack::Limits,
+    },
     upstream::{
         Local,
         cluster::Cluster,
@@ -35,7 +35,7 @@ use crate::{
         endpoint::Endpoint,
         policy::PoolRules,
     },
-    wire::{Driven, Frames, Gathered, Outlet, Rewound, gathered},
+    wire::{Io, Link},
 };
 
 /// Streams at once on one connection, however many the other side takes.
@@ -46,14 +46,8 @@ pub const CONNECTIONS: usize = 4;
 const STREAM_WINDOW: u32 = 64 * 1024;
 /// … and on all of them: so much that streams which nobody reads stop no other.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * 256;
-/// What of a request waits for the other side to take it.
-const SEND_BUFFER: usize = 64 * 1024;
-/// What is taken of the fields of one head, or of trailers, by RFC 9113's measure (§6.5.2). Far above what is passed on
-/// (`bounds`): of trailers beyond it the library loses a part without a word.
-const MAX_FIELDS: u32 = 256 * 1024;
-/// What they may take as they come, which is never half of what they hold where a single one could be lost: letters
-/// take five bits at least.
-const MAX_LIST: usize = 128 * 1024;
+/// What is kept of the fields of one head, or of trailers: more than is passed on (`bounds`).
+const LIMITS: Limits = Limits { max_list: 64 * 1024, max_lines: 512 };
 /// How often a connection with streams is asked whether it lives, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_WAIT: Duration = Duration::from_secs(10);
@@ -84,7 +78,7 @@ type Dialing = LocalBoxFuture<'static, Result<Rc<Session>, DialError>>;
 /// One connection. Ends when neither its lane nor a stream holds it.
 #[derive(Debug)]
 struct Session {
-    sender: SendRequest<Bytes>,
+    link: Link,
     load: Rc<Load>,
     freed: Rc<Notify>,
     /// Dropped with the session: the driver hears of it.
@@ -97,16 +91,11 @@ struct Load {
     streams: Cell<usize>,
     idle_since: Cell<Instant>,
     ended: Cell<bool>,
-    outlet: Outlet,
 }
 
 /// A stream's place on a connection, given back when dropped.
 #[derive(Debug)]
-pub struct Place {
-    /// Opens the stream.
-    pub sender: SendRequest<Bytes>,
-    session: Rc<Session>,
-}
+pub struct Place(Rc<Session>);
 
 enum Found {
     Place(Place),
@@ -203,40 +192,32 @@ impl Sessions {
 
 impl Session {
     fn is_open(&self) -> bool {
-        !self.load.ended.get() && !matches!(self.poll_ready().1, Poll::Ready(Err(_)))
-    }
-
-    /// A way to open one stream. An error: the other side takes no more of them.
-    fn poll_ready(&self) -> (SendRequest<Bytes>, Poll<Result<(), h2::Error>>) {
-        let mut sender = self.sender.clone();
-        let ready = sender.poll_ready(&mut Context::from_waker(Waker::noop()));
-        (sender, ready)
+        !self.load.ended.get() && !self.link.codec().is_closing()
     }
 
     fn place(self: &Rc<Self>) -> Option<Place> {
-        let (sender, Poll::Ready(Ok(()))) = self.poll_ready() else { return None };
         let streams = self.load.streams.get();
-        if self.load.ended.get() || streams >= sender.current_max_send_streams().min(STREAMS) {
+        if !self.is_open() || streams >= self.link.codec().max_streams().min(STREAMS) {
             return None;
         }
         self.load.streams.set(streams + 1);
-        Some(Place { sender, session: self.clone() })
+        Some(Place(self.clone()))
     }
 }
 
 impl Place {
-    /// Has what came on the connection be acknowledged at once: there are instances that send the rest of an answer only then.
-    pub fn acknowledge(&self) {
-        self.session.load.outlet.acknowledge();
+    /// The connection.
+    pub fn link(&self) -> &Link {
+        &self.0.link
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let load = &self.session.load;
+        let load = &self.0.load;
         load.streams.set(load.streams.get() - 1);
         load.idle_since.set(Instant::now());
-        self.session.freed.notify_one();
+        self.0.freed.notify_one();
     }
 }
 
@@ -245,7 +226,7 @@ fn open(local: Rc<Local>, cluster: &Cluster, endpoint: Arc<Endpoint>, limit: Dur
     let (barred, tls) = (cluster.barred.clone(), cluster.tls.clone());
     async move {
         let dialed = match dial(&endpoint.key.address, limit, &barred, tls.as_deref()).await {
-            Ok(connection) => shake(connection.io.rewound(Bytes::new()), &endpoint, &local, freed).await,
+            Ok(connection) => shake(connection.io, &endpoint, &local, freed).await,
             Err(e) => Err(e),
         };
         if let Some(lane) = local.http2.lanes.borrow_mut().get_mut(&endpoint.serial) {
@@ -261,79 +242,63 @@ fn open(local: Rc<Local>, cluster: &Cluster, endpoint: Arc<Endpoint>, limit: Dur
     .boxed_local()
 }
 
-async fn shake(
-    stream: Rewound,
-    endpoint: &Endpoint,
-    local: &Local,
-    freed: Rc<Notify>,
-) -> Result<Rc<Session>, DialError> {
-    let mut rules = Builder::new();
-    rules
-        .enable_push(false)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(MAX_FIELDS)
-        .max_send_buffer_size(SEND_BUFFER)
-        .initial_max_send_streams(0);
-    let failed = |e: io::Error| DialError::Connect { address: endpoint.key.address.clone(), source: Arc::new(e) };
-    let (stream, outlet) = gathered(stream);
-    let stream = stream.bounded(Frames::of_server(MAX_LIST));
-    let (sender, codec) = rules.handshake(stream).await.map_err(into_io).map_err(failed)?;
-    let mut connection = Driven { codec, outlet };
+async fn shake(io: Io, endpoint: &Endpoint, local: &Local, freed: Rc<Notify>) -> Result<Rc<Session>, DialError> {
+    let rules =
+        Rules { streams: 0, stream_window: STREAM_WINDOW, connection_window: CONNECTION_WINDOW, limits: LIMITS };
+    let link = Link::new(io, Bytes::new(), Connection::client(rules));
     // Its settings are the first that a server says (RFC 9113 §3.4). Until then nobody knows whether it speaks HTTP/2
     // at all, nor how many streams it takes.
-    poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
-        Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
-        Poll::Ready(Ok(ended)) => {
-            Poll::Ready(Err(ended.map_or_else(into_io, |()| io::ErrorKind::UnexpectedEof.into())))
-        }
-        Poll::Pending if connection.codec.max_concurrent_send_streams() > 0 => Poll::Ready(Ok(())),
+    let greeted = poll_fn(|cx| match link.poll_turn(cx) {
+        Poll::Ready(ended) => Poll::Ready(Err(ended)),
+        Poll::Pending if link.codec().is_greeted() && link.codec().max_streams() > 0 => Poll::Ready(Ok(())),
         Poll::Pending => Poll::Pending,
-    })
-    .await
-    .map_err(failed)?;
-    let (idle_since, outlet) = (Cell::new(Instant::now()), connection.outlet.clone());
-    let load = Rc::new(Load { streams: Cell::new(0), idle_since, ended: Cell::new(false), outlet });
+    });
+    let failed =
+        |ended: Ended| DialError::Connect { address: endpoint.key.address.clone(), source: Arc::new(ended.into_io()) };
+    greeted.await.map_err(failed)?;
+    let load = Rc::new(Load { streams: Cell::new(0), idle_since: Cell::new(Instant::now()), ended: Cell::new(false) });
     let (held, released) = oneshot::channel();
-    let pings = connection.codec.ping_pong();
-    local.http2.drivers.borrow_mut().spawn_local(drive(connection, pings, load.clone(), released));
-    Ok(Rc::new(Session { sender, load, freed, _held: held }))
-}
-
-/// The cause, as who knows nothing of HTTP/2 takes it.
-pub fn into_io(error: h2::Error) -> io::Error {
-    if error.is_io() {
-        error.into_io().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into())
-    } else {
-        io::Error::other(error)
-    }
+    let driven = drive(link.clone(), load.clone(), freed.clone(), released);
+    local.http2.drivers.borrow_mut().spawn_local(driven);
+    Ok(Rc::new(Session { link, load, freed, _held: held }))
 }
 
 /// Reads and writes a connection's frames until it ends: by either side's word, or because nobody answers any more.
-async fn drive(
-    mut connection: Driven<Connection<Gathered, Bytes>>,
-    pings: Option<PingPong>,
-    load: Rc<Load>,
-    released: oneshot::Receiver<()>,
-) {
+async fn drive(link: Link, load: Rc<Load>, freed: Rc<Notify>, released: oneshot::Receiver<()>) {
     let silent = async {
-        let Some(mut pings) = pings else { return std::future::pending().await };
         loop {
             sleep(PING_EVERY).await;
-            if load.streams.get() > 0 && !matches!(timeout(PING_WAIT, pings.ping(Ping::opaque())).await, Ok(Ok(_))) {
-                break;
+            if load.streams.get() > 0 {
+                link.codec().ask();
+                if timeout(PING_WAIT, poll_fn(|cx| link.codec().poll_sign(cx))).await.is_err() {
+                    break;
+                }
             }
         }
     };
+    let mut most = 0;
+    let turns = poll_fn(|cx| {
+        let ended = link.poll_turn(cx);
+        let now = link.codec().max_streams();
+        if now > std::mem::replace(&mut most, now) {
+            freed.notify_waiters();
+        }
+        ended
+    });
     tokio::select! {
-        ended = &mut connection => if let Err(error) = ended.and_then(|ended| ended.map_err(into_io)) {
-            tracing::debug!(%error, "an HTTP/2 connection to upstream ended");
-        },
-        () = silent => tracing::debug!("an HTTP/2 connection to upstream answers no ping"),
+        ended = turns => {
+            tracing::debug!(error = &ended as &dyn std::error::Error, "an HTTP/2 connection to upstream ended");
+        }
+        () = silent => {
+            tracing::debug!("an HTTP/2 connection to upstream answers no ping");
+            link.codec().lost(io::ErrorKind::TimedOut.into());
+        }
         // Nothing is under way: what is left is to say so to the other side.
-        _ = released => if timeout(GOODBYE, connection).await.is_err() {
-            tracing::debug!("an HTTP/2 connection to upstream was closed without a goodbye");
-        },
+        _ = released => link.codec().part(),
     }
     load.ended.set(true);
+    if timeout(GOODBYE, poll_fn(|cx| link.poll_send(cx))).await.is_err() {
+        tracing::debug!("an HTTP/2 connection to upstream was closed without a goodbye");
+    }
+    link.finish();
 }

@@ -1,20 +1,24 @@
 //! A body on its way out on an HTTP/2 stream, as fast as the other side takes it: a request's, or an answer's.
 
-use std::task::{Context, Poll, ready};
+use std::{
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
-use h2::{Reason, SendStream};
 use http::HeaderMap;
 
+use super::Stream;
 use crate::{
     body::{Body, BodyError},
     http1::trailer,
+    http2::Reason,
 };
 
 /// A body that is being sent.
 #[derive(Debug)]
 pub struct Outflow {
-    stream: SendStream<Bytes>,
+    stream: Rc<Stream>,
     body: Body,
     /// What was taken of the body and waits for room.
     piece: Bytes,
@@ -27,7 +31,7 @@ pub struct Outflow {
 impl Outflow {
     /// `done`: there is no body.
     #[must_use]
-    pub fn new(stream: SendStream<Bytes>, body: Body, done: bool) -> Self {
+    pub fn new(stream: Rc<Stream>, body: Body, done: bool) -> Self {
         Self { stream, body, piece: Bytes::new(), pieces: 0, sent: 0, done }
     }
 
@@ -64,14 +68,17 @@ impl Outflow {
     /// Sends these after what was sent so far, and nothing more.
     pub fn trail(&mut self, mut trailers: HeaderMap) {
         trailer::strip(&mut trailers);
-        let _ = self.stream.send_trailers(trailers);
+        if trailers.is_empty() {
+            return self.end();
+        }
+        self.stream.trail(&trailers);
         self.done = true;
     }
 
     /// Ends the stream before its end.
     pub fn reset(&mut self, reason: Reason) {
         self.done = true;
-        self.stream.send_reset(reason);
+        self.stream.reset(reason);
     }
 
     /// The body, if nothing was taken of it.
@@ -119,26 +126,20 @@ impl Outflow {
 
     /// Sends as much of the piece as there is room for.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.stream.reserve_capacity(self.piece.len());
-        let mut room = self.stream.capacity();
-        if room == 0 {
-            let Some(Ok(now)) = ready!(self.stream.poll_capacity(cx)) else {
-                self.done = true;
-                return Poll::Ready(());
-            };
-            room = now;
-        }
+        let Ok(room) = ready!(self.stream.poll_room(cx)) else {
+            self.done = true;
+            return Poll::Ready(());
+        };
         let data = self.piece.split_to(room.min(self.piece.len()));
         let last = self.piece.is_empty() && self.body.is_empty();
-        if !data.is_empty() {
-            self.sent += data.len() as u64;
-            self.done = self.stream.send_data(data, last).is_err() || last;
-        }
+        self.sent += data.len() as u64;
+        self.stream.data(data, last);
+        self.done = last;
         Poll::Ready(())
     }
 
     fn end(&mut self) {
-        let _ = self.stream.send_data(Bytes::new(), true);
+        self.stream.data(Bytes::new(), true);
         self.done = true;
     }
 }

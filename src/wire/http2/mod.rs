@@ -1,0 +1,195 @@
+//! Drives an HTTP/2 connection of either side over its socket. What its streams send leaves together, after all tasks that
+//! can go on have had their turn: a system call costs more than all the rest of a small answer.
+
+mod outflow;
+mod stream;
+
+use std::{
+    cell::{Cell, RefCell, RefMut},
+    io,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+
+use super::{Io, socket::Then, spare};
+use crate::http2::{
+    Ended,
+    connection::{Connection, Counts},
+    message::RequestHead,
+};
+
+pub use outflow::Outflow;
+pub use stream::Stream;
+
+/// A connection, for whoever drives it and for its streams.
+#[derive(Clone, Debug)]
+pub struct Link(Rc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    codec: RefCell<Connection>,
+    io: Io,
+    /// What has come of a frame that is not whole yet.
+    input: RefCell<BytesMut>,
+    /// Whether other tasks were let go first, since there was nothing to send.
+    gave_way: Cell<bool>,
+    /// Written, but TLS may hold some of it back.
+    unflushed: Cell<bool>,
+    /// Reads that brought something.
+    heard: Cell<u64>,
+}
+
+/// What is read at once: as much as elsewhere, so that all share what is spare; and within a frame, of which more comes.
+const ROOM: usize = 16 * 1024;
+const LARGE_ROOM: usize = 32 * 1024;
+/// Room for what usually waits: it is not to grow step by step.
+const USUAL: usize = 8 * 1024;
+/// So much does not wait for other tasks.
+const LARGE: usize = 16 * 1024;
+
+impl Link {
+    /// A connection on which `read` came first.
+    #[must_use]
+    pub fn new(io: Io, read: Bytes, codec: Connection) -> Self {
+        Self(Rc::new(Inner {
+            codec: RefCell::new(codec),
+            io,
+            input: RefCell::new(BytesMut::from(read)),
+            gave_way: Cell::new(false),
+            unflushed: Cell::new(false),
+            heard: Cell::new(0),
+        }))
+    }
+
+    /// Reads what there is, and hands it on to the streams. Ready when the connection has ended, by itself or by what came; what
+    /// waits may still be to be sent. Nothing is read, and nobody woken, while so much waits that [`Self::is_full`].
+    pub fn poll_read(&self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let input = &mut *self.0.input.borrow_mut();
+        self.0.codec.borrow_mut().is_driven();
+        loop {
+            let codec = &mut *self.0.codec.borrow_mut();
+            if let Err(ended) = codec.receive(input) {
+                return Poll::Ready(ended);
+            }
+            if codec.is_full() {
+                return Poll::Pending;
+            }
+            let room = if input.is_empty() { ROOM } else { LARGE_ROOM };
+            spare::give_back(input);
+            match ready!(self.0.io.poll_read(cx, input, room)) {
+                Ok(0) => return Poll::Ready(codec.lost(io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) => self.0.heard.set(self.0.heard.get() + 1),
+                Err(error) => return Poll::Ready(codec.lost(error)),
+            }
+        }
+    }
+
+    /// Sends what waits, after all tasks that can go on now: they may have more. To be asked after each turn of the streams;
+    /// ready when all has left.
+    ///
+    /// # Errors
+    /// The other side does not take it, and never will.
+    pub fn poll_send(&self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        let codec = &mut *self.0.codec.borrow_mut();
+        let waits = codec.out().len();
+        if waits > 0 && waits < LARGE && !self.0.gave_way.replace(true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let sent = self.poll_out(codec, cx);
+        codec.driven_by(cx);
+        sent.map_err(|error| codec.lost(error))
+    }
+
+    fn poll_out(&self, codec: &mut Connection, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while codec.out().len() > 0 {
+            let (slices, count) = codec.out().slices();
+            let sent = ready!(self.0.io.poll_write(cx, &slices[..count], Then::Leave))?;
+            self.0.unflushed.set(true);
+            codec.took(sent);
+        }
+        if self.0.unflushed.get() {
+            ready!(self.0.io.poll_flush(cx))?;
+            self.0.unflushed.set(false);
+        }
+        // A connection at rest holds no memory but its own.
+        let mut text = Vec::new();
+        codec.out().swap_text(&mut text);
+        spare::give_back_text(&mut text);
+        self.0.gave_way.set(false);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads, hands on and sends, where the streams are tasks of their own; ready when the connection has ended, and what waits
+    /// may still be to be sent.
+    pub fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<Ended> {
+        loop {
+            if let Poll::Ready(ended) = self.poll_read(cx) {
+                return Poll::Ready(ended);
+            }
+            let was_full = self.is_full();
+            match self.poll_send(cx) {
+                Poll::Ready(Err(ended)) => return Poll::Ready(ended),
+                _ if was_full && !self.is_full() => {} // there is more to read
+                Poll::Ready(Ok(())) if self.0.codec.borrow().is_done() => {
+                    return Poll::Ready(Ended::Io(Arc::new(io::ErrorKind::ConnectionAborted.into())));
+                }
+                _ => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Whether nothing is read until some of what waits has left.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.0.codec.borrow().is_full()
+    }
+
+    /// Its state.
+    pub fn codec(&self) -> RefMut<'_, Connection> {
+        let mut codec = self.0.codec.borrow_mut();
+        let text = codec.out().text();
+        if text.capacity() == 0 {
+            *text = spare::text(USUAL);
+        }
+        codec
+    }
+
+    /// The next request that came.
+    #[must_use]
+    pub fn accept(&self) -> Option<(RequestHead, Stream)> {
+        let (at, head) = self.0.codec.borrow_mut().accept()?;
+        Some((head, Stream::new(self.clone(), at)))
+    }
+
+    /// How often anything came.
+    #[must_use]
+    pub fn heard(&self) -> u64 {
+        self.0.heard.get()
+    }
+
+    /// What the other side has kept us busy with.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.0.codec.borrow().counts()
+    }
+
+    /// Whether all has left that was to be sent.
+    #[must_use]
+    pub fn is_clear(&self) -> bool {
+        self.0.codec.borrow_mut().out().len() == 0 && !self.0.unflushed.get()
+    }
+
+    /// Has what came be acknowledged at once, and what comes until something is sent: there are peers that send the rest only then.
+    pub fn acknowledge(&self) {
+        self.0.io.acknowledge();
+    }
+
+    /// Says that nothing more will be written.
+    pub fn finish(&self) {
+        self.0.io.finish();
+    }
+}

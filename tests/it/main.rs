@@ -31,6 +31,7 @@ mod grafana;
 mod grpc;
 mod health;
 mod http2;
+mod http2_frames;
 mod http2_hostile;
 mod http2_interim;
 mod identity;

@@ -1,0 +1,138 @@
+//! Tables of what a client of HTTP/2 sends, and of what may come of it.
+
+use tokio::time::timeout;
+
+use super::{
+    Gateway, Origin, PATIENCE,
+    hpack::Blocks,
+    http2::{
+        ACK, DATA, END_HEADERS, END_STREAM, Frames, GET, GOAWAY, HEADERS, Http2, PING, PREFACE, RST_STREAM, SETTINGS,
+        fields, frame, get,
+    },
+};
+
+/// What may come of a case.
+#[derive(Clone, Copy, Debug)]
+pub enum Want {
+    /// Stream 1 is answered with 200, and a PING behind all of it too; nothing is reset.
+    Taken,
+    /// The stream is reset with one of these codes, or the connection ends with one of them.
+    Stream(&'static [u32]),
+    /// The same, or an answer of 4xx.
+    Refused(&'static [u32]),
+    /// GOAWAY with one of these codes, then the end of the connection.
+    Connection(&'static [u32]),
+    /// The same, or what `Stream` has, or nothing wrong at all: by some version of the rules each is right.
+    Any(&'static [u32]),
+}
+
+/// What is sent after the preface and settings, in words and bytes.
+pub type Row = (&'static str, Vec<u8>, Want);
+
+/// Source: RFC 9113 §7.
+pub const PROTOCOL: u32 = 1;
+pub const FLOW_CONTROL: u32 = 3;
+pub const STREAM_CLOSED: u32 = 5;
+pub const FRAME_SIZE: u32 = 6;
+pub const REFUSED: u32 = 7;
+pub const CANCEL: u32 = 8;
+pub const COMPRESSION: u32 = 9;
+pub const CALM: u32 = 11;
+
+/// A whole request.
+pub fn ask(stream: u32) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS | END_STREAM, stream, &fields(&GET))
+}
+
+/// A request whose body is to come.
+pub fn begin(stream: u32) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS, stream, &fields(&POST))
+}
+
+/// The pseudo-fields of `POST /`.
+pub const POST: [(&str, &str); 4] = [(":method", "POST"), GET[1], GET[2], GET[3]];
+
+/// A setting as SETTINGS has it.
+pub fn setting(id: u8, value: u32) -> Vec<u8> {
+    [&[0, id][..], &value.to_be_bytes()].concat()
+}
+
+/// A gateway in front of one service, which is in no hurry to end connections.
+pub async fn before(origin: &Origin) -> Gateway {
+    let address = origin.address;
+    let route = "[[routes]]\nmatch = { path = \"/{*rest}\" }\nservice = \"web\"\n";
+    let http = "[http]\nheader_timeout = \"10m\"\nkeep_alive = \"10m\"\n";
+    Gateway::fixed(&format!("{http}[services.web]\ninstances = [\"{address}\"]\n{route}")).await
+}
+
+/// Sends each row on a connection of its own. Others are served all the while. For rows in `known` more may come than
+/// is right.
+///
+/// # Panics
+/// With all the rows from which something else came.
+pub async fn hold(gateway: &Gateway, rows: Vec<Row>, known: &[(&str, Want)]) {
+    let mut wrong = Vec::new();
+    for (what, bytes, want) in rows {
+        let want = known.iter().find(|(row, _)| *row == what).map_or(want, |(_, wider)| *wider);
+        let hello = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();
+        if let Err(came) = held(gateway, &hello, &bytes, want).await {
+            wrong.push(format!("{what}: {came}, not {want:?}"));
+        }
+    }
+    let client = Http2::connect(gateway.address).await;
+    assert_eq!(client.ask(get("/other"), b"").await.unwrap().head.status, 200);
+    assert!(wrong.is_empty(), "{} rows:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// One row after this preface; an error says what came.
+pub async fn held(gateway: &Gateway, hello: &[u8], bytes: &[u8], want: Want) -> Result<(), String> {
+    let stream = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+    let mut client = Frames::over(stream);
+    let ping = frame(PING, 0, 0, b"the end.");
+    let asks = matches!(want, Want::Taken | Want::Any(_));
+    client.send(&[hello, bytes, if asks { &ping } else { b"" }].concat()).await;
+    let (mut blocks, mut answered, mut ponged, mut said) = (Blocks::default(), false, false, None);
+    let mut came = Vec::new();
+    loop {
+        if asks && answered && ponged {
+            return Ok(());
+        }
+        let Ok(next) = timeout(PATIENCE / 4, client.next()).await else {
+            return Err(format!("{came:?} and nothing more"));
+        };
+        let Some((kind, flags, id, payload)) = next else {
+            let fits = match want {
+                Want::Connection(codes) => said.is_some_and(|code| codes.contains(&code)),
+                _ => false,
+            };
+            return if fits { Ok(()) } else { Err(format!("{came:?} and the end")) };
+        };
+        let code = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
+        match kind {
+            HEADERS => {
+                let list = blocks.read(&payload);
+                let status = list[0].1.clone();
+                came.push(format!("{status} on {id}"));
+                if status.starts_with('4') && matches!(want, Want::Refused(_)) {
+                    return Ok(());
+                }
+                answered |= id == 1 && status == "200" && flags & END_STREAM != 0;
+            }
+            DATA => answered |= id == 1 && flags & END_STREAM != 0,
+            PING if flags & ACK != 0 => ponged |= payload == "the end.",
+            RST_STREAM | GOAWAY => {
+                let code = code(if kind == GOAWAY { 4 } else { 0 });
+                came.push(format!("{} {code}", if kind == GOAWAY { "GOAWAY" } else { "RST_STREAM" }));
+                match want {
+                    Want::Stream(codes) | Want::Refused(codes) | Want::Any(codes) if codes.contains(&code) => {
+                        return Ok(());
+                    }
+                    Want::Connection(_) if kind == GOAWAY => said = Some(code),
+                    Want::Stream(_) | Want::Connection(_) => {}
+                    _ => return Err(format!("{came:?}")),
+                }
+            }
+            _ => {}
+        }
+    }
+}

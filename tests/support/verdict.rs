@@ -1,6 +1,6 @@
 //! Tables of what a client of HTTP/2 sends, and of what may come of it.
 
-use tokio::time::timeout;
+use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     Gateway, Origin, PATIENCE,
@@ -86,53 +86,53 @@ pub async fn hold(gateway: &Gateway, rows: Vec<Row>, known: &[(&str, Want)]) {
 
 /// One row after this preface; an error says what came.
 pub async fn held(gateway: &Gateway, hello: &[u8], bytes: &[u8], want: Want) -> Result<(), String> {
-    let stream = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
-    let mut client = Frames::over(stream);
-    let ping = frame(PING, 0, 0, b"the end.");
+    let mut client = Frames::over(TcpStream::connect(gateway.address).await.unwrap());
+    client.send(hello).await;
+    judged(&mut client, bytes, false, want).await
+}
+
+/// The same, for a connection on which stream 1 may be answered already.
+pub async fn judged(client: &mut Frames, bytes: &[u8], mut answered: bool, want: Want) -> Result<(), String> {
     let asks = matches!(want, Want::Taken | Want::Any(_));
-    client.send(&[hello, bytes, if asks { &ping } else { b"" }].concat()).await;
-    let (mut blocks, mut answered, mut ponged, mut said) = (Blocks::default(), false, false, None);
-    let mut came = Vec::new();
-    loop {
-        if asks && answered && ponged {
-            return Ok(());
-        }
-        let Ok(next) = timeout(PATIENCE / 4, client.next()).await else {
+    let ping = frame(PING, 0, 0, b"the end.");
+    client.send(&[bytes, if asks { &ping } else { b"" }].concat()).await;
+    let (mut blocks, mut ponged, mut said, mut came) = (Blocks::default(), false, None, Vec::new());
+    while !(asks && answered && ponged) {
+        let Ok(next) = timeout(PATIENCE / 2, client.next()).await else {
             return Err(format!("{came:?} and nothing more"));
         };
         let Some((kind, flags, id, payload)) = next else {
-            let fits = match want {
-                Want::Connection(codes) => said.is_some_and(|code| codes.contains(&code)),
-                _ => false,
+            return match (want, said) {
+                (Want::Connection(codes), Some(code)) if codes.contains(&code) => Ok(()),
+                _ => Err(format!("{came:?} and the end")),
             };
-            return if fits { Ok(()) } else { Err(format!("{came:?} and the end")) };
         };
-        let code = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
         match kind {
             HEADERS => {
-                let list = blocks.read(&payload);
-                let status = list[0].1.clone();
+                let status = blocks.read(&payload).swap_remove(0).1;
                 came.push(format!("{status} on {id}"));
                 if status.starts_with('4') && matches!(want, Want::Refused(_)) {
                     return Ok(());
                 }
-                answered |= id == 1 && status == "200" && flags & END_STREAM != 0;
             }
-            DATA => answered |= id == 1 && flags & END_STREAM != 0,
             PING if flags & ACK != 0 => ponged |= payload == "the end.",
             RST_STREAM | GOAWAY => {
-                let code = code(if kind == GOAWAY { 4 } else { 0 });
-                came.push(format!("{} {code}", if kind == GOAWAY { "GOAWAY" } else { "RST_STREAM" }));
+                let (name, at) = if kind == GOAWAY { ("GOAWAY", 4) } else { ("RST_STREAM", 0) };
+                let code = u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
+                came.push(format!("{name} {code}"));
                 match want {
                     Want::Stream(codes) | Want::Refused(codes) | Want::Any(codes) if codes.contains(&code) => {
                         return Ok(());
                     }
                     Want::Connection(_) if kind == GOAWAY => said = Some(code),
-                    Want::Stream(_) | Want::Connection(_) => {}
+                    Want::Connection(_) => {}
                     _ => return Err(format!("{came:?}")),
                 }
             }
             _ => {}
         }
+        answered |= id == 1 && matches!(kind, HEADERS | DATA) && flags & END_STREAM != 0;
     }
+    // Who answers with something else than 200 has not taken it.
+    if came.iter().all(|came| came.starts_with("200")) { Ok(()) } else { Err(format!("{came:?}")) }
 }

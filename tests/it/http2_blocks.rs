@@ -16,6 +16,8 @@ use crate::support::{
     },
 };
 
+const WRONG: Want = Connection(&[COMPRESSION]);
+
 /// A whole request with this block.
 fn with(stream: u32, block: &[u8]) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, stream, block)
@@ -40,7 +42,6 @@ fn known(rows: &[Row]) -> Vec<(&'static str, Want)> {
 async fn a_block_that_cannot_be_read_ends_the_connection() {
     let origin = Origin::start("a").await;
     let gateway = before(&origin).await;
-    const WRONG: Want = Connection(&[COMPRESSION]);
     let name = plain("x");
     let table = number(0x20, 5, 4097);
     let rows: Vec<Row> = vec![

@@ -17,30 +17,35 @@ use crate::support::{
 };
 
 const UNKNOWN: u8 = 0x16;
+const WRONG: Want = Connection(&[PROTOCOL]);
+const FLOW: Want = Connection(&[FLOW_CONTROL]);
+const SIZE: &[u32] = &[FRAME_SIZE];
+/// One rule or the other is broken.
+const ODD: &[u32] = &[FRAME_SIZE, PROTOCOL];
 
 /// Where more is right for now than the rules have it.
 fn known() -> Vec<(&'static str, Want)> {
-    const SIZE: Want = Connection(&[FRAME_SIZE, PROTOCOL]);
+    let size = Connection(ODD);
     vec![
         ("CONTINUATION of single bytes", Any(&[CALM])),
-        ("GOAWAY of 7 bytes", SIZE),
+        ("GOAWAY of 7 bytes", size),
         ("PING first", Any(&[PROTOCOL])),
-        ("PING of 6 bytes", SIZE),
-        ("PING of 9 bytes", SIZE),
-        ("PRIORITY of 4 bytes", Stream(&[FRAME_SIZE, PROTOCOL])),
-        ("PRIORITY of 4 bytes on an open stream", Stream(&[FRAME_SIZE, PROTOCOL])),
-        ("PRIORITY of 6 bytes", Stream(&[FRAME_SIZE, PROTOCOL])),
-        ("RST_STREAM of 3 bytes", SIZE),
-        ("RST_STREAM of 5 bytes", SIZE),
-        ("SETTINGS of 3 bytes", SIZE),
-        ("SETTINGS of 7 bytes", SIZE),
+        ("PING of 6 bytes", size),
+        ("PING of 9 bytes", size),
+        ("PRIORITY of 4 bytes", Stream(ODD)),
+        ("PRIORITY of 4 bytes on an open stream", Stream(ODD)),
+        ("PRIORITY of 6 bytes", Stream(ODD)),
+        ("RST_STREAM of 3 bytes", size),
+        ("RST_STREAM of 5 bytes", size),
+        ("SETTINGS of 3 bytes", size),
+        ("SETTINGS of 7 bytes", size),
         ("WINDOW_UPDATE first", Any(&[PROTOCOL])),
-        ("WINDOW_UPDATE of 3 bytes", SIZE),
-        ("WINDOW_UPDATE of 5 bytes on a stream", SIZE),
+        ("WINDOW_UPDATE of 3 bytes", size),
+        ("WINDOW_UPDATE of 5 bytes on a stream", size),
         ("a window of 2^31", Connection(&[FLOW_CONTROL, PROTOCOL])),
         ("a window of 2^32 - 1", Connection(&[FLOW_CONTROL, PROTOCOL])),
         ("an acknowledgement first", Any(&[PROTOCOL])),
-        ("an acknowledgement of settings", SIZE),
+        ("an acknowledgement of settings", size),
         ("an unknown frame first", Any(&[PROTOCOL])),
     ]
 }
@@ -163,8 +168,6 @@ async fn frames_of_a_wrong_size_are_an_error() {
     let gateway = before(&origin).await;
     let large = vec![0; 16_385];
     let opened = |bytes: Vec<u8>| [begin(1), bytes].concat();
-    const SIZE: &[u32] = &[FRAME_SIZE];
-    const ODD: &[u32] = &[FRAME_SIZE, PROTOCOL];
     hold(
         &gateway,
         vec![
@@ -216,7 +219,6 @@ async fn frames_of_a_wrong_size_are_an_error() {
 async fn frames_on_the_wrong_stream_are_an_error() {
     let origin = Origin::start("a").await;
     let gateway = before(&origin).await;
-    const WRONG: Want = Connection(&[PROTOCOL]);
     hold(
         &gateway,
         vec![
@@ -248,8 +250,6 @@ async fn what_a_frame_must_not_say_is_an_error() {
     let opened = |bytes: Vec<u8>| [begin(1), bytes].concat();
     let set = |id, value| frame(SETTINGS, 0, 0, &setting(id, value));
     let padded = END_HEADERS | END_STREAM | PADDED;
-    const WRONG: Want = Connection(&[PROTOCOL]);
-    const FLOW: Want = Connection(&[FLOW_CONTROL]);
     hold(
         &gateway,
         vec![
@@ -313,7 +313,6 @@ async fn a_head_in_pieces_stands_alone() {
     let (part, rest) = get.split_at(20);
     let half = frame(HEADERS, END_STREAM, 1, part);
     let then = |bytes: Vec<u8>| [half.clone(), bytes, frame(CONTINUATION, END_HEADERS, 1, rest)].concat();
-    const WRONG: Want = Connection(&[PROTOCOL]);
     hold(
         &gateway,
         vec![

@@ -129,7 +129,7 @@ async fn bodies_of_streams_that_take_turns_are_not_mixed_up() {
     client.send(&bytes).await;
     let bodies = bodies(&mut client, 20).await;
     for n in 0..20 {
-        let want: String = (0..50).map(|piece| format!("{n}:{piece},")).collect();
+        let want = (0..50).map(|piece| format!("{n}:{piece},")).collect::<Vec<_>>().concat();
         assert_eq!(String::from_utf8_lossy(&bodies[&id(n)]), format!("/{want}"));
     }
 }

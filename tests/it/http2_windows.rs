@@ -164,7 +164,9 @@ async fn upload(client: &mut Frames, mut bytes: usize, size: usize, padding: u8)
                 _ => [vec![padding], vec![b'u'; piece], vec![0; padding.into()]].concat(),
             };
             client.send(&frame(DATA, if padding > 0 { PADDED } else { 0 }, 1, &payload)).await;
-            windows.iter_mut().for_each(|window| *window -= cost);
+            for window in &mut windows {
+                *window -= cost;
+            }
             bytes -= piece;
             continue;
         }

@@ -1,7 +1,14 @@
 //! Instances that speak HTTP/2 frame by frame: answers that break the rules are refused or cut short for all to see, and
 //! those that are odd but right are taken. Source: RFC 9113.
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
 use crate::support::{
+    Gateway, PATIENCE,
     http2::{
         ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PADDED, PING, PRIORITY, PUSH_PROMISE,
         RST_STREAM, SETTINGS, WEIGHED, WINDOW_UPDATE, fields, frame,
@@ -53,6 +60,17 @@ fn fate(answer: &str) -> Option<Fate> {
     Some(if whole { Whole } else { Cut })
 }
 
+/// All that comes back for the request of a row.
+async fn whole(gateway: &Gateway, row: usize) -> String {
+    let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+    let request = format!("GET /{row} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // An answer that is cut short may end with an error.
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it does not end");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
 /// Each row answers a request of its own. Others are answered after each.
 async fn hold(rows: Vec<Row>) {
     let bytes: Vec<_> = rows.iter().map(|(_, bytes, _)| *bytes).collect();
@@ -69,8 +87,7 @@ async fn hold(rows: Vec<Row>) {
     let gateway = instance.before("h2c", "").await;
     let mut wrong = Vec::new();
     for (n, (what, _, fates)) in rows.iter().enumerate() {
-        let request = format!("GET /{n} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
-        let came = gateway.raw(request.as_bytes()).await;
+        let came = whole(&gateway, n).await;
         if !fate(&came).is_some_and(|fate| fates.contains(&fate) || (fate == Whole && known().contains(what))) {
             wrong.push(format!("{what}: {came:.300}, not {fates:?}"));
         }
@@ -213,7 +230,7 @@ async fn a_body_that_breaks_the_rules_is_cut_short() {
         ("another frame's wrong length", |s| begun(s, &frame(PING, 0, 0, &[0; 7])), WRONG),
         (
             "more than the windows let",
-            |s| begun(s, &(0..3000).flat_map(|_| frame(DATA, 0, s, &[b'x'; 16_384])).collect::<Vec<u8>>()),
+            |s| begun(s, &(0..1000).flat_map(|_| frame(DATA, 0, s, &[b'x'; 16_384])).collect::<Vec<u8>>()),
             WRONG,
         ),
     ])

@@ -155,7 +155,9 @@ async fn pour(peer: &mut Peer, stream: u32, mut bytes: usize, padding: u8, windo
                 _ => [vec![padding], vec![b'x'; piece], vec![0; padding.into()]].concat(),
             };
             peer.send(&frame(DATA, if padding > 0 { PADDED } else { 0 }, stream, &payload)).await;
-            windows.iter_mut().for_each(|window| *window -= cost);
+            for window in windows.iter_mut() {
+                *window -= cost;
+            }
             bytes -= piece;
         } else {
             let (_, _, on, payload) = peer.frames.until(&[WINDOW_UPDATE]).await.unwrap();

@@ -35,7 +35,6 @@ pub const FLOW_CONTROL: u32 = 3;
 pub const STREAM_CLOSED: u32 = 5;
 pub const FRAME_SIZE: u32 = 6;
 pub const REFUSED: u32 = 7;
-pub const CANCEL: u32 = 8;
 pub const COMPRESSION: u32 = 9;
 pub const CALM: u32 = 11;
 

@@ -69,7 +69,6 @@ async fn a_connection_begins_with_the_preface_and_settings() {
     }
     // Byte for byte.
     let mut client = Frames::over(TcpStream::connect(gateway.address).await.unwrap());
-    client.stream.set_nodelay(true).unwrap();
     for byte in [PREFACE, &settings, &ask(1)].concat() {
         client.send(&[byte]).await;
     }

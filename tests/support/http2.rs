@@ -132,6 +132,7 @@ impl Frames {
 
     /// Nothing was said yet.
     pub fn over(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
         Self { stream, input: BytesMut::new() }
     }
 

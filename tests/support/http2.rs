@@ -81,17 +81,24 @@ pub fn get(path: &str) -> Request<()> {
     Request::get(format!("http://api.example.com{path}")).body(()).unwrap()
 }
 
+/// What a client says first. Source: RFC 9113 §3.4.
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
 pub const PRIORITY: u8 = 2;
 pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
+pub const PUSH_PROMISE: u8 = 5;
 pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
 pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 pub const END_STREAM: u8 = 1;
+pub const ACK: u8 = 1;
 pub const END_HEADERS: u8 = 4;
+pub const PADDED: u8 = 8;
+/// Of HEADERS: what the stream depends on is in front.
+pub const WEIGHED: u8 = 0x20;
 
 /// One frame. Source: RFC 9113 §4.1.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -118,9 +125,14 @@ pub struct Frames {
 impl Frames {
     /// Preface and settings are exchanged already.
     pub async fn connect(to: SocketAddr) -> Self {
-        let mut stream = TcpStream::connect(to).await.unwrap();
-        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
-        stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
+        let mut frames = Self::over(TcpStream::connect(to).await.unwrap());
+        frames.send(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await;
+        frames
+    }
+
+    /// Nothing was said yet.
+    pub fn over(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
         Self { stream, input: BytesMut::new() }
     }
 

@@ -9,7 +9,9 @@ pub mod dashboards;
 pub mod faults;
 pub mod gateway;
 pub mod grpc;
+pub mod hpack;
 pub mod http2;
+pub mod instance;
 pub mod origin;
 pub mod prometheus;
 pub mod replica;
@@ -17,6 +19,7 @@ pub mod servers;
 pub mod streams;
 pub mod tls;
 pub mod tls_origin;
+pub mod verdict;
 
 use std::{
     future::Future,

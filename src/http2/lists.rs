@@ -38,7 +38,10 @@ impl Connection {
         self.counts.lists += 1;
         let mut block = &payload[head.unpadded(payload)?];
         if head.has(flag::PRIORITY) {
-            let (parent, rest) = block.split_at_checked(PRIORITY).ok_or(Reason::FRAME_SIZE_ERROR)?;
+            // Either it is too short, or its padding takes what it should say.
+            let is_padded = head.has(flag::PADDED);
+            let short = if is_padded { Reason::PROTOCOL_ERROR } else { Reason::FRAME_SIZE_ERROR };
+            let (parent, rest) = block.split_at_checked(PRIORITY).ok_or(short)?;
             priority(head, parent)?;
             block = rest;
         }

@@ -36,7 +36,6 @@ pub const STREAM_CLOSED: u32 = 5;
 pub const FRAME_SIZE: u32 = 6;
 pub const REFUSED: u32 = 7;
 pub const COMPRESSION: u32 = 9;
-pub const CALM: u32 = 11;
 
 /// A whole request.
 pub fn ask(stream: u32) -> Vec<u8> {
@@ -64,15 +63,13 @@ pub async fn before(origin: &Origin) -> Gateway {
     Gateway::fixed(&format!("{http}[services.web]\ninstances = [\"{address}\"]\n{route}")).await
 }
 
-/// Sends each row on a connection of its own. Others are served all the while. For rows in `known` more may come than
-/// is right.
+/// Sends each row on a connection of its own. Others are served all the while.
 ///
 /// # Panics
 /// With all the rows from which something else came.
-pub async fn hold(gateway: &Gateway, rows: Vec<Row>, known: &[(&str, Want)]) {
+pub async fn hold(gateway: &Gateway, rows: Vec<Row>) {
     let mut wrong = Vec::new();
     for (what, bytes, want) in rows {
-        let want = known.iter().find(|(row, _)| *row == what).map_or(want, |(_, wider)| *wider);
         let hello = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();
         if let Err(came) = held(gateway, &hello, &bytes, want).await {
             wrong.push(format!("{what}: {came}, not {want:?}"));

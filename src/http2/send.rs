@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Bytes of bodies that wait on a connection to be sent; beyond them its streams have to.
-const MOST: usize = 64 * 1024;
+const MOST: usize = 32 * 1024;
 
 impl Connection {
     /// Opens a stream with the head of a request, which `write` appends to what waits; gives its place.

@@ -19,6 +19,10 @@ use super::head::{HeadError, Limits};
 #[must_use]
 pub fn may_trail(name: &HeaderName) -> bool {
     let text = name.as_str();
+    // Of all trailers, most.
+    if matches!(text, "grpc-status" | "grpc-message") {
+        return true;
+    }
     !NEVER.contains(name) && !text.starts_with("x-forwarded") && !NEVER_EITHER.contains(&text) && !text.contains('_')
 }
 

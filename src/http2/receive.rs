@@ -159,6 +159,7 @@ impl Connection {
             return Err(fault(Reason::PROTOCOL_ERROR));
         }
         let padding = head.length - piece.len();
+        stream.kept += head.length;
         if !piece.is_empty() {
             stream.push(piece);
         } else if !is_last {

@@ -34,6 +34,8 @@ pub struct Stream {
     pub reset: Option<Reason>,
     /// What the other side may send.
     pub window: Window,
+    /// Bytes that came and are not given back yet, taken or not.
+    pub kept: usize,
     /// What it has room for.
     pub room: Room,
     /// Interim answers.
@@ -98,6 +100,7 @@ impl Stream {
             ended: None,
             reset: None,
             window: Window::new(window),
+            kept: 0,
             room: Room::new(room),
             interim: VecDeque::new(),
             head: None,

@@ -1,5 +1,7 @@
 //! Both sides of a connection against each other, without a socket: whatever a peer may break is tried from outside.
 
+mod ends;
+
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};

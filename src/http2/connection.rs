@@ -205,6 +205,12 @@ impl Connection {
         self.streams.open()
     }
 
+    /// Requests that nobody has looked at yet.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.came.len()
+    }
+
     /// Streams that the other side takes at once.
     #[must_use]
     pub fn max_streams(&self) -> usize {
@@ -232,13 +238,7 @@ impl Connection {
 
     /// The next request, and the place of its stream, which is held from now on.
     pub fn accept(&mut self) -> Option<(usize, RequestHead)> {
-        loop {
-            let (at, head) = self.came.pop_front()?;
-            if self.streams[at].reset.is_none() {
-                return Some((at, head));
-            }
-            self.streams.let_go(at);
-        }
+        self.came.pop_front()
     }
 
     /// The stream at this place, which whoever asks holds.
@@ -330,7 +330,7 @@ impl Connection {
     /// Ends a stream before its end; what came before is still there for who takes it.
     pub(super) fn cut(&mut self, at: usize, ended: Ended, how: How) {
         let stream = &mut self.streams[at];
-        stream.is_sending = false;
+        (stream.is_sending, stream.is_cut) = (false, true);
         if stream.reading != Reading::Done {
             stream.reading = Reading::Done;
             stream.ended = Some(ended);
@@ -338,6 +338,11 @@ impl Connection {
         stream.wake();
         self.leave_queue(at);
         self.streams.close(at, how);
+        // Nobody has looked at it yet, and nobody will.
+        if let Some(place) = self.came.iter().rposition(|(waiting, _)| *waiting == at) {
+            self.came.remove(place);
+            self.let_go(at);
+        }
     }
 }
 

@@ -89,7 +89,7 @@ pub async fn serve(server: &Server, io: Io, read: Bytes, client: Client, idle: &
 async fn greeted(link: &Link) -> Result<(), Ended> {
     poll_fn(|cx| match link.poll_turn(cx) {
         Poll::Ready(ended) => Poll::Ready(Err(ended)),
-        Poll::Pending if link.codec().is_greeted() => Poll::Ready(Ok(())),
+        Poll::Pending if link.state().is_greeted() => Poll::Ready(Ok(())),
         Poll::Pending => Poll::Pending,
     })
     .await
@@ -177,7 +177,7 @@ impl Conversation {
             match self.link.poll_send(cx) {
                 Poll::Ready(Err(ended)) => return Poll::Ready(Some(ended)),
                 _ if was_full && !self.link.is_full() => {} // there is more to read
-                Poll::Ready(Ok(())) if self.link.codec().is_done() => return Poll::Ready(None),
+                Poll::Ready(Ok(())) if self.link.state().is_done() => return Poll::Ready(None),
                 _ => return Poll::Pending,
             }
         }

@@ -5,7 +5,7 @@ mod outflow;
 mod stream;
 
 use std::{
-    cell::{Cell, RefCell, RefMut},
+    cell::{Cell, Ref, RefCell, RefMut},
     io,
     rc::Rc,
     sync::Arc,
@@ -134,7 +134,7 @@ impl Link {
             match self.poll_send(cx) {
                 Poll::Ready(Err(ended)) => return Poll::Ready(ended),
                 _ if was_full && !self.is_full() => {} // there is more to read
-                Poll::Ready(Ok(())) if self.0.codec.borrow().is_done() => {
+                Poll::Ready(Ok(())) if self.state().is_done() => {
                     return Poll::Ready(Ended::Io(Arc::new(io::ErrorKind::ConnectionAborted.into())));
                 }
                 _ => return Poll::Pending,
@@ -148,7 +148,13 @@ impl Link {
         self.0.codec.borrow().is_full()
     }
 
-    /// Its state.
+    /// Its state, for who only looks.
+    #[must_use]
+    pub fn state(&self) -> Ref<'_, Connection> {
+        self.0.codec.borrow()
+    }
+
+    /// Its state, with memory for what is to be sent.
     pub fn codec(&self) -> RefMut<'_, Connection> {
         let mut codec = self.0.codec.borrow_mut();
         let text = codec.out().text();

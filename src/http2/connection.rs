@@ -306,7 +306,8 @@ impl Connection {
     /// Ends it for what came, and tells the other side.
     pub fn fail(&mut self, reason: Reason) -> Ended {
         if self.over.is_none() {
-            self.say_goodbye(self.newest, reason);
+            // What was said not to be looked at was not. Source: RFC 9113 §6.8.
+            self.say_goodbye(self.last.map_or(self.newest, |last| last.min(self.newest)), reason);
         }
         self.end(Ended::Fault(reason))
     }

@@ -40,6 +40,8 @@ struct Inner {
     unflushed: Cell<bool>,
     /// Reads that brought something.
     heard: Cell<u64>,
+    /// Writes that took something.
+    told: Cell<u64>,
 }
 
 /// What is read at once: as much as elsewhere, so that all share what is spare; and within a frame, of which more comes.
@@ -61,6 +63,7 @@ impl Link {
             gave_way: Cell::new(false),
             unflushed: Cell::new(false),
             heard: Cell::new(0),
+            told: Cell::new(0),
         }))
     }
 
@@ -109,6 +112,7 @@ impl Link {
             let (slices, count) = codec.out().slices();
             let sent = ready!(self.0.io.poll_write(cx, &slices[..count], Then::Leave))?;
             self.0.unflushed.set(true);
+            self.0.told.set(self.0.told.get() + 1);
             codec.took(sent);
         }
         if self.0.unflushed.get() {
@@ -177,6 +181,12 @@ impl Link {
         self.0.heard.get()
     }
 
+    /// How often anything left.
+    #[must_use]
+    pub fn told(&self) -> u64 {
+        self.0.told.get()
+    }
+
     /// What the other side has kept us busy with.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -192,6 +202,19 @@ impl Link {
     /// Has what came be acknowledged at once, and what comes until something is sent: there are peers that send the rest only then.
     pub fn acknowledge(&self) {
         self.0.io.acknowledge();
+    }
+
+    /// Reads what still comes and is of no use any more; ready when all has come, or so many bytes.
+    pub fn poll_rest(&self, cx: &mut Context<'_>, most: usize, came: &mut usize) -> Poll<()> {
+        let input = &mut *self.0.input.borrow_mut();
+        while *came < most {
+            input.clear();
+            match ready!(self.0.io.poll_read(cx, input, ROOM)) {
+                Ok(bytes @ 1..) => *came += bytes,
+                Ok(0) | Err(_) => break,
+            }
+        }
+        Poll::Ready(())
     }
 
     /// Says that nothing more will be written.

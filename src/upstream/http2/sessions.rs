@@ -279,7 +279,8 @@ async fn drive(link: Link, load: Rc<Load>, freed: Rc<Notify>, released: oneshot:
     let mut most = 0;
     let turns = poll_fn(|cx| {
         let ended = link.poll_turn(cx);
-        let now = link.state().max_streams();
+        // Once it takes no more streams at all, another connection may be made.
+        let now = if link.state().is_closing() { usize::MAX } else { link.state().max_streams() };
         if now > std::mem::replace(&mut most, now) {
             freed.notify_waiters();
         }

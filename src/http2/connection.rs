@@ -94,7 +94,7 @@ pub(super) struct Ping {
 /// What the other side has kept us busy with.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
-    /// Frames that carried nothing: neither fields nor bytes of a body.
+    /// Frames that carried nothing, neither fields nor bytes of a body, or fields that nobody looks at.
     pub idle: u64,
     /// Heads and trailers that have begun.
     pub lists: u64,
@@ -102,7 +102,7 @@ pub struct Counts {
     pub is_partial: bool,
     /// Requests that were reset before the head of their answer was sent.
     pub given_up: u64,
-    /// Heads of answers that were sent.
+    /// Heads of answers that were sent, or came.
     pub answered: u64,
     /// Streams that were reset since what came on them was malformed.
     pub broken: u64,

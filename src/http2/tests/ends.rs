@@ -24,10 +24,7 @@ fn what_was_taken_and_never_given_back_is_given_back_with_the_stream() {
 
 /// What is against the rules of streams: no room more.
 fn nothing_more(stream: u32) -> Vec<u8> {
-    let mut frame = Vec::new();
-    FrameHead { length: 4, kind: kind::WINDOW_UPDATE, flags: 0, stream }.write(&mut frame);
-    frame.extend_from_slice(&[0; 4]);
-    frame
+    frame(kind::WINDOW_UPDATE, 0, stream, &[0; 4])
 }
 
 #[test]

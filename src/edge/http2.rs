@@ -42,6 +42,9 @@ const LINES: usize = 1024;
 const PING: Duration = Duration::from_secs(30);
 /// How long the end of a connection without requests may take.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long and how much is read after it, of what the client sent before it knew.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 256 * 1024;
 
 /// Whether a connection begins as one of this version; `None`: more has to come.
 #[must_use]
@@ -77,19 +80,31 @@ pub async fn serve(server: &Server, io: Io, read: Bytes, client: Client, idle: &
         Ok(()) => converse(server, &link, client, (header_timeout, keep_alive), late).await,
         Err(ended) => Some(ended),
     };
+    let is_gone = ended.as_ref().is_some_and(Ended::is_io);
     if let Some(ended) = ended {
         tracing::debug!(%peer, error = &ended as &dyn std::error::Error, "connection ended");
     }
     // What it ended with may be of use to the client.
-    let _ = timeout(FAREWELL, poll_fn(|cx| link.poll_send(cx))).await;
+    let sent = timeout(FAREWELL, poll_fn(|cx| link.poll_send(cx))).await;
     link.finish();
+    if let Ok(Ok(())) = sent
+        && !is_gone
+    {
+        linger(&link).await;
+    }
+}
+
+/// Reads on for a moment: what comes to a closed socket, or is unread in one, has the client lose what was sent to it last.
+async fn linger(link: &Link) {
+    let mut came = 0;
+    let _ = timeout(LINGER, poll_fn(|cx| link.poll_rest(cx, LINGER_BYTES, &mut came))).await;
 }
 
 /// Waits until the client has said that it speaks this version.
 async fn greeted(link: &Link) -> Result<(), Ended> {
     poll_fn(|cx| match link.poll_turn(cx) {
         Poll::Ready(ended) => Poll::Ready(Err(ended)),
-        Poll::Pending if link.codec().is_greeted() => Poll::Ready(Ok(())),
+        Poll::Pending if link.state().is_greeted() => Poll::Ready(Ok(())),
         Poll::Pending => Poll::Pending,
     })
     .await
@@ -129,7 +144,9 @@ async fn converse(
                 if !link.is_clear() {
                     streams.linger();
                 }
-                return streams.poll_quiet(ending, FAREWELL, &mut timer, cx).map(|()| None);
+                ready!(streams.poll_quiet(ending, FAREWELL, &mut timer, cx));
+                link.codec().part();
+                return Poll::Ready(None);
             }
             ending = Some(Instant::now());
             link.codec().leave();
@@ -177,7 +194,7 @@ impl Conversation {
             match self.link.poll_send(cx) {
                 Poll::Ready(Err(ended)) => return Poll::Ready(Some(ended)),
                 _ if was_full && !self.link.is_full() => {} // there is more to read
-                Poll::Ready(Ok(())) if self.link.codec().is_done() => return Poll::Ready(None),
+                Poll::Ready(Ok(())) if self.link.state().is_done() => return Poll::Ready(None),
                 _ => return Poll::Pending,
             }
         }
@@ -191,23 +208,27 @@ struct Pulse {
     is_awaited: bool,
     /// What had been heard when it was asked last.
     heard: u64,
+    /// What had left by then, where more waited.
+    stuck: Option<u64>,
 }
 
 impl Pulse {
     fn new() -> Self {
-        Self { timer: Timer::default(), next: Instant::now() + PING, is_awaited: false, heard: 0 }
+        Self { timer: Timer::default(), next: Instant::now() + PING, is_awaited: false, heard: 0, stuck: None }
     }
 
-    /// Ready when none comes.
+    /// Ready when none comes, or the client takes nothing of what waits for it.
     fn poll(&mut self, link: &Link, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.timer.poll(cx, self.next));
             let heard = link.heard();
             // Whatever comes is a sign: the answer may wait behind what the client has not read yet.
-            if self.is_awaited && heard == self.heard {
+            // But who says something now and then, and never reads, holds what waits for ever.
+            let stuck = (!link.is_clear()).then(|| link.told());
+            if self.is_awaited && (heard == self.heard || (stuck.is_some() && stuck == self.stuck)) {
                 return Poll::Ready(());
             }
-            self.is_awaited = true;
+            (self.is_awaited, self.stuck) = (true, stuck);
             link.codec().ask();
             (self.next, self.heard) = (Instant::now() + PING, heard);
         }
@@ -216,7 +237,56 @@ impl Pulse {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpStream},
+    };
+
     use super::*;
+
+    /// After how many seconds a client is given up that says something every ten, and may never read what waits for it.
+    async fn given_up(reads: bool) -> Option<u64> {
+        let start = Instant::now();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(listener.accept(), TcpStream::connect(address));
+        let (mut from, mut to) = far.unwrap().into_split();
+        let limits = Limits { max_list: 4096, max_lines: 10 };
+        let rules = Rules { streams: 1, stream_window: 65_535, connection_window: 65_535, limits };
+        let link = Link::new(Io::new(near.unwrap().0), Bytes::new(), Connection::server(rules));
+        link.codec().out().push(vec![0; 64 << 20].into());
+        let mut pulse = Pulse::new();
+        let server = poll_fn(|cx| {
+            assert!(link.poll_turn(cx).is_pending());
+            pulse.poll(&link, cx)
+        });
+        let speaking = async {
+            to.write_all(PREFACE).await.unwrap();
+            to.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+            loop {
+                sleep(Duration::from_secs(10)).await;
+                to.write_all(&[0, 0, 0, 99, 0, 0, 0, 0, 0]).await.unwrap();
+            }
+        };
+        let reading = async {
+            if reads {
+                let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
+            }
+            pending::<()>().await;
+        };
+        tokio::select! {
+            () = server => Some(start.elapsed().as_secs()),
+            () = async { tokio::join!(speaking, reading); } => None,
+            () = sleep(Duration::from_mins(10)) => None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_speaks_and_never_reads_is_given_up() {
+        assert_eq!((given_up(false).await, given_up(true).await), (Some(60), None));
+    }
 
     #[test]
     fn a_connection_is_told_by_its_first_bytes_as_soon_as_they_tell() {

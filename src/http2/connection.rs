@@ -94,7 +94,7 @@ pub(super) struct Ping {
 /// What the other side has kept us busy with.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
-    /// Frames that carried nothing: neither fields nor bytes of a body.
+    /// Frames that carried nothing, neither fields nor bytes of a body, or fields that nobody looks at.
     pub idle: u64,
     /// Heads and trailers that have begun.
     pub lists: u64,
@@ -102,7 +102,7 @@ pub struct Counts {
     pub is_partial: bool,
     /// Requests that were reset before the head of their answer was sent.
     pub given_up: u64,
-    /// Heads of answers that were sent.
+    /// Heads of answers that were sent, or came.
     pub answered: u64,
     /// Streams that were reset since what came on them was malformed.
     pub broken: u64,
@@ -205,6 +205,12 @@ impl Connection {
         self.streams.open()
     }
 
+    /// Requests that nobody has looked at yet.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.came.len()
+    }
+
     /// Streams that the other side takes at once.
     #[must_use]
     pub fn max_streams(&self) -> usize {
@@ -232,13 +238,7 @@ impl Connection {
 
     /// The next request, and the place of its stream, which is held from now on.
     pub fn accept(&mut self) -> Option<(usize, RequestHead)> {
-        loop {
-            let (at, head) = self.came.pop_front()?;
-            if self.streams[at].reset.is_none() {
-                return Some((at, head));
-            }
-            self.streams.let_go(at);
-        }
+        self.came.pop_front()
     }
 
     /// The stream at this place, which whoever asks holds.
@@ -306,7 +306,8 @@ impl Connection {
     /// Ends it for what came, and tells the other side.
     pub fn fail(&mut self, reason: Reason) -> Ended {
         if self.over.is_none() {
-            self.say_goodbye(self.newest, reason);
+            // What was said not to be looked at was not. Source: RFC 9113 §6.8.
+            self.say_goodbye(self.last.map_or(self.newest, |last| last.min(self.newest)), reason);
         }
         self.end(Ended::Fault(reason))
     }
@@ -330,7 +331,7 @@ impl Connection {
     /// Ends a stream before its end; what came before is still there for who takes it.
     pub(super) fn cut(&mut self, at: usize, ended: Ended, how: How) {
         let stream = &mut self.streams[at];
-        stream.is_sending = false;
+        (stream.is_sending, stream.is_cut) = (false, true);
         if stream.reading != Reading::Done {
             stream.reading = Reading::Done;
             stream.ended = Some(ended);
@@ -338,6 +339,11 @@ impl Connection {
         stream.wake();
         self.leave_queue(at);
         self.streams.close(at, how);
+        // Nobody has looked at it yet, and nobody will.
+        if let Some(place) = self.came.iter().rposition(|(waiting, _)| *waiting == at) {
+            self.came.remove(place);
+            self.let_go(at);
+        }
     }
 }
 

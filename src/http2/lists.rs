@@ -22,6 +22,8 @@ pub(super) struct Block {
 
 /// In so many frames a head may come, however small they are.
 const PIECES: usize = 128;
+/// So many interim answers to one request are kept: more than anybody passes on.
+const INTERIM: usize = 32;
 /// What a head says of its priority, in bytes.
 const PRIORITY: usize = 5;
 
@@ -86,7 +88,10 @@ impl Connection {
             (Some(at), Side::Client) if this.streams[at].reading == Reading::Head => this.answer(at, head, section),
             (Some(at), _) => this.trailers(at, head, section),
             (None, Side::Server) if head.stream % 2 == 1 && head.stream > this.newest => this.request(head, section),
-            (None, _) => this.stranger(head),
+            (None, _) => {
+                this.counts.idle += 1;
+                this.stranger(head)
+            }
         })?
     }
 
@@ -96,6 +101,7 @@ impl Connection {
         if self.last.is_some_and(|last| id > last) {
             // The client has not heard yet that nobody looks at it.
             self.streams.remember(id, How::ByUs);
+            self.counts.idle += 1;
             return Ok(());
         }
         if self.streams.open() >= self.rules.streams as usize {
@@ -124,9 +130,14 @@ impl Connection {
             if is_all {
                 return Err(fault);
             }
+            // Those that nobody has taken yet, who may not look for a while.
+            if stream.interim.len() == INTERIM {
+                return Err(Fault::Stream(head.stream, Reason::ENHANCE_YOUR_CALM));
+            }
             stream.interim.push_back(answer);
             return Ok(());
         }
+        self.counts.answered += 1;
         // Source: RFC 9110 §6.4.1.
         stream.is_bodyless |= matches!(answer.status.as_u16(), 204 | 304);
         stream.left = answer.length.filter(|_| !stream.is_bodyless);

@@ -19,6 +19,8 @@ pub struct Out {
 
 /// A piece of this size is not copied.
 const LARGE: usize = 4 * 1024;
+/// So few bytes are copied, lest they hold all the room that was meant for more.
+const FEW: usize = 512;
 /// The most slices that are told at once.
 const SLICES: usize = 16;
 
@@ -57,8 +59,16 @@ impl Out {
 
     /// What was written so far comes before what is pushed next.
     fn seal(&mut self) {
-        let mut text = Bytes::from(std::mem::take(&mut self.text));
-        text.advance(std::mem::take(&mut self.sent));
+        let sent = std::mem::take(&mut self.sent);
+        let text = if self.text.len() - sent <= FEW {
+            let text = Bytes::copy_from_slice(&self.text[sent..]);
+            self.text.clear();
+            text
+        } else {
+            let mut text = Bytes::from(std::mem::take(&mut self.text));
+            text.advance(sent);
+            text
+        };
         if !text.is_empty() {
             self.held += text.len();
             self.pieces.push_back(text);
@@ -92,6 +102,10 @@ impl Out {
             self.pieces.pop_front();
         }
         self.sent += bytes;
+        // There may be something behind it at all times, where the other side is slow.
+        if self.sent >= LARGE && self.sent >= self.text.len() / 2 {
+            self.text.drain(..std::mem::take(&mut self.sent));
+        }
     }
 
     /// Gives up what waits.
@@ -123,6 +137,18 @@ mod tests {
             }
             assert!(came == all, "{step} at once");
         }
+    }
+
+    #[test]
+    fn what_never_leaves_to_the_last_byte_takes_no_more_room_for_that() {
+        let mut out = Out::default();
+        out.push(Bytes::from_static(b"the first of many"));
+        for _ in 0..100_000 {
+            out.push(Bytes::from_static(b"small"));
+            out.took(5);
+        }
+        assert_eq!(out.len(), 17);
+        assert!(out.text.capacity() <= 4 * LARGE, "{}", out.text.capacity());
     }
 
     fn take(out: &mut Out, step: usize, came: &mut Vec<u8>) {

@@ -21,7 +21,7 @@ pub(super) enum Fault {
 
 /// A piece of a body that is not copied, in bytes: to share it costs as much as to copy less.
 const SHARED: usize = 4 * 1024;
-/// So many streams may be malformed before their connection is.
+/// So many streams may be malformed, beyond as many as were answered, before their connection is.
 const BROKEN: u64 = 1024;
 
 impl From<Reason> for Fault {
@@ -67,7 +67,11 @@ impl Connection {
             }
         }
         self.counts.broken += 1;
-        if self.counts.broken > BROKEN { Err(self.fail(Reason::ENHANCE_YOUR_CALM)) } else { Ok(()) }
+        if self.counts.broken > BROKEN + self.counts.answered {
+            Err(self.fail(Reason::ENHANCE_YOUR_CALM))
+        } else {
+            Ok(())
+        }
     }
 
     /// Takes one frame, if it is whole.
@@ -141,6 +145,7 @@ impl Connection {
         let fault = |reason| Fault::Stream(head.stream, reason);
         let Some(at) = self.streams.find(head.stream) else {
             self.stranger(head)?;
+            self.counts.idle += u64::from(piece.is_empty());
             self.release_connection(head.length);
             return Ok(());
         };
@@ -159,6 +164,7 @@ impl Connection {
             return Err(fault(Reason::PROTOCOL_ERROR));
         }
         let padding = head.length - piece.len();
+        stream.kept += head.length;
         if !piece.is_empty() {
             stream.push(piece);
         } else if !is_last {
@@ -230,6 +236,7 @@ impl Connection {
         }
         let before = self.peer.window;
         self.peer.apply(payload, self.side == Side::Client)?;
+        self.encoder.allow(self.peer.least_table);
         self.encoder.allow(self.peer.header_table);
         self.is_greeted = true;
         if self.peer.window != before {

@@ -165,7 +165,9 @@ impl Connection {
     /// Nobody holds the stream any more: what is not at its end is of no more use.
     pub fn let_go(&mut self, at: usize) {
         let stream = &mut self.streams[at];
-        let unread = stream.data.drain(..).map(|piece| piece.len()).sum();
+        stream.data.clear();
+        // Also what was taken: who lets go of it in the middle, or at its end, need not give it back.
+        let kept = std::mem::take(&mut stream.kept);
         let reason = match (self.side, stream.is_sending) {
             // Source: RFC 9113 §8.1.
             (Side::Server, false) => Reason::NO_ERROR,
@@ -173,13 +175,14 @@ impl Connection {
             (Side::Client, _) => Reason::CANCEL,
         };
         self.reset(at, reason);
-        self.release_connection(unread);
+        self.release_connection(kept);
         self.streams.let_go(at);
     }
 
     /// So many bytes that came are done with: the other side may send as many again.
     pub fn release(&mut self, at: usize, bytes: usize) {
         let stream = &mut self.streams[at];
+        stream.kept = stream.kept.saturating_sub(bytes);
         let more = if stream.reading == Reading::Done { None } else { stream.window.release(bytes) };
         if let Some(more) = more {
             write(self.out.text(), kind::WINDOW_UPDATE, 0, stream.id, &more.to_be_bytes());

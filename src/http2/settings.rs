@@ -10,6 +10,8 @@ use super::{
 pub struct Settings {
     /// The most that its table of names may take, in bytes.
     pub header_table: u32,
+    /// The least that it was meanwhile, since the frame before.
+    pub least_table: u32,
     /// Streams at once.
     pub max_streams: u32,
     /// Room on a new stream, in bytes.
@@ -21,7 +23,7 @@ pub struct Settings {
 impl Default for Settings {
     /// What holds until something else was said.
     fn default() -> Self {
-        Self { header_table: 4096, max_streams: u32::MAX, window: 65_535, max_frame: LARGEST }
+        Self { header_table: 4096, least_table: 4096, max_streams: u32::MAX, window: 65_535, max_frame: LARGEST }
     }
 }
 
@@ -32,10 +34,14 @@ impl Settings {
     /// A value that may not be, or half of one.
     pub fn apply(&mut self, payload: &[u8], from_server: bool) -> Result<(), Reason> {
         let (settings, []) = payload.as_chunks::<6>() else { return Err(Reason::FRAME_SIZE_ERROR) };
+        self.least_table = self.header_table;
         for &[a, b, value @ ..] in settings {
             let value = u32::from_be_bytes(value);
             match u16::from_be_bytes([a, b]) {
-                HEADER_TABLE_SIZE => self.header_table = value,
+                HEADER_TABLE_SIZE => {
+                    self.header_table = value;
+                    self.least_table = self.least_table.min(value);
+                }
                 // Nobody is pushed anything here, and no server may say that it takes any.
                 ENABLE_PUSH if value > 1 || (from_server && value == 1) => return Err(Reason::PROTOCOL_ERROR),
                 MAX_CONCURRENT_STREAMS => self.max_streams = value,

@@ -32,8 +32,12 @@ pub struct Stream {
     pub ended: Option<Ended>,
     /// The other side wants no more.
     pub reset: Option<Reason>,
+    /// Whether it ended before both sides came to their end.
+    pub is_cut: bool,
     /// What the other side may send.
     pub window: Window,
+    /// Bytes that came and are not given back yet, taken or not.
+    pub kept: usize,
     /// What it has room for.
     pub room: Room,
     /// Interim answers.
@@ -97,7 +101,9 @@ impl Stream {
             is_open: true,
             ended: None,
             reset: None,
+            is_cut: false,
             window: Window::new(window),
+            kept: 0,
             room: Room::new(room),
             interim: VecDeque::new(),
             head: None,
@@ -157,12 +163,13 @@ impl Stream {
         }
     }
 
-    /// The reason why the other side wants no more, once it does not.
+    /// The reason why nothing more may be sent before the end, once it may not.
     pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
-        match (self.reset, self.is_sending) {
+        match (self.reset, self.is_cut) {
             (Some(reason), _) => Poll::Ready(reason),
-            (None, false) if self.ended.is_some() => Poll::Ready(Reason::CANCEL),
-            (None, _) => wait(&mut self.writer, cx),
+            // Also of a request that had come whole: else its work would go on where no stream counts it.
+            (None, true) => Poll::Ready(Reason::CANCEL),
+            (None, false) => wait(&mut self.writer, cx),
         }
     }
 

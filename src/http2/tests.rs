@@ -1,5 +1,8 @@
 //! Both sides of a connection against each other, without a socket: whatever a peer may break is tried from outside.
 
+mod ends;
+mod hostile;
+
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
@@ -7,8 +10,8 @@ use proptest::prelude::*;
 
 use super::{
     Ended, Reason,
-    connection::{Connection, Rules},
-    frame::{FrameHead, HEAD, kind},
+    connection::{Connection, Rules, write},
+    frame::{FrameHead, HEAD, flag, kind},
     hpack::{Limits, Pseudo, write_pseudo, write_status},
 };
 
@@ -89,6 +92,12 @@ fn request(out: &mut Vec<u8>) {
     write_pseudo(out, Pseudo::Scheme, b"http");
     write_pseudo(out, Pseudo::Authority, b"a.test");
     write_pseudo(out, Pseudo::Path, b"/here");
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    write(&mut frame, kind, flags, stream, payload);
+    frame
 }
 
 /// Sends as much of a body as there is room for, from one side.

@@ -321,3 +321,17 @@ async fn a_flood_ends_its_connection_and_not_the_program() {
     gateway.signal("TERM");
     assert_eq!(timeout(PATIENCE, gateway.ended()).await.unwrap().code(), Some(0));
 }
+
+#[tokio::test]
+async fn who_goes_on_after_breaking_the_rules_still_reads_why_it_ended() {
+    let origin = Origin::start("a").await;
+    let gateway = before(&origin).await;
+    let mut client = Frames::connect(gateway.address).await;
+    let more = frame(PING, 0, 0, b"12345678").repeat(5000);
+    client.send(&[frame(DATA, 0, 0, b"x"), more.clone()].concat()).await;
+    let (.., payload) = client.until(&[GOAWAY]).await.expect("no last word");
+    assert_eq!(payload[4..8], [0, 0, 0, 1]);
+    client.send(&more).await;
+    let mut rest = [0; 100];
+    assert_eq!(timeout(PATIENCE, client.stream.read(&mut rest)).await.unwrap().unwrap(), 0);
+}

@@ -192,12 +192,12 @@ impl Sessions {
 
 impl Session {
     fn is_open(&self) -> bool {
-        !self.load.ended.get() && !self.link.codec().is_closing()
+        !self.load.ended.get() && !self.link.state().is_closing()
     }
 
     fn place(self: &Rc<Self>) -> Option<Place> {
         let streams = self.load.streams.get();
-        if !self.is_open() || streams >= self.link.codec().max_streams().min(STREAMS) {
+        if !self.is_open() || streams >= self.link.state().max_streams().min(STREAMS) {
             return None;
         }
         self.load.streams.set(streams + 1);
@@ -250,7 +250,7 @@ async fn shake(io: Io, endpoint: &Endpoint, local: &Local, freed: Rc<Notify>) ->
     // at all, nor how many streams it takes.
     let greeted = poll_fn(|cx| match link.poll_turn(cx) {
         Poll::Ready(ended) => Poll::Ready(Err(ended)),
-        Poll::Pending if link.codec().is_greeted() && link.codec().max_streams() > 0 => Poll::Ready(Ok(())),
+        Poll::Pending if link.state().is_greeted() && link.state().max_streams() > 0 => Poll::Ready(Ok(())),
         Poll::Pending => Poll::Pending,
     });
     let failed =
@@ -279,7 +279,8 @@ async fn drive(link: Link, load: Rc<Load>, freed: Rc<Notify>, released: oneshot:
     let mut most = 0;
     let turns = poll_fn(|cx| {
         let ended = link.poll_turn(cx);
-        let now = link.codec().max_streams();
+        // Once it takes no more streams at all, another connection may be made.
+        let now = if link.state().is_closing() { usize::MAX } else { link.state().max_streams() };
         if now > std::mem::replace(&mut most, now) {
             freed.notify_waiters();
         }

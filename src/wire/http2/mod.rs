@@ -5,7 +5,7 @@ mod outflow;
 mod stream;
 
 use std::{
-    cell::{Cell, RefCell, RefMut},
+    cell::{Cell, Ref, RefCell, RefMut},
     io,
     rc::Rc,
     sync::Arc,
@@ -40,6 +40,8 @@ struct Inner {
     unflushed: Cell<bool>,
     /// Reads that brought something.
     heard: Cell<u64>,
+    /// Writes that took something.
+    told: Cell<u64>,
 }
 
 /// What is read at once: as much as elsewhere, so that all share what is spare; and within a frame, of which more comes.
@@ -61,6 +63,7 @@ impl Link {
             gave_way: Cell::new(false),
             unflushed: Cell::new(false),
             heard: Cell::new(0),
+            told: Cell::new(0),
         }))
     }
 
@@ -109,6 +112,7 @@ impl Link {
             let (slices, count) = codec.out().slices();
             let sent = ready!(self.0.io.poll_write(cx, &slices[..count], Then::Leave))?;
             self.0.unflushed.set(true);
+            self.0.told.set(self.0.told.get() + 1);
             codec.took(sent);
         }
         if self.0.unflushed.get() {
@@ -134,7 +138,7 @@ impl Link {
             match self.poll_send(cx) {
                 Poll::Ready(Err(ended)) => return Poll::Ready(ended),
                 _ if was_full && !self.is_full() => {} // there is more to read
-                Poll::Ready(Ok(())) if self.0.codec.borrow().is_done() => {
+                Poll::Ready(Ok(())) if self.state().is_done() => {
                     return Poll::Ready(Ended::Io(Arc::new(io::ErrorKind::ConnectionAborted.into())));
                 }
                 _ => return Poll::Pending,
@@ -148,7 +152,13 @@ impl Link {
         self.0.codec.borrow().is_full()
     }
 
-    /// Its state.
+    /// Its state, for who only looks.
+    #[must_use]
+    pub fn state(&self) -> Ref<'_, Connection> {
+        self.0.codec.borrow()
+    }
+
+    /// Its state, with memory for what is to be sent.
     pub fn codec(&self) -> RefMut<'_, Connection> {
         let mut codec = self.0.codec.borrow_mut();
         let text = codec.out().text();
@@ -171,6 +181,12 @@ impl Link {
         self.0.heard.get()
     }
 
+    /// How often anything left.
+    #[must_use]
+    pub fn told(&self) -> u64 {
+        self.0.told.get()
+    }
+
     /// What the other side has kept us busy with.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -186,6 +202,19 @@ impl Link {
     /// Has what came be acknowledged at once, and what comes until something is sent: there are peers that send the rest only then.
     pub fn acknowledge(&self) {
         self.0.io.acknowledge();
+    }
+
+    /// Reads what still comes and is of no use any more; ready when all has come, or so many bytes.
+    pub fn poll_rest(&self, cx: &mut Context<'_>, most: usize, came: &mut usize) -> Poll<()> {
+        let input = &mut *self.0.input.borrow_mut();
+        while *came < most {
+            input.clear();
+            match ready!(self.0.io.poll_read(cx, input, ROOM)) {
+                Ok(bytes @ 1..) => *came += bytes,
+                Ok(0) | Err(_) => break,
+            }
+        }
+        Poll::Ready(())
     }
 
     /// Says that nothing more will be written.

@@ -198,6 +198,28 @@ async fn a_large_answer_gets_room_again_and_again() {
 }
 
 #[tokio::test]
+async fn room_comes_back_for_the_last_piece_of_each_answer_too() {
+    const PIECE: [u8; 16_000] = [b'x'; 16_000];
+    let instance = Instance::serving(Vec::new(), |mut peer| async move {
+        while let Some(asked) = peer.request().await {
+            let Some(room) = peer.room.checked_sub(PIECE.len()) else {
+                return peer.send(&answer(asked.stream, "no room")).await;
+            };
+            peer.room = room;
+            let head = head(asked.stream, &[(":status", "200")], 0);
+            peer.send(&[head, frame(DATA, END_STREAM, asked.stream, &PIECE)].concat()).await;
+        }
+    })
+    .await;
+    let gateway = instance.before("h2c", "").await;
+    // More than there was room for at first.
+    for _ in 0..1500 {
+        assert_eq!(gateway.get("/").await.text.len(), PIECE.len());
+    }
+    assert_eq!(instance.connections(), 1);
+}
+
+#[tokio::test]
 async fn an_answer_that_nobody_reads_leaves_room_for_others() {
     let instance = Instance::serving(Vec::new(), |mut peer| async move {
         while let Some(asked) = peer.request().await {

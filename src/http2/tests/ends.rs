@@ -9,7 +9,7 @@ fn what_was_taken_and_never_given_back_is_given_back_with_the_stream() {
     for taken in [0, 1, 100].into_iter().cycle().take(60) {
         let (asked, told) = pair.open(true);
         pair.server.0.head(told, true, false, |out| write_status(out, http::StatusCode::OK));
-        let mut body = bytes(60_000);
+        let mut body = bytes(30_000);
         send(&mut pair.server.0, told, &mut body);
         assert!(body.is_empty(), "there is no room");
         pair.settle();
@@ -64,7 +64,7 @@ fn a_request_that_has_ended_before_anybody_looks_at_it_takes_no_place() {
     }
     // All is as it was.
     let (asked, _) = pair.open(false);
-    let mut body = bytes(60_000);
+    let mut body = bytes(30_000);
     send(&mut pair.client.0, asked, &mut body);
     assert!(body.is_empty());
 }

@@ -43,7 +43,7 @@ bench: release ## the benchmarks: what is inside, the gateway beside HAProxy and
 
 T ?= requests
 SECONDS ?= 120
-fuzz: ## one fuzzer, such as `make fuzz T=chunks`: requests, answers, chunks, hpack or paths
+fuzz: ## one fuzzer, such as `make fuzz T=chunks`: requests, answers, chunks, hpack, http2 or paths
 	@cargo fuzz --version >/dev/null 2>&1 || \
 	{ echo "make fuzz needs cargo-fuzz: cargo install --locked cargo-fuzz" >&2; exit 1; }
 	@# Coverage needs a flag of the compiler that stable ones know but do not offer.

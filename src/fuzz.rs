@@ -1,6 +1,8 @@
 //! What the fuzzers run: whatever the bytes, there is no panic, and no split over reads changes what they mean.
 //! No interface for users.
 
+mod http2;
+
 use bytes::BytesMut;
 use http::Method;
 
@@ -15,6 +17,8 @@ use crate::{
     http2::hpack::{self, HpackError, Line, Section, Token},
     model::path,
 };
+
+pub use http2::http2;
 
 const LIMITS: Limits = Limits { max_head: 4096, max_fields: 32 };
 

@@ -6,10 +6,11 @@ type Target = fn(&[u8]);
 
 #[test]
 fn nothing_that_the_fuzzers_kept_fails() {
-    let targets: [(&str, Target); 5] = [
+    let targets: [(&str, Target); 6] = [
         ("answers", lictor::fuzz::answers),
         ("chunks", lictor::fuzz::chunks),
         ("hpack", lictor::fuzz::hpack),
+        ("http2", lictor::fuzz::http2),
         ("paths", lictor::fuzz::paths),
         ("requests", lictor::fuzz::requests),
     ];

@@ -187,6 +187,12 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether this side is the one that answers.
+    #[must_use]
+    pub fn is_server(&self) -> bool {
+        self.side == Side::Server
+    }
+
     /// Whether the other side has said that it speaks this version.
     #[must_use]
     pub fn is_greeted(&self) -> bool {
@@ -200,15 +206,28 @@ impl Connection {
     }
 
     /// Streams that are open.
-    #[cfg(test)]
+    #[must_use]
     pub fn open_streams(&self) -> usize {
         self.streams.open()
     }
 
     /// Requests that nobody has looked at yet.
-    #[cfg(test)]
+    #[must_use]
     pub fn waiting(&self) -> usize {
         self.came.len()
+    }
+
+    /// Bytes that came and are not given back yet.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.window.kept() as usize
+    }
+
+    /// Whether nobody holds a stream, waits for room, or keeps any of what came.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        let is_idle = self.streams.is_empty() && self.came.is_empty();
+        is_idle && self.queue.is_empty() && self.turns == 0 && self.kept() == 0
     }
 
     /// Streams that the other side takes at once.

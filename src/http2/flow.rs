@@ -53,6 +53,12 @@ impl Window {
         Self { size, left: size, owed: 0 }
     }
 
+    /// What came and is not given back yet, in bytes.
+    #[must_use]
+    pub fn kept(&self) -> u32 {
+        self.size - self.left - self.owed
+    }
+
     /// So many bytes came.
     ///
     /// # Errors

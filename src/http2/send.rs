@@ -1,7 +1,10 @@
 //! What goes out on the streams of a connection, as the other side has room for it; and who of those that wait for the same
 //! room is the next.
 
-use std::task::{Context, Poll};
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 
@@ -15,6 +18,8 @@ use super::{
 
 /// Bytes of bodies that wait on a connection to be sent; beyond them its streams have to.
 const MOST: usize = 32 * 1024;
+/// A connection without streams keeps room for so many requests that come at once.
+const IDLE: usize = 8;
 
 impl Connection {
     /// Opens a stream with the head of a request, which `write` appends to what waits; gives its place.
@@ -123,6 +128,7 @@ impl Connection {
                 if std::mem::take(&mut stream.is_short) {
                     self.queue.push_front(at);
                 } else {
+                    stream.had = 0;
                     self.queue.push_back(at);
                 }
             }
@@ -143,7 +149,10 @@ impl Connection {
         let flags = if is_all { flag::END_STREAM } else { 0 };
         FrameHead { length, kind: kind::DATA, flags, stream: stream.id }.write(self.out.text());
         self.out.push(piece);
-        self.streams[at].is_short = length < LARGEST / 2 && self.shared_room() == 0;
+        let is_over = self.shared_room() == 0;
+        let stream = &mut self.streams[at];
+        stream.had = stream.had.saturating_add(length);
+        stream.is_short = is_over && stream.had < LARGEST / 2;
         self.leave_queue(at);
         if is_all {
             self.sent_whole(at);
@@ -177,6 +186,9 @@ impl Connection {
         self.reset(at, reason);
         self.release_connection(kept);
         self.streams.let_go(at);
+        if self.came.capacity() > IDLE && self.streams.is_empty() {
+            self.came = VecDeque::new();
+        }
     }
 
     /// So many bytes that came are done with: the other side may send as many again.

@@ -56,7 +56,9 @@ pub struct Stream {
     pub is_answered: bool,
     /// Whether it may send where others wait for the same room.
     pub turn: Turn,
-    /// Whether the room that it had in its turn was less than half of what others have in theirs.
+    /// Bytes that it sent since it waited behind others.
+    pub had: usize,
+    /// Whether there was no room for half of what others have in their turn.
     pub is_short: bool,
     pub reader: Option<Waker>,
     pub writer: Option<Waker>,
@@ -113,6 +115,7 @@ impl Stream {
             is_bodyless: false,
             is_answered: false,
             turn: Turn::None,
+            had: 0,
             is_short: false,
             reader: None,
             writer: None,

@@ -45,6 +45,12 @@ impl Streams {
         self.open.len()
     }
 
+    /// Whether there is none, neither open nor held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.free.len() == self.slots.len()
+    }
+
     /// Where the open one with this number is.
     #[inline]
     #[must_use]
@@ -106,7 +112,7 @@ impl Streams {
     fn forget(&mut self, at: usize) {
         self.slots[at] = None;
         self.free.push(at);
-        if self.free.len() == self.slots.len() && self.slots.len() > KEPT {
+        if self.is_empty() && self.slots.len() > KEPT {
             (self.slots, self.free, self.open) = Default::default();
         }
     }

@@ -91,3 +91,32 @@ fn a_table_that_was_small_in_between_is_owed_an_update() {
         assert_eq!(take(&mut pair.client.0)[HEAD], first);
     }
 }
+
+#[test]
+fn a_connection_at_rest_keeps_no_room_for_the_crowd_that_it_had() {
+    let mut pair = Pair::new(RULES, RULES, usize::MAX);
+    let asked: Vec<_> = (0..100).map(|_| pair.client.0.open(true, false, request).unwrap()).collect();
+    pair.settle();
+    while let Some((told, _)) = pair.server.0.accept() {
+        pair.server.0.let_go(told);
+    }
+    pair.settle();
+    asked.into_iter().for_each(|at| pair.client.0.let_go(at));
+    assert!(pair.server.0.is_at_rest() && pair.client.0.is_at_rest());
+    assert_eq!(pair.server.0.came.capacity(), 0);
+}
+
+#[test]
+fn streams_take_turns_also_where_room_comes_in_crumbs() {
+    let mut pair = Pair::new(RULES, Rules { stream_window: 1 << 20, connection_window: 65_535, ..RULES }, usize::MAX);
+    let mut all = [(); 3].map(|()| (pair.open(false).0, bytes(400_000)));
+    for _ in 0..300 {
+        for (at, body) in &mut all {
+            send(&mut pair.client.0, *at, body);
+        }
+        take(&mut pair.client.0);
+        pair.client.receive(&frame(kind::WINDOW_UPDATE, 0, 0, &1000_u32.to_be_bytes()), usize::MAX).unwrap();
+    }
+    let left = all.map(|(_, body)| body.len());
+    assert!(left.iter().max().unwrap() - left.iter().min().unwrap() <= 100_000, "{left:?}");
+}

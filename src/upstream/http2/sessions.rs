@@ -269,8 +269,11 @@ async fn drive(link: Link, load: Rc<Load>, freed: Rc<Notify>, released: oneshot:
         loop {
             sleep(PING_EVERY).await;
             if load.streams.get() > 0 {
+                let heard = link.heard();
                 link.codec().ask();
-                if timeout(PING_WAIT, poll_fn(|cx| link.codec().poll_sign(cx))).await.is_err() {
+                let sign = timeout(PING_WAIT, poll_fn(|cx| link.codec().poll_sign(cx))).await;
+                // The question may wait behind what the instance has not read yet, or the sign behind what it sends.
+                if sign.is_err() && link.heard() == heard {
                     break;
                 }
             }

@@ -94,7 +94,7 @@ pub(super) struct Ping {
 /// What the other side has kept us busy with.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
-    /// Frames that carried nothing, neither fields nor bytes of a body, or fields that nobody looks at.
+    /// Frames that carried nothing, neither fields nor bytes of a body, or fields or crumbs of a body that nobody looks at.
     pub idle: u64,
     /// Heads and trailers that have begun.
     pub lists: u64,

@@ -21,6 +21,8 @@ pub(super) enum Fault {
 
 /// A piece of a body that is not copied, in bytes: to share it costs as much as to copy less.
 const SHARED: usize = 4 * 1024;
+/// A smaller piece, in bytes, costs more to take than it brings.
+const CRUMB: usize = 256;
 /// So many streams may be malformed, beyond as many as were answered, before their connection is.
 const BROKEN: u64 = 1024;
 
@@ -145,7 +147,7 @@ impl Connection {
         let fault = |reason| Fault::Stream(head.stream, reason);
         let Some(at) = self.streams.find(head.stream) else {
             self.stranger(head)?;
-            self.counts.idle += u64::from(piece.is_empty());
+            self.counts.idle += u64::from(piece.len() < CRUMB);
             self.release_connection(head.length);
             return Ok(());
         };

@@ -314,6 +314,9 @@ async fn a_flood_ends_its_connection_and_not_the_program() {
     assert!(flood(&gateway, &[], 100_000, settings).await, "SETTINGS");
     assert!(flood(&gateway, &[], 100_000, |_| frame(PING, 0, 0, &[7; 8])).await, "PING");
     assert!(flood(&gateway, &open, 100_000, |_| frame(DATA, 0, 1, &[])).await, "empty DATA");
+    let post = [(":method", "POST"), GET[1], GET[2], GET[3], ("content-length", "1")];
+    let reset = [frame(HEADERS, END_HEADERS, 1, &fields(&post)), frame(DATA, 0, 1, b"xx")].concat();
+    assert!(flood(&gateway, &reset, 100_000, |_| frame(DATA, 0, 1, b"x")).await, "DATA of a stream that was reset");
     assert!(flood(&gateway, &[], 100_000, |_| frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])).await, "WINDOW_UPDATE");
     assert!(flood(&gateway, &[], 100_000, |_| frame(PRIORITY, 0, 1, &[0; 5])).await, "PRIORITY");
 

@@ -57,9 +57,10 @@ fn what_says_nothing_on_a_stream_that_was_reset_is_counted() {
     for _ in 0..10 {
         pair.server.receive(&frame(kind::DATA, 0, id, b""), usize::MAX).unwrap();
         pair.server.receive(&frame(kind::HEADERS, flag::END_HEADERS, id, &[0x82]), usize::MAX).unwrap();
-        pair.server.receive(&frame(kind::DATA, 0, id, b"it was on its way"), usize::MAX).unwrap();
+        pair.server.receive(&frame(kind::DATA, 0, id, b"x"), usize::MAX).unwrap();
+        pair.server.receive(&frame(kind::DATA, 0, id, &b"it was on its way".repeat(20)), usize::MAX).unwrap();
     }
-    assert_eq!(pair.server.0.counts().idle - before, 20);
+    assert_eq!(pair.server.0.counts().idle - before, 30);
 }
 
 #[test]

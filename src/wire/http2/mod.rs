@@ -47,6 +47,8 @@ struct Inner {
 /// What is read at once: as much as elsewhere, so that all share what is spare; and within a frame, of which more comes.
 const ROOM: usize = 16 * 1024;
 const LARGE_ROOM: usize = 32 * 1024;
+/// What is read, in bytes, before others have their turn: of small frames it is thousands, and some send without end.
+const TURN: usize = 128 * 1024;
 /// Room for what usually waits: it is not to grow step by step.
 const USUAL: usize = 8 * 1024;
 /// So much does not wait for other tasks.
@@ -67,11 +69,12 @@ impl Link {
         }))
     }
 
-    /// Reads what there is, and hands it on to the streams. Ready when the connection has ended, by itself or by what came; what
-    /// waits may still be to be sent. Nothing is read, and nobody woken, while so much waits that [`Self::is_full`].
+    /// Reads what there is, up to a turn's share, and hands it on to the streams. Ready when the connection has ended, by itself or
+    /// by what came; what waits may still be to be sent. Nothing is read, and nobody woken, while so much waits that [`Self::is_full`].
     pub fn poll_read(&self, cx: &mut Context<'_>) -> Poll<Ended> {
         let input = &mut *self.0.input.borrow_mut();
         self.0.codec.borrow_mut().is_driven();
+        let mut came = 0;
         loop {
             let codec = &mut *self.0.codec.borrow_mut();
             if let Err(ended) = codec.receive(input) {
@@ -80,11 +83,18 @@ impl Link {
             if codec.is_full() {
                 return Poll::Pending;
             }
+            if came >= TURN {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let room = if input.is_empty() { ROOM } else { LARGE_ROOM };
             spare::give_back(input);
             match ready!(self.0.io.poll_read(cx, input, room)) {
                 Ok(0) => return Poll::Ready(codec.lost(io::ErrorKind::UnexpectedEof.into())),
-                Ok(_) => self.0.heard.set(self.0.heard.get() + 1),
+                Ok(bytes) => {
+                    came += bytes;
+                    self.0.heard.set(self.0.heard.get() + 1);
+                }
                 Err(error) => return Poll::Ready(codec.lost(error)),
             }
         }
@@ -220,5 +230,44 @@ impl Link {
     /// Says that nothing more will be written.
     pub fn finish(&self) {
         self.0.io.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, io::Write};
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::http2::{PREFACE, connection::Rules, hpack::Limits};
+
+    #[tokio::test]
+    async fn who_sends_without_end_leaves_others_their_turn() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(listener.accept(), TcpStream::connect(address));
+        let limits = Limits { max_list: 4096, max_lines: 10 };
+        let rules = Rules { streams: 1, stream_window: 65_535, connection_window: 65_535, limits };
+        let link = Link::new(Io::new(near.unwrap().0), Bytes::new(), Connection::server(rules));
+        let mut far = far.unwrap().into_std().unwrap();
+        far.set_nonblocking(false).unwrap();
+        let sending = std::thread::spawn(move || {
+            far.write_all(&[PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat()).unwrap();
+            let unknown = [0, 0, 0, 99, 0, 0, 0, 0, 0].repeat(10_000);
+            (0..100).for_each(|_| far.write_all(&unknown).unwrap());
+            far
+        });
+        let mut most = 0;
+        let reading = poll_fn(|cx| {
+            let before = link.counts().idle;
+            assert!(link.poll_read(cx).is_pending());
+            let idle = link.counts().idle;
+            most = most.max(idle - before);
+            if idle > 1_000_000 { Poll::Ready(()) } else { Poll::Pending }
+        });
+        reading.await;
+        sending.join().unwrap();
+        assert!(most < 25_000, "{most} frames in one turn");
     }
 }

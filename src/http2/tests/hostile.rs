@@ -102,7 +102,9 @@ fn a_connection_at_rest_keeps_no_room_for_the_crowd_that_it_had() {
         pair.server.0.let_go(told);
     }
     pair.settle();
-    asked.into_iter().for_each(|at| pair.client.0.let_go(at));
+    for at in asked {
+        pair.client.0.let_go(at);
+    }
     assert!(pair.server.0.is_at_rest() && pair.client.0.is_at_rest());
     assert_eq!(pair.server.0.came.capacity(), 0);
 }

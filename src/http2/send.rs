@@ -204,7 +204,9 @@ impl Connection {
     }
 
     pub(super) fn release_connection(&mut self, bytes: usize) {
-        if let Some(more) = self.window.release(bytes) {
+        if let Some(more) = self.window.release(bytes)
+            && self.over.is_none()
+        {
             write(self.out.text(), kind::WINDOW_UPDATE, 0, 0, &more.to_be_bytes());
             wake(&mut self.driver);
         }

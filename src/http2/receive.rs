@@ -19,8 +19,8 @@ pub(super) enum Fault {
     Stream(u32, Reason),
 }
 
-/// A piece of a body that is not copied, in bytes: to share it costs as much as to copy less.
-const SHARED: usize = 4 * 1024;
+/// A piece of a body that is not copied, in bytes: to share it costs as much as to copy less, and holds all that it was read with.
+const SHARED: usize = 8 * 1024;
 /// A smaller piece, in bytes, costs more to take than it brings.
 const CRUMB: usize = 256;
 /// So many streams may be malformed, beyond as many as were answered, before their connection is.

@@ -2,12 +2,15 @@
 //! The head leaves with the first piece of the body where that is there already: one system call.
 
 use std::{
+    future::Future as _,
     io::{self, IoSlice},
     num::NonZero,
+    pin::pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes};
+use tokio::task::yield_now;
 
 use super::{Io, socket::Then, spare};
 use crate::{
@@ -89,6 +92,10 @@ const COPY: usize = 12 * 1024;
 /// which takes longer than to wake somebody.
 const NEAR: usize = 4 * 1024;
 
+/// What is sent, in bytes, before the sockets of others are looked at: where hundreds take much at once, each for as long as it can,
+/// everybody else would wait for all of them.
+const SHARE: u64 = 256 * 1024;
+
 impl Sender {
     /// What a small body takes behind its head, which had better not move then.
     #[must_use]
@@ -159,6 +166,7 @@ impl Sender {
 
     /// Sends what can be sent now; ready when all of the message has been given to the socket.
     pub fn poll(&mut self, io: &Io, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let until = self.progress + SHARE;
         loop {
             if !self.finished && (!self.pending() || !self.gathered) {
                 self.gathered = true;
@@ -186,6 +194,10 @@ impl Sender {
                 };
                 flushed.map_err(SendError::Write)?;
                 self.unflushed = true;
+                if self.progress >= until && !self.finished {
+                    let _ = pin!(yield_now()).poll(cx);
+                    return Poll::Pending;
+                }
             } else if self.finished {
                 ready!(io.poll_flush(cx)).map_err(SendError::Write)?;
                 self.unflushed = false;
@@ -287,11 +299,50 @@ impl Sender {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
+    use std::{future::poll_fn, pin::Pin, task::Waker};
 
-    use tokio::net::{TcpListener, TcpStream};
+    use http_body::Frame;
+    use tokio::{
+        io::AsyncReadExt,
+        net::{TcpListener, TcpStream},
+    };
 
     use super::*;
+
+    /// A service that has so many pieces left, all of them at once.
+    struct Rich(usize);
+
+    impl http_body::Body for Rich {
+        type Data = Bytes;
+        type Error = BodyError;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            let piece = self.0.checked_sub(1).map(|left| {
+                self.0 = left;
+                Ok(Frame::data(Bytes::from_static(&[b'x'; 32 * 1024])))
+            });
+            Poll::Ready(piece)
+        }
+    }
+
+    #[tokio::test]
+    async fn the_sockets_of_others_are_looked_at_while_a_long_body_is_sent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (io, mut far) = (Io::new(near.unwrap()), far.unwrap().0);
+        let mut sender = Sender::new(b"head".to_vec(), Body::stream(Rich(200)), Mode::Length(200 * 32 * 1024));
+        let mut most = 0;
+        let sending = poll_fn(|cx| {
+            let before = sender.progress();
+            let polled = sender.poll(&io, cx);
+            most = most.max(sender.progress() - before);
+            polled
+        });
+        let mut came = vec![0; 200 * 32 * 1024 + 4];
+        let (sent, read) = tokio::join!(sending, far.read_exact(&mut came));
+        assert!(sent.is_ok() && read.is_ok());
+        assert!((SHARE..=SHARE + 64 * 1024).contains(&most), "{most} at once");
+    }
 
     #[tokio::test]
     async fn a_short_message_lets_others_go_first_and_a_long_one_goes_while_it_is_near() {

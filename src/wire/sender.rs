@@ -319,7 +319,7 @@ mod tests {
         fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
             let piece = self.0.checked_sub(1).map(|left| {
                 self.0 = left;
-                Ok(Frame::data(Bytes::from_static(&[b'x'; 32 * 1024])))
+                Ok(Frame::data(Bytes::from(vec![b'x'; 32 * 1024])))
             });
             Poll::Ready(piece)
         }

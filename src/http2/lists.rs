@@ -69,30 +69,27 @@ impl Connection {
         Ok(())
     }
 
-    /// Decodes fields, and has them be looked at.
-    fn decode<T>(&mut self, block: &[u8], look: impl FnOnce(&mut Self, &Section) -> T) -> Result<T, Fault> {
+    /// A whole head, or trailers. It is decoded whatever becomes of it, lest the tables get out of step.
+    fn list(&mut self, head: FrameHead, block: &[u8]) -> Result<(), Fault> {
         SECTION.with_borrow_mut(|section| {
             section.clear();
             let decoded = self.decoder.decode(block, section, &self.rules.limits);
             decoded.map_err(|_| Reason::COMPRESSION_ERROR)?;
-            Ok(look(self, section))
+            match (self.streams.find(head.stream), self.side) {
+                (Some(at), _) => match self.streams[at].reading {
+                    Reading::Head => self.answer(at, head, section),
+                    Reading::Body => self.trailers(at, head, section),
+                    Reading::Done => Err(Fault::Stream(head.stream, Reason::STREAM_CLOSED)),
+                },
+                (None, Side::Server) if head.stream % 2 == 1 && head.stream > self.newest => {
+                    self.request(head, section)
+                }
+                (None, _) => {
+                    self.counts.idle += 1;
+                    self.stranger(head)
+                }
+            }
         })
-    }
-
-    /// A whole head, or trailers.
-    fn list(&mut self, head: FrameHead, block: &[u8]) -> Result<(), Fault> {
-        self.decode(block, |this, section| match (this.streams.find(head.stream), this.side) {
-            (Some(at), _) if this.streams[at].reading == Reading::Done => {
-                Err(Fault::Stream(head.stream, Reason::STREAM_CLOSED))
-            }
-            (Some(at), Side::Client) if this.streams[at].reading == Reading::Head => this.answer(at, head, section),
-            (Some(at), _) => this.trailers(at, head, section),
-            (None, Side::Server) if head.stream % 2 == 1 && head.stream > this.newest => this.request(head, section),
-            (None, _) => {
-                this.counts.idle += 1;
-                this.stranger(head)
-            }
-        })?
     }
 
     fn request(&mut self, head: FrameHead, section: &Section) -> Result<(), Fault> {

@@ -67,7 +67,7 @@ pub fn request(section: &Section) -> Result<RequestHead, Malformed> {
         // Nobody was told that there is extended CONNECT here.
         Pseudo::Protocol | Pseudo::Status => false,
     })?;
-    let value = |line: &Line| &section.text[line.value.start as usize..line.value.end as usize];
+    let value = |line: &Line| &section.text[place(line)];
     let method = Method::from_bytes(value(method.ok_or(Malformed)?)).map_err(|_| Malformed)?;
     let head = Bytes::copy_from_slice(&section.text);
     let target = match (path, scheme) {

@@ -109,7 +109,7 @@ impl Side {
     /// Sends what there is room for.
     fn write(&mut self, at: usize, length: usize, is_all: bool) {
         let cx = &mut Context::from_waker(Waker::noop());
-        if let Poll::Ready(Ok(room)) = self.codec.poll_room(at, cx) {
+        if let Poll::Ready(Some(room)) = self.codec.poll_room(at, cx) {
             self.codec.data(at, Bytes::from(vec![b'x'; room.min(length)]), is_all && room >= length);
         }
     }

@@ -73,8 +73,8 @@ pub struct Connection {
     pub(super) preface: usize,
     /// Whether the settings of the other side have come.
     pub(super) is_greeted: bool,
-    /// The last stream of ours that the other side will look at, since it says goodbye.
-    pub(super) goodbye: Option<u32>,
+    /// Whether the other side said goodbye, and takes no new streams.
+    pub(super) is_parting: bool,
     /// The last stream of the other side's that is looked at, since we say so.
     pub(super) last: Option<u32>,
     pub(super) over: Option<Ended>,
@@ -152,7 +152,7 @@ impl Connection {
             newest: 0,
             preface,
             is_greeted: false,
-            goodbye: None,
+            is_parting: false,
             last: None,
             over: None,
             came: VecDeque::new(),
@@ -239,13 +239,13 @@ impl Connection {
     /// Whether no stream can be opened any more, ever.
     #[must_use]
     pub fn is_closing(&self) -> bool {
-        self.over.is_some() || self.goodbye.is_some() || self.last.is_some() || self.next > MAX
+        self.over.is_some() || self.is_parting || self.last.is_some() || self.next > MAX
     }
 
     /// Whether nothing more is to be done on it but to send what waits: one side said goodbye, and no stream is left.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        let has_parted = self.goodbye.is_some() || self.last.is_some_and(|last| last < MAX);
+        let has_parted = self.is_parting || self.last.is_some_and(|last| last < MAX);
         self.over.is_some() || (has_parted && self.streams.open() == 0 && self.came.is_empty())
     }
 

@@ -224,7 +224,6 @@ impl Connection {
         if self.side == Side::Server && !stream.is_answered {
             self.counts.given_up += 1;
         }
-        stream.reset = Some(reason);
         self.cut(at, Ended::Reset(reason), How::ByOther);
         Ok(())
     }
@@ -275,11 +274,10 @@ impl Connection {
         }
         let (last, rest) = payload.split_first_chunk().ok_or(Reason::FRAME_SIZE_ERROR)?;
         let reason = Reason(u32::from_be_bytes(*rest.first_chunk().ok_or(Reason::FRAME_SIZE_ERROR)?));
-        let last = self.goodbye.map_or(number(*last), |before| before.min(number(*last)));
-        self.goodbye = Some(last);
+        self.is_parting = true;
         if self.side == Side::Client {
             for at in self.streams.places() {
-                if self.streams[at].id > last {
+                if self.streams[at].id > number(*last) {
                     self.cut(at, Ended::Goodbye(reason), How::ByOther);
                 }
             }

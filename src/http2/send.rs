@@ -89,15 +89,12 @@ impl Connection {
         wake(&mut self.driver);
     }
 
-    /// How many bytes of a body may be sent on the stream now: some, or the task is woken when it may be so.
-    ///
-    /// # Errors
-    /// Nobody wants any of it any more.
-    pub fn poll_room(&mut self, at: usize, cx: &mut Context<'_>) -> Poll<Result<usize, Ended>> {
+    /// How many bytes of a body may be sent on the stream now: some, or the task is woken when it may be so. `None`: nobody wants any
+    /// of it any more.
+    pub fn poll_room(&mut self, at: usize, cx: &mut Context<'_>) -> Poll<Option<usize>> {
         let (room, stream) = (self.shared_room(), &mut self.streams[at]);
         if !stream.is_sending {
-            let reset = stream.reset.map_or(Ended::Broken(Reason::CANCEL), Ended::Reset);
-            return Poll::Ready(Err(stream.ended.clone().unwrap_or(reset)));
+            return Poll::Ready(None);
         }
         let own = stream.room.bytes();
         if own == 0 {
@@ -112,7 +109,7 @@ impl Connection {
             Turn::None | Turn::Waits => 0,
         };
         if room > 0 {
-            return Poll::Ready(Ok(own.min(room).min(LARGEST)));
+            return Poll::Ready(Some(own.min(room).min(LARGEST)));
         }
         let _ = wait::<()>(&mut stream.writer, cx);
         match stream.turn {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::{
-    Ended, Reason,
+    Ended,
     flow::{Room, Window},
     message::ResponseHead,
 };
@@ -30,8 +30,6 @@ pub struct Stream {
     pub is_open: bool,
     /// Why no more comes, before its end.
     pub ended: Option<Ended>,
-    /// The other side wants no more.
-    pub reset: Option<Reason>,
     /// Whether it ended before both sides came to their end.
     pub is_cut: bool,
     /// What the other side may send.
@@ -102,7 +100,6 @@ impl Stream {
             is_held: true,
             is_open: true,
             ended: None,
-            reset: None,
             is_cut: false,
             window: Window::new(window),
             kept: 0,
@@ -166,14 +163,10 @@ impl Stream {
         }
     }
 
-    /// The reason why nothing more may be sent before the end, once it may not.
-    pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
-        match (self.reset, self.is_cut) {
-            (Some(reason), _) => Poll::Ready(reason),
-            // Also of a request that had come whole: else its work would go on where no stream counts it.
-            (None, true) => Poll::Ready(Reason::CANCEL),
-            (None, false) => wait(&mut self.writer, cx),
-        }
+    /// Ready when it ended before both sides came to their end. Also that of a request that had come whole: else its work would go on
+    /// where no stream counts it.
+    pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_cut { Poll::Ready(()) } else { wait(&mut self.writer, cx) }
     }
 
     /// Lets everybody look who waits for it.

@@ -103,7 +103,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 /// Sends as much of a body as there is room for, from one side.
 fn send(side: &mut Connection, at: usize, body: &mut Bytes) {
     while !body.is_empty() {
-        let Poll::Ready(Ok(room)) = side.poll_room(at, &mut cx()) else { return };
+        let Poll::Ready(Some(room)) = side.poll_room(at, &mut cx()) else { return };
         let piece = body.split_to(room.min(body.len()));
         let is_all = body.is_empty();
         side.data(at, piece, is_all);

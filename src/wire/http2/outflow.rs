@@ -126,7 +126,7 @@ impl Outflow {
 
     /// Sends as much of the piece as there is room for.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Ok(room) = ready!(self.stream.poll_room(cx)) else {
+        let Some(room) = ready!(self.stream.poll_room(cx)) else {
             self.done = true;
             return Poll::Ready(());
         };

@@ -81,11 +81,8 @@ impl Stream {
         self.link.codec().head(self.at, is_last, is_all, write);
     }
 
-    /// How many bytes of a body may be sent now.
-    ///
-    /// # Errors
-    /// Nobody wants any of it any more.
-    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<usize, Ended>> {
+    /// How many bytes of a body may be sent now. `None`: nobody wants any of it any more.
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
         self.link.0.codec.borrow_mut().poll_room(self.at, cx)
     }
 
@@ -108,8 +105,8 @@ impl Stream {
         self.link.codec().reset(self.at, reason);
     }
 
-    /// Ready when the other side wants no more.
-    pub fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<Reason> {
+    /// Ready when it ended before both sides came to their end.
+    pub fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.link.0.codec.borrow_mut().stream(self.at).poll_reset(cx)
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     control::{self, Control, News},
     discovery::{Change, fixed},
     model::{
+        Held,
         fields::Fields,
         instance::{Address, Instance},
         random::{Draws, place},
@@ -27,7 +28,7 @@ use crate::{
         access::{AccessLog, Format, Place},
         cells::{Gauge, Outcome, RouteCells},
         events::Events,
-        journey::{Asked, Found as Taker, Journey},
+        journey::{Asked, Ending, Found as Taker, Journey},
         metrics::Metrics,
         sampling::Sampler,
     },
@@ -341,7 +342,7 @@ pub struct Lines {
     log: Arc<AccessLog>,
     fields: Fields,
     target: PathAndQuery,
-    taker: Arc<Taker>,
+    taker: Held<Taker>,
 }
 
 impl Lines {
@@ -358,7 +359,7 @@ impl Lines {
         let context = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
         let named = [(header::HOST, "127.0.0.1:8000"), (header::USER_AGENT, "proxybench/1"), (TRACEPARENT, context)];
         let fields = named.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect();
-        let taker = Taker::new("echo".into(), "echo".into(), "/api/v1/echo/{*rest}".into());
+        let taker = Rc::new(Taker::new("echo".into(), "echo".into(), "/api/v1/echo/{*rest}".into()));
         let target = PathAndQuery::from_static("/api/v1/echo/1k");
         Self { log, fields, target, taker }
     }
@@ -376,6 +377,6 @@ impl Lines {
         journey.answered(one, StatusCode::OK);
         journey.end_try(one, took, Outcome::Success);
         journey.sent.set(1024);
-        self.log.add(0, &journey, 200, began + took, took);
+        self.log.add(0, &journey, Ending { status: StatusCode::OK, at: began + took, took, received: 0 });
     }
 }

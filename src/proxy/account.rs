@@ -11,9 +11,13 @@ use super::{
 };
 use crate::{
     body::Body,
-    model::{field::Usual, message::Response},
-    telemetry::{cells::RouteCells, journey::Journey, scribe::Scribe},
-    upstream::{Held, aside::Aside},
+    model::{Held, field::Usual, message::Response},
+    telemetry::{
+        cells::RouteCells,
+        journey::{Ending, Journey},
+        scribe::Scribe,
+    },
+    upstream::aside::Aside,
 };
 
 /// Counts its request when dropped.
@@ -102,9 +106,9 @@ impl Drop for Account {
         let took = ended.saturating_duration_since(self.started);
         self.cells.count(self.worker, &self.method, status, took);
         if let Some(Story { scribe, journey, aside }) = self.story.take() {
-            journey.received.set(aside.received());
+            let received = aside.received();
             aside.forget(); // a connection that waits for its next request holds nothing of this one
-            scribe.tell(journey, status, ended, took);
+            scribe.tell(journey, Ending { status, at: ended, took, received });
         }
     }
 }

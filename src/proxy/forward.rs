@@ -14,9 +14,12 @@ use super::{
 };
 use crate::{
     body::Body,
-    model::message::{Request, Response},
+    model::{
+        Held,
+        message::{Request, Response},
+    },
     upstream::{
-        Held, Local,
+        Local,
         aside::Aside,
         call::{Outbound, Path, call},
         cluster::Cluster,

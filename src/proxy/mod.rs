@@ -34,6 +34,7 @@ pub use world::World;
 use crate::{
     body::Body,
     model::{
+        Held,
         fields::Fields,
         message::{Request, Response},
     },
@@ -46,7 +47,7 @@ use crate::{
         metrics::Metrics,
         scribe::Scribe,
     },
-    upstream::{Held, Local, aside::Aside},
+    upstream::{Local, aside::Aside},
 };
 
 /// Who asks, as the listener knows. Whom a trusted proxy asks for is found in [`Proxy::handle`].

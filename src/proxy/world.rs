@@ -5,10 +5,10 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
 use super::forward::To;
 use crate::{
+    model::Held,
     route::{Route, Target},
     state::Snapshot,
     telemetry::{cells::RouteCells, journey::Found as Taker},
-    upstream::Held,
 };
 
 /// The snapshot as one worker sees it.
@@ -23,7 +23,7 @@ pub struct Way {
     /// Where they are counted.
     pub cells: Held<RouteCells>,
     /// What is told of whoever takes them.
-    pub taker: Arc<Taker>,
+    pub taker: Held<Taker>,
     /// As many bytes may their bodies have; 0: any number.
     pub max_body: u64,
     /// Where they go; `None`: the service is not known.
@@ -61,7 +61,7 @@ impl World {
             cluster: cluster.clone(),
         });
         let max_body = route.max_body.or(self.config.http.max_body_size).unwrap_or(0);
-        let taker = Taker::new(route.name.clone(), service.clone(), route.path.to_string());
+        let taker = Rc::new(Taker::new(route.name.clone(), service.clone(), route.path.to_string()));
         Way { cells: Rc::new(route.cells.clone()), taker, max_body, to }
     }
 }

@@ -9,7 +9,6 @@ use std::{
 };
 
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header, uri::PathAndQuery};
-use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{
@@ -17,6 +16,7 @@ use super::{
     cells::Outcome,
 };
 use crate::model::{
+    Held,
     fields::Fields,
     instance::Address,
     name::{RouteName, ServiceName},
@@ -25,29 +25,55 @@ use crate::model::{
     value::Value,
 };
 
-/// One request on its way.
+/// One request on its way: small, since it is far away by the time the answer comes.
 #[derive(Debug)]
 pub struct Journey {
-    /// When it came.
-    pub began: Instant,
     /// Its line of the access log, as far as that is known; `None`: there will be none.
     pub line: Option<Line>,
     /// What its spans need; `None`: its trace is not recorded.
     pub traced: Option<Box<Traced>>,
-    /// Who took it, where its trace is recorded.
-    pub found: OnceCell<Arc<Found>>,
-    /// What was tried, in order: there is rarely another.
-    pub tries: RefCell<SmallVec<[Try; 1]>>,
-    /// Bytes of its body that came.
-    pub received: Cell<u64>,
+    /// Who took it.
+    pub(super) found: OnceCell<Held<Found>>,
+    /// What its line says of the instances that were tried.
+    pub(super) tries: Cell<Tries>,
     /// Bytes of the answer's body that were sent.
     pub sent: Cell<u64>,
+}
+
+/// What was tried, all together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tries {
+    /// How many there were.
+    pub count: usize,
+    /// What the last one was answered.
+    pub status: Option<StatusCode>,
+    /// How long all took that have ended.
+    pub waited: Duration,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending {
+    /// The status that it counts as.
+    pub status: StatusCode,
+    /// When.
+    pub at: Instant,
+    /// After how long.
+    pub took: Duration,
+    /// Bytes of its body that came.
+    pub received: u64,
 }
 
 /// What spans say of a request, in memory of its own: as it came it is a part of what was read with it, all of which
 /// it would keep too. Long texts are cut.
 #[derive(Debug)]
 pub struct Traced {
+    /// When it came.
+    pub began: Instant,
+    /// Who took it.
+    pub found: OnceCell<Arc<Found>>,
+    /// What was tried, in order.
+    pub tries: RefCell<Vec<Try>>,
     /// The client's address.
     pub client: IpAddr,
     /// The scheme that the client used.
@@ -125,7 +151,8 @@ impl<'r> Asked<'r> {
             told_host: None,
             fields,
             request_id: request_id.into(),
-            context: fields.get(TRACEPARENT),
+            // There is one, and mostly the gateway put it there.
+            context: fields.get_all(TRACEPARENT).next_back(),
         }
     }
 
@@ -137,9 +164,12 @@ impl<'r> Asked<'r> {
 }
 
 impl Traced {
-    fn new(asked: &Asked<'_>, mut marks: Marks) -> Box<Self> {
+    fn new(asked: &Asked<'_>, began: Instant, mut marks: Marks) -> Box<Self> {
         marks.state = marks.state.as_ref().map(Value::from).and_then(own_list);
         Box::new(Self {
+            began,
+            found: OnceCell::new(),
+            tries: RefCell::default(),
             client: asked.client,
             scheme: asked.scheme,
             method: asked.method.clone(),
@@ -198,22 +228,9 @@ impl Found {
     }
 }
 
-/// One try of one instance.
+/// One try of one instance, as its span says it.
 #[derive(Clone, Debug)]
 pub struct Try {
-    /// How long it took, and how it ended; `None`: it has not.
-    pub ended: Option<(Duration, Outcome)>,
-    /// The status of its answer.
-    pub status: Option<StatusCode>,
-    /// The status of its answer as gRPC has it.
-    pub grpc: Option<u16>,
-    /// What its span needs beside; `None`: there will be none.
-    pub traced: Option<Box<TracedTry>>,
-}
-
-/// What the span of a try says of it.
-#[derive(Clone, Debug)]
-pub struct TracedTry {
     /// The instance.
     pub address: Address,
     /// When it began.
@@ -224,6 +241,12 @@ pub struct TracedTry {
     pub url: String,
     /// The version of HTTP: `1.1` or `2`.
     pub protocol: &'static str,
+    /// How long it took, and how it ended; `None`: it has not.
+    pub ended: Option<(Duration, Outcome)>,
+    /// The status of its answer.
+    pub status: Option<StatusCode>,
+    /// The status of its answer as gRPC has it.
+    pub grpc: Option<u16>,
 }
 
 impl Journey {
@@ -231,24 +254,20 @@ impl Journey {
     #[must_use]
     pub fn new(asked: &Asked<'_>, began: Instant, format: Option<Format>, marks: Option<Marks>) -> Self {
         Self {
-            began,
             line: format.map(|format| Line::begin(format, asked)),
-            traced: marks.map(|marks| Traced::new(asked, marks)),
+            traced: marks.map(|marks| Traced::new(asked, began, marks)),
             found: OnceCell::new(),
-            tries: RefCell::default(),
-            received: Cell::default(),
+            tries: Cell::default(),
             sent: Cell::default(),
         }
     }
 
     /// A route takes it.
-    pub fn taken_by(&self, found: &Arc<Found>) {
-        if let Some(line) = &self.line {
-            line.found(found);
+    pub fn taken_by(&self, found: &Held<Found>) {
+        if let Some(traced) = &self.traced {
+            traced.found.get_or_init(|| Arc::clone(found));
         }
-        if self.traced.is_some() {
-            self.found.get_or_init(|| found.clone());
-        }
+        self.found.get_or_init(|| found.clone());
     }
 
     /// A try of an instance at this address begins; gives its number.
@@ -256,27 +275,26 @@ impl Journey {
         if let Some(line) = &self.line {
             line.tried(address);
         }
-        let mut tries = self.tries.borrow_mut();
-        tries.push(Try { ended: None, status: None, grpc: None, traced: None });
-        tries.len() - 1
+        let tries = self.tries.get();
+        self.tries.set(Tries { count: tries.count + 1, status: None, ..tries });
+        tries.count
     }
 
-    /// What a try's span needs beside; gives the context that the instance gets. `None`: the trace is not recorded.
+    /// What the span of the try that began last needs beside; gives the context that the instance gets. `None`: the trace is not
+    /// recorded.
     pub fn trace_try(
         &self,
-        number: usize,
         address: &Address,
         began: Instant,
         protocol: Protocol,
         target: &str,
     ) -> Option<HeaderValue> {
         let traced = self.traced.as_ref()?;
-        let mut tries = self.tries.borrow_mut();
         let scheme = if protocol.is_tls() { "https" } else { "http" };
         let (span, url) = (drawn(), format!("{scheme}://{address}{}", clipped(target)));
-        let protocol = if protocol.is_http2() { "2" } else { "1.1" };
-        tries.get_mut(number)?.traced =
-            Some(Box::new(TracedTry { address: address.clone(), began, span, url, protocol }));
+        let (address, protocol) = (address.clone(), if protocol.is_http2() { "2" } else { "1.1" });
+        let one = Try { address, began, span, url, protocol, ended: None, status: None, grpc: None };
+        traced.tries.borrow_mut().push(one);
         let trace = traced.context.as_ref()?.to_str().ok()?.get(3..35)?;
         let mut context = HeaderValue::try_from(format!("00-{trace}-{span:016x}-01")).ok()?;
         context.set_sensitive(true); // it will not come again: see RFC 7541 §6.2.3
@@ -285,22 +303,30 @@ impl Journey {
 
     /// A try was answered with this status of gRPC.
     pub fn answered_grpc(&self, number: usize, status: u16) {
-        if let Some(answered) = self.tries.borrow_mut().get_mut(number) {
-            answered.grpc = Some(status);
-        }
+        self.of_try(number, |answered| answered.grpc = Some(status));
     }
 
     /// A try was answered with this status.
     pub fn answered(&self, number: usize, status: StatusCode) {
-        if let Some(answered) = self.tries.borrow_mut().get_mut(number) {
-            answered.status = Some(status);
+        let tries = self.tries.get();
+        if number + 1 == tries.count {
+            self.tries.set(Tries { status: Some(status), ..tries });
         }
+        self.of_try(number, |answered| answered.status = Some(status));
     }
 
     /// A try has ended, after so long.
     pub fn end_try(&self, number: usize, took: Duration, outcome: Outcome) {
-        if let Some(ended) = self.tries.borrow_mut().get_mut(number) {
-            ended.ended = Some((took, outcome));
+        let tries = self.tries.get();
+        self.tries.set(Tries { waited: tries.waited.saturating_add(took), ..tries });
+        self.of_try(number, |ended| ended.ended = Some((took, outcome)));
+    }
+
+    fn of_try(&self, number: usize, tell: impl FnOnce(&mut Try)) {
+        if let Some(traced) = &self.traced
+            && let Some(one) = traced.tries.borrow_mut().get_mut(number)
+        {
+            tell(one);
         }
     }
 }

@@ -1,13 +1,10 @@
 //! One worker's hand in what is told of each request: whether anybody wants it, and where it goes.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
-
-use http::StatusCode;
-use tokio::time::Instant;
+use std::{rc::Rc, sync::Arc};
 
 use super::{
     access::{AccessLog, Format},
-    journey::Journey,
+    journey::{Ending, Journey},
     otlp::{Told, Tracer},
 };
 
@@ -40,14 +37,13 @@ impl Scribe {
         self.log.format()
     }
 
-    /// Tells of a request that has ended, after so long.
-    pub fn tell(&self, journey: Rc<Journey>, status: StatusCode, ended: Instant, took: Duration) {
-        self.log.add(self.worker, &journey, status.as_u16(), ended, took);
+    /// Tells of a request that has ended.
+    pub fn tell(&self, journey: Rc<Journey>, ending: Ending) {
+        self.log.add(self.worker, &journey, ending);
         if let Some(tracer) = self.tracer().filter(|_| journey.traced.is_some()) {
             // Whoever took part in it has let go of it by now.
-            if let Some(mut journey) = Rc::into_inner(journey) {
-                journey.line = None; // its memory is this thread's
-                tracer.take(Box::new(Told::new(journey, status, ended)));
+            if let Some(Journey { traced: Some(traced), sent, .. }) = Rc::into_inner(journey) {
+                tracer.take(Box::new(Told::new(traced, ending, sent.get())));
             }
         }
     }

@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, header, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use super::{
-    Held, Local,
+    Local,
     aside::Aside,
     balance::Ask,
     cluster::{Cluster, Member},
@@ -22,7 +22,7 @@ use super::{
 use crate::{
     body::Body,
     http1::encode::{Block, Connection as Persistence, Framing, request_room, write_request_head},
-    model::{fields::Fields, message::Response},
+    model::{Held, fields::Fields, message::Response},
     telemetry::cells::Outcome,
     wire::{Mode, Sender, spare},
 };

@@ -1,7 +1,7 @@
 //! From "a request for service S" to "a response or why not". Knows no routes, no clients and no configuration files.
 //! `call` is where to begin to read: pick, admit, send, judge, again or done.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::cell::RefCell;
 
 pub mod aside;
 mod atomic;
@@ -32,9 +32,6 @@ mod tries;
 pub use exchange::ExchangeError;
 
 use crate::model::random::Draws;
-
-/// A worker's own hold on what workers share: its requests pass it on without touching what other workers touch.
-pub type Held<T> = Rc<Arc<T>>;
 
 /// What one worker has of its own towards upstream.
 #[derive(Debug)]

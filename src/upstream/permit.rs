@@ -5,9 +5,9 @@ use std::{rc::Rc, time::Duration};
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::{Held, call::Outbound, circuit::Era, endpoint::Endpoint, policy::Policy, pool::Link};
+use super::{call::Outbound, circuit::Era, endpoint::Endpoint, policy::Policy, pool::Link};
 use crate::{
-    model::value::Value,
+    model::{Held, value::Value},
     telemetry::{
         cells::Outcome,
         instance::time,
@@ -91,7 +91,7 @@ impl Permit {
         let Endpoint { key, address, .. } = &*self.link.endpoint;
         let number = journey.begin_try(address);
         let (protocol, target) = (key.transport.protocol, request.target.as_str());
-        if let Some(context) = journey.trace_try(number, &key.address, self.started, protocol, target) {
+        if let Some(context) = journey.trace_try(&key.address, self.started, protocol, target) {
             request.fields.insert(TRACEPARENT, context);
         }
         self.journey = Some((journey, number));

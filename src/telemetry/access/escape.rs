@@ -6,19 +6,20 @@ use std::fmt::Write as _;
 use super::pen::Pen;
 use crate::model::text::{each, words};
 
-/// Writes a text of JSON, and the quotes that end it.
-#[inline]
+/// Writes a text of JSON, but for the quotes that end it.
+#[expect(clippy::inline_always, reason = "the pen is to stay in registers")]
+#[inline(always)]
 pub fn text(pen: &mut Pen<'_>, value: &[u8]) {
     plain_or(pen, value, escaped);
-    pen.put(b"\"");
 }
 
 /// Writes it as it is, or in this way where it is not all plain.
-#[inline]
+#[expect(clippy::inline_always, reason = "the pen is to stay in registers")]
+#[inline(always)]
 fn plain_or(pen: &mut Pen<'_>, value: &[u8], write: fn(&mut Pen<'_>, &[u8])) {
     // To stop at the first that is not costs more than to look at all.
     if is_plain(value) {
-        pen.put(value);
+        pen.few(value);
     } else {
         pen.aside(|pen| write(pen, value));
     }
@@ -75,7 +76,8 @@ const fn odd(word: u64) -> u64 {
 }
 
 /// Visible ASCII as it is, but for what would end the quotes; all else as `\xHH`, as nginx does.
-#[inline]
+#[expect(clippy::inline_always, reason = "the pen is to stay in registers")]
+#[inline(always)]
 pub fn quoted(pen: &mut Pen<'_>, value: &[u8]) {
     plain_or(pen, value, in_hexadecimal);
 }

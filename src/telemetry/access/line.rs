@@ -1,15 +1,12 @@
 //! One request as a line of the access log.
 
-use std::{
-    cell::{Cell, RefCell},
-    time::Duration,
-};
+use std::cell::RefCell;
 
-use http::{Version, header};
+use http::{Method, Version, header};
 
 use super::{
-    super::journey::{Asked, Found, Journey},
-    clock::Clock,
+    super::journey::{Asked, Ending, Found, Journey},
+    clock::{COMBINED, Clock, RFC_3339},
     escape::{quoted, text},
     near,
     pen::{self, Pen},
@@ -26,50 +23,58 @@ pub enum Format {
     Combined,
 }
 
-/// What stands before a number, and before a text.
+/// What stands before a number, and before a text. Texts are left without the quotes that end them: whoever goes on ends them.
 macro_rules! key {
     ($name:literal) => {
         concat!(",\"", $name, "\":")
     };
     ($name:literal, text) => {
-        concat!(",\"", $name, "\":\"")
+        concat!("\",\"", $name, "\":\"")
+    };
+    ($name:literal, $value:literal) => {
+        concat!("\",\"", $name, "\":\"", $value)
     };
 }
 
-/// The line of a request, as far as it is known when the request comes, but for the time of its end. It is text already: what the
-/// client sent need not be kept for it.
+/// The line of a request, as far as it is known when the request comes. It is text already: what the client sent need not be kept for it.
 #[derive(Debug)]
 pub struct Line {
     format: Format,
     text: RefCell<Text>,
     /// Where the time of its end is to stand.
     time: usize,
-    /// Where that which has become of it is to stand, in the combined form: in JSON it comes last.
-    outcome: usize,
+    /// How much stands before the line that is to stand at its end, in the combined form.
+    said: usize,
     /// Where the instance that is tried is to stand, in JSON.
-    instance: Cell<usize>,
+    instance: usize,
 }
 
 /// Text, and what room there is behind it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Text {
     place: Vec<u8>,
     used: usize,
 }
 
-impl Text {
-    fn written(&self) -> &[u8] {
-        self.place.get(..self.used).unwrap_or_default()
-    }
+/// A line that is whole, in the memory in which it was begun.
+#[derive(Debug)]
+pub struct Whole {
+    place: Vec<u8>,
+    from: usize,
+    to: usize,
 }
 
-/// What has become of a request.
-#[derive(Clone, Copy, Debug)]
-pub struct End {
-    /// The status of its answer.
-    pub status: u16,
-    /// How long it took.
-    pub took: Duration,
+impl Whole {
+    /// What is to be written.
+    #[inline]
+    pub fn text(&self) -> &[u8] {
+        self.place.get(self.from..self.to).unwrap_or_default()
+    }
+
+    /// The memory, for another.
+    pub fn into_place(self) -> Vec<u8> {
+        self.place
+    }
 }
 
 impl Line {
@@ -77,93 +82,105 @@ impl Line {
     #[must_use]
     pub fn begin(format: Format, asked: &Asked<'_>) -> Self {
         let mut place = near::place();
-        let (used, time, outcome) = match format {
+        let (used, time, said) = match format {
             Format::Json => {
                 let (used, ()) = pen::write(&mut place, 0, |mut pen| {
                     begin_json(&mut pen, asked);
                     (pen, ())
                 });
-                (used, 0, used)
+                (used, BEFORE.len(), 0)
             }
             Format::Combined => {
-                let (used, (time, outcome)) = pen::write(&mut place, 0, |mut pen| {
+                let (used, (said, time)) = pen::write(&mut place, 0, |mut pen| {
                     let left = begin_combined(&mut pen, asked);
                     (pen, left)
                 });
-                (used, place.len() - time, place.len() - outcome)
+                (used, place.len() - time, place.len() - said)
             }
         };
-        Self { format, text: RefCell::new(Text { place, used }), time, outcome, instance: Cell::new(used) }
-    }
-
-    /// A route takes the request.
-    pub fn found(&self, found: &Found) {
-        if self.format == Format::Json {
-            let Text { place, used } = &mut *self.text.borrow_mut();
-            (*used, ()) = pen::write(place, *used, |mut pen| {
-                pen.put(found.line.get_or_init(|| named(found)));
-                (pen, ())
-            });
-            self.instance.set(*used);
-        }
+        Self { format, text: RefCell::new(Text { place, used }), time, said, instance: used }
     }
 
     /// This instance is tried, perhaps after another.
     pub fn tried(&self, address: &str) {
         if self.format == Format::Json {
             let Text { place, used } = &mut *self.text.borrow_mut();
-            (*used, ()) = pen::write(place, self.instance.get(), |mut pen| {
+            (*used, ()) = pen::write(place, self.instance, |mut pen| {
                 word(&mut pen, key!("upstream", text), address);
                 (pen, ())
             });
         }
     }
 
-    /// Writes it whole, with the time of its end, behind what `out` has `used`. Gives where it ends.
-    pub(super) fn end(&self, out: &mut Vec<u8>, used: usize, clock: &Clock, journey: &Journey, end: End) -> usize {
-        let text = self.text.borrow();
-        let (before, behind) = text.written().split_at(self.time);
-        let (used, ()) = match self.format {
-            Format::Json => pen::write(out, used, |mut pen| {
-                pen.word("{\"time\":\"");
-                pen.put(clock.rfc3339());
-                pen.put(behind);
-                outcome(&mut pen, journey, end);
-                pen.put(b"}\n");
-                (pen, ())
-            }),
-            Format::Combined => pen::write(out, used, |mut pen| {
-                let (asked, said) = behind.split_at(self.outcome - self.time);
-                pen.put(before);
-                pen.put(clock.combined());
-                pen.put(asked);
-                pen.decimal(end.status.into());
-                pen.put(b" ");
-                pen.decimal(journey.sent.get());
-                pen.put(said);
-                pen.put(b"\n");
-                (pen, ())
-            }),
-        };
-        used
+    /// Ends it, with the time of its end; `None`: it has ended already.
+    #[inline]
+    pub(super) fn end(&self, clock: &Clock, journey: &Journey, ending: Ending) -> Option<Whole> {
+        let Text { mut place, used } = std::mem::take(&mut *self.text.borrow_mut());
+        if used == 0 {
+            return None;
+        }
+        Some(match self.format {
+            Format::Json => {
+                fill(&mut place, self.time, clock.rfc3339());
+                let (to, ()) = pen::write(&mut place, used, |mut pen| {
+                    outcome(&mut pen, journey, ending);
+                    pen.put(b"}\n");
+                    (pen, ())
+                });
+                Whole { place, from: 0, to }
+            }
+            Format::Combined => {
+                fill(&mut place, self.time, clock.combined());
+                let (used, ()) = pen::write(&mut place, used, |mut pen| {
+                    pen.put(&three(ending.status.as_u16().into()));
+                    pen.put(b" ");
+                    pen.decimal(journey.sent.get());
+                    (pen, ())
+                });
+                let to = used + self.said;
+                if place.len() <= to {
+                    place.resize(to + 1, 0);
+                }
+                place.copy_within(..self.said, used);
+                fill(&mut place, to, b"\n");
+                Whole { place, from: self.said, to: to + 1 }
+            }
+        })
+    }
+}
+
+/// Writes where room was left.
+#[inline]
+fn fill<const N: usize>(place: &mut [u8], at: usize, text: &[u8; N]) {
+    if let Some(place) = place.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *place = *text;
     }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
-        near::give_back(std::mem::take(&mut self.text.get_mut().place));
+        let place = std::mem::take(&mut self.text.get_mut().place);
+        if place.capacity() > 0 {
+            near::give_back(place);
+        }
     }
 }
 
-/// Begins behind the time.
+/// What stands before the time, in JSON.
+const BEFORE: &str = "{\"time\":\"";
+
+/// Leaves room for the time.
 #[inline]
 fn begin_json(pen: &mut Pen<'_>, asked: &Asked<'_>) {
+    pen.word(BEFORE);
+    pen.leave(RFC_3339);
     pen.word("Z\",\"client\":\"");
     pen.ip(asked.client);
-    pen.put(b"\"");
     // It stands for one that was not read.
-    if asked.version.is_some() {
-        word(pen, key!("method", text), asked.method.as_str());
+    match (asked.version, asked.method) {
+        (None, _) => {}
+        (_, &Method::GET) => pen.word(key!("method", "GET")),
+        (_, method) => word(pen, key!("method", text), method.as_str()),
     }
     if let Some(target) = asked.target {
         pen.word(key!("path", text));
@@ -174,9 +191,13 @@ fn begin_json(pen: &mut Pen<'_>, asked: &Asked<'_>) {
         text(pen, host.as_bytes());
     }
     if let Some(version) = asked.version {
-        word(pen, key!("protocol", text), protocol(version));
+        pen.word(key!("protocol", text));
+        pen.put(protocol(version));
     }
-    word(pen, key!("scheme", text), asked.scheme);
+    match asked.scheme {
+        "http" => pen.word(key!("scheme", "http")),
+        scheme => word(pen, key!("scheme", text), scheme),
+    }
     if let Some(version) = asked.tls {
         word(pen, key!("tls", text), version);
     }
@@ -187,61 +208,63 @@ fn begin_json(pen: &mut Pen<'_>, asked: &Asked<'_>) {
     if let Some(trace) = asked.context.and_then(|context| context.as_bytes().get(3..)?.first_chunk::<32>()) {
         pen.put(trace);
     }
-    pen.put(b"\"");
     if let Some(agent) = asked.fields.get(header::USER_AGENT) {
         pen.word(key!("user_agent", text));
         text(pen, agent.as_bytes());
     }
 }
 
-/// Gives what room was left where the time, and where the outcome is to stand.
+/// Writes what is to stand at the end first. Gives what room was left behind that, and where the time is to stand.
 #[inline]
 fn begin_combined(pen: &mut Pen<'_>, asked: &Asked<'_>) -> (usize, usize) {
+    for said in [header::REFERER, header::USER_AGENT] {
+        pen.word(" \"");
+        quoted(pen, asked.fields.get(said).map_or(b"-", Value::as_bytes));
+        pen.put(b"\"");
+    }
+    let said = pen.left();
     pen.ip(asked.client);
     pen.word(" - - [");
     let time = pen.left();
+    pen.leave(COMBINED);
     pen.word("] \"");
     if let (Some(target), Some(version)) = (asked.target, asked.version) {
         quoted(pen, asked.method.as_str().as_bytes());
         pen.put(b" ");
         quoted(pen, target.as_str().as_bytes());
         pen.put(b" ");
-        pen.word(protocol(version));
+        pen.put(protocol(version));
     } else {
         pen.put(b"-");
     }
     pen.word("\" ");
-    let outcome = pen.left();
-    for said in [header::REFERER, header::USER_AGENT] {
-        pen.word(" \"");
-        quoted(pen, asked.fields.get(said).map_or(b"-", Value::as_bytes));
-        pen.put(b"\"");
-    }
-    (time, outcome)
+    (said, time)
 }
 
 #[inline]
-fn outcome(pen: &mut Pen<'_>, journey: &Journey, end: End) {
-    pen.word(key!("status"));
-    pen.put(&three(end.status.into()));
+fn outcome(pen: &mut Pen<'_>, journey: &Journey, ending: Ending) {
+    if let Some(found) = journey.found.get() {
+        pen.put(found.line.get_or_init(|| named(found)));
+    }
+    pen.word(concat!("\"", key!("status")));
+    pen.put(&three(ending.status.as_u16().into()));
     pen.word(key!("bytes_in"));
-    pen.decimal(journey.received.get());
+    pen.decimal(ending.received);
     pen.word(key!("bytes_out"));
     pen.decimal(journey.sent.get());
     pen.word(key!("duration_seconds"));
-    pen.seconds(end.took);
-    let tries = journey.tries.borrow();
-    if let Some(last) = tries.last() {
-        if let Some(status) = last.status {
-            pen.word(key!("upstream_status"));
-            pen.put(&three(status.as_u16().into()));
-        }
-        let waited = tries.iter().filter_map(|one| one.ended).map(|(took, _)| took).sum();
+    pen.seconds(ending.took);
+    let tries = journey.tries.get();
+    if let Some(status) = tries.status {
+        pen.word(key!("upstream_status"));
+        pen.put(&three(status.as_u16().into()));
+    }
+    if tries.count > 0 {
         pen.word(key!("upstream_seconds"));
-        pen.seconds(waited);
+        pen.seconds(tries.waited);
     }
     pen.word(key!("tries"));
-    pen.decimal(tries.len() as u64);
+    pen.decimal(tries.count as u64);
 }
 
 /// What lines of JSON say of a route and its service, which is the same for all of their requests.
@@ -259,24 +282,26 @@ fn named(found: &Found) -> Vec<u8> {
     out
 }
 
-fn protocol(version: Version) -> &'static str {
+fn protocol(version: Version) -> &'static [u8; 8] {
     match version {
-        Version::HTTP_10 => "HTTP/1.0",
-        Version::HTTP_2 => "HTTP/2.0",
-        _ => "HTTP/1.1",
+        Version::HTTP_10 => b"HTTP/1.0",
+        Version::HTTP_2 => b"HTTP/2.0",
+        _ => b"HTTP/1.1",
     }
 }
 
 /// A text that has nothing to be escaped: a token, or one of ours.
-#[inline]
+#[expect(clippy::inline_always, reason = "the pen is to stay in registers")]
+#[inline(always)]
 fn word(pen: &mut Pen<'_>, key: &str, value: &str) {
     pen.word(key);
-    pen.word(value);
-    pen.put(b"\"");
+    pen.few(value.as_bytes());
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{rc::Rc, time::Duration};
+
     use http::{HeaderValue, Method, StatusCode, header};
     use tokio::time::Instant;
 
@@ -304,24 +329,23 @@ mod tests {
     }
 
     fn written(journey: &Journey) -> String {
-        let (mut clock, mut out) = (Clock::default(), Vec::new());
+        let mut clock = Clock::default();
         clock.set(Duration::from_millis(784_111_777_089));
-        let end = End { status: 502, took: Duration::from_micros(1_000_250) };
-        let used = journey.line.as_ref().unwrap().end(&mut out, 0, &clock, journey, end);
-        out.truncate(used);
-        String::from_utf8(out).unwrap()
+        let (status, took) = (StatusCode::BAD_GATEWAY, Duration::from_micros(1_000_250));
+        let ending = Ending { status, at: Instant::now(), took, received: 12 };
+        let line = journey.line.as_ref().unwrap().end(&clock, journey, ending).unwrap();
+        String::from_utf8(line.text().to_vec()).unwrap()
     }
 
     #[test]
     fn a_line_of_json_has_all_that_is_known() {
         let journey = journey(Format::Json, b"curl/8");
-        journey.taken_by(&Found::new("users".into(), "user-service".into(), "/u/{id}".into()));
+        journey.taken_by(&Rc::new(Found::new("users".into(), "user-service".into(), "/u/{id}".into())));
         journey.begin_try("10.0.0.6:8002");
         journey.end_try(0, Duration::from_millis(2), Outcome::ConnectError);
         journey.begin_try("10.0.0.7:8002");
         journey.answered(1, StatusCode::BAD_GATEWAY);
         journey.end_try(1, Duration::from_millis(3), Outcome::Failure);
-        journey.received.set(12);
         journey.sent.set(u64::MAX);
         let line = written(&journey);
         let want = serde_json::json!({

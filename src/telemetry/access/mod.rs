@@ -14,21 +14,22 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
+        atomic::{AtomicU8, Ordering::Relaxed},
     },
     thread::{self, Thread},
     time::Duration,
 };
 
 use prometheus::IntCounter;
-use tokio::{
-    sync::Notify,
-    time::{Instant, timeout},
-};
+use tokio::{sync::Notify, time::timeout};
 
 pub use self::line::{Format, Line};
 use self::sink::Sink;
-use super::{cells::Padded, journey::Journey, lines::count, metrics::Metrics};
+use super::{
+    cells::Padded,
+    journey::{Ending, Journey},
+    metrics::Metrics,
+};
 
 /// Where lines go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,8 +50,8 @@ pub struct AccessLog {
     mode: AtomicU8,
     /// The lines of each worker that nobody has taken yet.
     batches: Box<[Padded<Mutex<Vec<u8>>>]>,
-    /// Whether lines wait that the thread has been told of.
-    waiting: AtomicBool,
+    /// When the writer comes for what waits: nothing, soon or now.
+    due: AtomicU8,
     orders: Mutex<Orders>,
     ended: Notify,
     dropped: IntCounter,
@@ -78,7 +79,7 @@ impl AccessLog {
         Arc::new(Self {
             mode: AtomicU8::new(OFF),
             batches: (0..workers).map(|_| Padded(Mutex::default())).collect(),
-            waiting: AtomicBool::default(),
+            due: AtomicU8::new(NOTHING),
             orders: Mutex::default(),
             ended: Notify::new(),
             dropped: metrics.access_log_dropped().clone(),
@@ -143,30 +144,39 @@ impl AccessLog {
         }
     }
 
-    /// Adds the line of a request that ended just now, after so long, as it was begun. To be called by that worker alone, which passes it on.
-    pub fn add(&self, worker: usize, journey: &Journey, status: u16, ended: Instant, took: Duration) {
+    /// Adds the line of a request that ended just now, as it was begun. To be called by that worker alone, which passes it on.
+    pub fn add(&self, worker: usize, journey: &Journey, ending: Ending) {
         let Some(line) = journey.line.as_ref().filter(|_| self.format().is_some()) else { return };
-        if near::add(line, journey, status, ended, took) {
+        if near::add(line, journey, ending) {
             self.pass_on(worker);
         }
     }
 
     /// Passes on what this worker has added. To be called by its thread, when it has nothing else to do and as it ends.
     pub fn pass_on(&self, worker: usize) {
-        near::pass_on(|lines| {
-            {
+        near::pass_on(|bytes, lines| {
+            let held = {
                 // The writer holds it for as long as it takes to swap two pointers.
                 let mut batch = self.batch(worker);
                 if batch.len() >= MOST {
-                    self.dropped.inc_by(count(lines));
+                    self.dropped.inc_by(lines.count() as u64);
                     return;
                 }
-                batch.extend_from_slice(lines);
-            }
-            if !self.waiting.load(Relaxed) && !self.waiting.swap(true, Relaxed) {
-                wake(&self.orders());
-            }
+                batch.reserve(bytes);
+                lines.for_each(|line| batch.extend_from_slice(line));
+                batch.len()
+            };
+            self.tell(held);
         });
+    }
+
+    /// Tells the writer of lines, so many bytes of which wait now, where it would not come for them soon enough.
+    #[inline]
+    fn tell(&self, held: usize) {
+        let due = if held < PART { SOON } else { NOW };
+        if self.due.load(Relaxed) < due && self.due.fetch_max(due, Relaxed) < due {
+            wake(&self.orders());
+        }
     }
 
     /// The thread's work.
@@ -181,7 +191,7 @@ impl AccessLog {
             if sink.is_off() {
                 sink.turn_to(&place, opened);
             }
-            self.waiting.store(false, Relaxed);
+            let are_many = self.due.swap(SOON, Relaxed) == NOW;
             for worker in 0..self.batches.len() {
                 std::mem::swap(&mut *self.batch(worker), &mut taken);
                 sink.write(&taken);
@@ -199,13 +209,25 @@ impl AccessLog {
                 self.ended.notify_one();
                 return;
             }
-            thread::sleep(GATHER);
-            // Who has nothing to write is woken by the next line, and lets others gather behind it.
-            if !self.waiting.load(Relaxed) {
-                thread::park();
-                thread::sleep(GATHER);
+            // Where many come, the next are not far, and to be woken for the first of them is not needed.
+            if !are_many {
+                self.due.store(NOTHING, Relaxed);
+                if self.is_empty() {
+                    thread::park();
+                    if self.due.load(Relaxed) == NOTHING {
+                        continue; // for orders
+                    }
+                }
+                self.due.fetch_max(SOON, Relaxed);
             }
+            // Others gather behind the first.
+            thread::park_timeout(GATHER);
         }
+    }
+
+    /// Whether no lines wait.
+    fn is_empty(&self) -> bool {
+        (0..self.batches.len()).all(|worker| self.batch(worker).is_empty())
     }
 
     fn batch(&self, worker: usize) -> MutexGuard<'_, Vec<u8>> {
@@ -217,10 +239,19 @@ impl AccessLog {
     }
 }
 
-/// How long lines gather before they are written together: each time wakes a thread, and too many are no longer in the near cache.
-const GATHER: Duration = Duration::from_millis(16);
+/// It has been told of none, and sleeps until it is.
+const NOTHING: u8 = 0;
+/// It comes by itself, after `GATHER` at most.
+const SOON: u8 = 1;
+/// There are many, and it has been told so.
+const NOW: u8 = 2;
+
+/// How many bytes of a worker's lines are many. Fewer at once cost more, each time some 20 µs, and more do not stay in the near cache.
+const PART: usize = 256 * 1024;
+/// How long fewer gather. A timer that fires takes 60 µs in a virtual machine, a thread that another one wakes less than 10.
+const GATHER: Duration = Duration::from_millis(50);
 /// What memory for lines is kept when there are few.
-const KEPT: usize = 256 * 1024;
+const KEPT: usize = 2 * PART;
 
 fn wake(orders: &Orders) {
     if let Some(writer) = &orders.writer {

@@ -1,14 +1,12 @@
 //! The last lines of a thread, before others see them: to write them takes no lock, and they are few enough to stay in the
 //! nearest cache. What waits for the writer does not, and to write there in small pieces is slow.
 
-use std::{cell::RefCell, time::Duration};
-
-use tokio::time::Instant;
+use std::cell::RefCell;
 
 use super::{
-    super::journey::Journey,
+    super::journey::{Ending, Journey},
     clock::Clock,
-    line::{End, Line},
+    line::{Line, Whole},
 };
 
 /// How many bytes of lines a thread keeps to itself at most, but for the last line.
@@ -16,9 +14,10 @@ pub const MOST: usize = 8 * 1024;
 
 #[derive(Debug, Default)]
 struct Near {
-    /// Lines, and what room there is behind them.
-    lines: Vec<u8>,
-    used: usize,
+    /// Lines that are whole, each where it was begun.
+    lines: Vec<Whole>,
+    /// How many bytes these are.
+    bytes: usize,
     clock: Clock,
     /// Memory in which lines were begun, for others.
     spare: Vec<Vec<u8>>,
@@ -41,32 +40,40 @@ pub fn place() -> Vec<u8> {
 pub fn give_back(place: Vec<u8>) {
     // A thread that ends has nothing to begin any more.
     let _ = NEAR.try_with(|near| {
-        if let Ok(Near { spare, .. }) = near.try_borrow_mut().as_deref_mut()
-            && spare.len() < SPARE
-            && place.capacity() <= LONGEST
-        {
-            spare.push(place);
+        if let Ok(Near { spare, .. }) = near.try_borrow_mut().as_deref_mut() {
+            keep(spare, place);
         }
     });
 }
 
-/// Adds the line of a request that ended just now, after so long. Gives whether it is time to pass them on.
-pub fn add(line: &Line, journey: &Journey, status: u16, ended: Instant, took: Duration) -> bool {
-    NEAR.with_borrow_mut(|Near { lines, used, clock, .. }| {
-        clock.turn(ended);
-        *used = line.end(lines, *used, clock, journey, End { status, took });
-        *used >= MOST
+#[inline]
+fn keep(spare: &mut Vec<Vec<u8>>, place: Vec<u8>) {
+    if spare.len() < SPARE && (1..=LONGEST).contains(&place.capacity()) {
+        spare.push(place);
+    }
+}
+
+/// Adds the line of a request that ended just now. Gives whether it is time to pass them on.
+pub fn add(line: &Line, journey: &Journey, ending: Ending) -> bool {
+    NEAR.with_borrow_mut(|Near { lines, bytes, clock, .. }| {
+        clock.turn(ending.at);
+        if let Some(line) = line.end(clock, journey, ending) {
+            *bytes += line.text().len();
+            lines.push(line);
+        }
+        *bytes >= MOST
     })
 }
 
-/// Passes them on, where there are any.
-pub fn pass_on(take: impl FnOnce(&[u8])) {
-    NEAR.with_borrow_mut(|Near { lines, used, .. }| {
-        if *used > 0 {
-            take(lines.get(..*used).unwrap_or_default());
-            *used = 0;
-            lines.truncate(2 * MOST);
-            lines.shrink_to(2 * MOST);
+/// Passes them on, where there are any: so many bytes in all.
+pub fn pass_on(take: impl FnOnce(usize, &mut dyn Iterator<Item = &[u8]>)) {
+    NEAR.with_borrow_mut(|Near { lines, bytes, spare, .. }| {
+        if *bytes > 0 {
+            take(*bytes, &mut lines.iter().map(Whole::text));
+            for line in lines.drain(..) {
+                keep(spare, line.into_place());
+            }
+            *bytes = 0;
         }
     });
 }

@@ -62,7 +62,25 @@ impl Pen<'_> {
         }
     }
 
-    /// The same.
+    /// Writes these, of which there are mostly as many as make one word to four: two moves that overlap, and no call.
+    #[inline(always)]
+    pub fn few(&mut self, text: &[u8]) {
+        let place = std::mem::take(&mut self.0);
+        if let Some((place, rest)) = place.split_at_mut_checked(text.len()) {
+            if !(ends::<8>(place, text) || ends::<16>(place, text)) {
+                place.copy_from_slice(text);
+            }
+            self.0 = rest;
+        }
+    }
+
+    /// Leaves room for so many, which are to be written later.
+    #[inline(always)]
+    pub fn leave(&mut self, room: usize) {
+        self.0 = std::mem::take(&mut self.0).get_mut(room..).unwrap_or_default();
+    }
+
+    /// A text that is known.
     #[inline(always)]
     pub fn word(&mut self, text: &str) {
         self.put(text.as_bytes());
@@ -88,8 +106,13 @@ impl Pen<'_> {
     /// Seconds, to the microsecond.
     #[inline(always)]
     pub fn seconds(&mut self, value: Duration) {
-        self.decimal(value.as_secs());
-        self.put(b".");
+        match value.as_secs() {
+            0 => self.put(b"0."),
+            seconds => {
+                self.decimal(seconds);
+                self.put(b".");
+            }
+        }
         self.digits(eight(value.subsec_micros()) >> 16, 6);
     }
 
@@ -140,6 +163,22 @@ impl Pen<'_> {
     }
 }
 
+/// Copies the first and the last `N` bytes, where these are all. Gives whether they are.
+#[inline]
+fn ends<const N: usize>(place: &mut [u8], text: &[u8]) -> bool {
+    if text.len() > 2 * N || place.len() != text.len() {
+        return false;
+    }
+    let (Some(first), Some(last)) = (text.first_chunk::<N>(), text.last_chunk::<N>()) else { return false };
+    if let Some(place) = place.first_chunk_mut() {
+        *place = *first;
+    }
+    if let Some(place) = place.last_chunk_mut() {
+        *place = *last;
+    }
+    true
+}
+
 impl fmt::Write for Pen<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.word(text);
@@ -188,6 +227,22 @@ mod tests {
         for text in ["0.0.0.0", "10.2.30.255", "255.255.255.255", "2001:db8::7", "::ffff:10.0.0.1"] {
             let parsed: IpAddr = text.parse().unwrap();
             assert_eq!(written(|pen| pen.ip(parsed)), format!("={parsed}"));
+        }
+    }
+
+    #[test]
+    fn texts_of_any_length_are_written_whole_and_what_is_left_out_keeps_its_room() {
+        let text: Vec<u8> = (b'0'..=b'z').collect();
+        for length in 0..=text.len() {
+            let mut place = vec![b'='; 9];
+            let (end, ()) = write(&mut place, 0, |mut pen| {
+                pen.few(&text[..length]);
+                pen.leave(length);
+                pen.few(&text[..length]);
+                (pen, ())
+            });
+            assert_eq!(end, 3 * length);
+            assert_eq!((&place[..length], &place[2 * length..end]), (&text[..length], &text[..length]));
         }
     }
 

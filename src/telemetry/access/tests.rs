@@ -2,9 +2,13 @@
 
 use std::fs;
 
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, StatusCode};
+use tokio::time::Instant;
 
-use super::{super::journey::Asked, *};
+use super::{
+    super::{journey::Asked, lines::count},
+    *,
+};
 use crate::model::fields::Fields;
 
 fn journey(format: Format, id: &str) -> Journey {
@@ -13,9 +17,13 @@ fn journey(format: Format, id: &str) -> Journey {
     Journey::new(&asked, Instant::now(), Some(format), None)
 }
 
+fn ended() -> Ending {
+    Ending { status: StatusCode::OK, at: Instant::now(), took: Duration::ZERO, received: 0 }
+}
+
 /// What a worker does that has nothing else to do.
 fn tell(log: &AccessLog, worker: usize, journey: &Journey) {
-    log.add(worker, journey, 200, Instant::now(), Duration::ZERO);
+    log.add(worker, journey, ended());
     log.pass_on(worker);
 }
 
@@ -87,15 +95,59 @@ fn what_waits_is_bounded() {
     let log = AccessLog::new(1, &metrics);
     // Without a thread that would take it.
     log.mode.store(JSON, Relaxed);
-    let line = journey(Format::Json, &"x".repeat(128));
+    let id = "x".repeat(128);
     for _ in 0..40_000 {
-        log.add(0, &line, 200, Instant::now(), Duration::ZERO);
+        log.add(0, &journey(Format::Json, &id), ended());
     }
     log.pass_on(0);
     let held = log.batch(0).len();
     assert!((MOST..MOST + near::MOST + 1024).contains(&held), "{held}");
     let written = count(&log.batch(0));
     assert_eq!(written + metrics.access_log_dropped().get(), 40_000);
+}
+
+#[tokio::test]
+async fn what_comes_after_a_while_is_written_too_and_much_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.log");
+    let log = AccessLog::new(2, &Metrics::new(2));
+    log.set(&Place::File(path.clone()), Format::Json).unwrap();
+    let (id, mut told) = ("x".repeat(128), 0);
+    // One alone, what one worker's part holds several times, and few on both, each once all before has been written.
+    for (worker, lines) in [(0, 1), (1, 8 * PART / 256), (0, 1), (0, 3), (1, 3)] {
+        for _ in 0..lines {
+            tell(&log, worker, &journey(Format::Json, &id));
+        }
+        told += lines;
+        let begun = Instant::now();
+        while fs::read_to_string(&path).unwrap_or_default().lines().count() < told && begun.elapsed() < LONG {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(ids(&path).len(), told);
+    }
+    // Then the writer sleeps until it is told again.
+    let begun = Instant::now();
+    while log.due.load(Relaxed) != NOTHING && begun.elapsed() < LONG {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(log.due.load(Relaxed), NOTHING);
+    log.close(LONG).await;
+}
+
+#[test]
+fn the_writer_is_told_once_of_the_first_line_and_once_of_many() {
+    let log = AccessLog::new(1, &Metrics::new(1));
+    log.mode.store(JSON, Relaxed);
+    assert_eq!(log.due.load(Relaxed), NOTHING);
+    let (id, mut seen) = ("x".repeat(128), vec![NOTHING]);
+    while log.batch(0).len() < PART + near::MOST {
+        tell(&log, 0, &journey(Format::Json, &id));
+        let (held, due) = (log.batch(0).len(), log.due.load(Relaxed));
+        assert_eq!(due, if held < PART { SOON } else { NOW }, "{held}");
+        seen.push(due);
+    }
+    seen.dedup();
+    assert_eq!(seen, [NOTHING, SOON, NOW]);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{
     super::{
         cells::Outcome,
-        journey::{Journey, Traced, TracedTry, Try},
+        journey::{Ending, Traced, Try},
     },
     query,
 };
@@ -23,9 +23,10 @@ use crate::model::{instance::Address, protocol::grpc_status};
 /// A request that has ended, and whose trace is recorded.
 #[derive(Debug)]
 pub struct Told {
-    journey: Journey,
-    status: StatusCode,
-    ended: Instant,
+    traced: Box<Traced>,
+    ending: Ending,
+    /// Bytes of the answer's body.
+    sent: u64,
     at: SystemTime,
 }
 
@@ -35,31 +36,28 @@ const CLIENT_LEFT: u16 = 499;
 impl Told {
     /// One that has ended just now.
     #[must_use]
-    pub fn new(journey: Journey, status: StatusCode, ended: Instant) -> Self {
-        Self { journey, status, ended, at: SystemTime::now() }
+    pub fn new(traced: Box<Traced>, ending: Ending, sent: u64) -> Self {
+        Self { traced, ending, sent, at: SystemTime::now() }
     }
 
     /// How many spans it makes.
     #[must_use]
     pub fn spans(&self) -> u64 {
-        1 + self.journey.tries.borrow().len() as u64
+        1 + self.traced.tries.borrow().len() as u64
     }
 
     /// All of them, the server's first.
     pub(super) fn into_spans(self) -> Vec<SpanData> {
-        let Some(traced) = &self.journey.traced else { return Vec::new() };
-        let tries = self.journey.tries.borrow();
-        let server = self.server(traced);
-        let tries = tries.iter().enumerate().filter_map(|(resent, one)| {
-            let more = one.traced.as_deref()?;
-            Some(self.client((one, more), resent, traced))
-        });
+        let tries = self.traced.tries.borrow();
+        let server = self.server(&self.traced);
+        let tries = tries.iter().enumerate().map(|(resent, one)| self.client(one, resent, &self.traced));
         std::iter::once(server).chain(tries).collect()
     }
 
     fn server(&self, asked: &Traced) -> SpanData {
         let marks = &asked.marks;
-        let found = self.journey.found.get();
+        let found = asked.found.get();
+        let status = self.ending.status;
         let pattern = found.map(|found| found.pattern.as_str());
         let mut attributes = Vec::with_capacity(20);
         let mut say = |key: &'static str, value: opentelemetry::Value| attributes.push(KeyValue::new(key, value));
@@ -93,25 +91,25 @@ impl Told {
             say("lictor.service", found.service.to_string().into());
         }
         say("lictor.request_id", asked.request_id.as_ref().map(text).unwrap_or_default().into());
-        say("http.request.body.size", whole(self.journey.received.get()).into());
-        say("http.response.body.size", whole(self.journey.sent.get()).into());
-        let left = self.status.as_u16() == CLIENT_LEFT;
+        say("http.request.body.size", whole(self.ending.received).into());
+        say("http.response.body.size", whole(self.sent).into());
+        let left = status.as_u16() == CLIENT_LEFT;
         if left {
             say("error.type", "client_left".into());
         } else {
-            say("http.response.status_code", i64::from(self.status.as_u16()).into());
+            say("http.response.status_code", i64::from(status.as_u16()).into());
         }
-        let mut error = self.status.is_server_error().then(|| self.status.as_str().to_owned());
+        let mut error = status.is_server_error().then(|| status.as_str().to_owned());
         if marks.is_grpc {
             // What an instance answered is 200, whatever came of the call; all else the gateway says itself, in gRPC too.
-            let said = self.status == StatusCode::OK;
-            let last = || self.journey.tries.borrow().last().and_then(|last| last.grpc);
+            let said = status == StatusCode::OK;
+            let last = || asked.tries.borrow().last().and_then(|last| last.grpc);
             let code = if left {
                 None
             } else if said {
                 last()
             } else {
-                Some(grpc_status(self.status.as_u16()))
+                Some(grpc_status(status.as_u16()))
             };
             error = error.or_else(|| code.filter(|&code| said && is_fault(code)).map(|code| code.to_string()));
             grpc(&mut say, asked, code);
@@ -122,7 +120,7 @@ impl Told {
         }
         let status = if failed || left { Status::error("") } else { Status::Unset };
         let parent = marks.parent.map_or(SpanId::INVALID, |parent| SpanId::from_bytes(parent.to_be_bytes()));
-        let times = (self.journey.began, self.ended);
+        let times = (asked.began, self.ending.at);
         self.span(
             asked,
             (SpanKind::Server, name),
@@ -133,30 +131,30 @@ impl Told {
         )
     }
 
-    fn client(&self, (one, more): (&Try, &TracedTry), resent: usize, asked: &Traced) -> SpanData {
+    fn client(&self, one: &Try, resent: usize, asked: &Traced) -> SpanData {
         let marks = &asked.marks;
         let mut attributes = Vec::with_capacity(13);
         let mut say = |key: &'static str, value: opentelemetry::Value| attributes.push(KeyValue::new(key, value));
         let name = method(&mut say, asked);
-        let (host, port) = match &more.address {
+        let (host, port) = match &one.address {
             Address::Ip(address) => (address.ip().to_string(), address.port()),
             Address::Name(name, port) => (name.to_string(), *port),
         };
         say("server.address", host.into());
         say("server.port", i64::from(port).into());
-        say("url.full", query::url(&more.url).into());
-        say("network.protocol.version", more.protocol.into());
+        say("url.full", query::url(&one.url).into());
+        say("network.protocol.version", one.protocol.into());
         if resent > 0 {
             say("http.request.resend_count", whole(resent as u64).into());
         }
-        if let Some(found) = self.journey.found.get() {
+        if let Some(found) = asked.found.get() {
             say("lictor.service", found.service.to_string().into());
         }
         if let Some(status) = one.status {
             say("http.response.status_code", i64::from(status.as_u16()).into());
         }
         let (took, outcome) =
-            one.ended.unwrap_or((self.ended.saturating_duration_since(more.began), Outcome::Cancelled));
+            one.ended.unwrap_or((self.ending.at.saturating_duration_since(one.began), Outcome::Cancelled));
         let error = match one.status {
             Some(status) if status.is_client_error() || status.is_server_error() => Some(status.as_str().to_owned()),
             Some(_) if one.grpc.is_some_and(|code| code != 0) => one.grpc.map(|code| code.to_string()),
@@ -171,8 +169,8 @@ impl Told {
             grpc(&mut say, asked, one.grpc);
         }
         let parent = SpanId::from_bytes(marks.span.to_be_bytes());
-        let times = (more.began, more.began + took);
-        self.span(asked, (SpanKind::Client, name.to_owned()), (more.span, parent, false), times, attributes, status)
+        let times = (one.began, one.began + took);
+        self.span(asked, (SpanKind::Client, name.to_owned()), (one.span, parent, false), times, attributes, status)
     }
 
     fn span(
@@ -220,7 +218,7 @@ impl Told {
 
     /// The time of day of a moment.
     fn wall(&self, moment: Instant) -> SystemTime {
-        let ago: Duration = self.ended.saturating_duration_since(moment);
+        let ago: Duration = self.ending.at.saturating_duration_since(moment);
         self.at.checked_sub(ago).unwrap_or(self.at)
     }
 }

@@ -90,9 +90,11 @@ impl Permit {
         let Some(journey) = request.aside.journey() else { return self };
         let Endpoint { key, address, .. } = &*self.link.endpoint;
         let number = journey.begin_try(address);
-        let (protocol, target) = (key.transport.protocol, request.target.as_str());
-        if let Some(context) = journey.trace_try(&key.address, self.started, protocol, target) {
-            request.fields.insert(TRACEPARENT, context);
+        if journey.traced.is_some() {
+            let (protocol, target) = (key.transport.protocol, request.target.as_str());
+            if let Some(context) = journey.trace_try(&key.address, self.started, protocol, target) {
+                request.fields.insert(TRACEPARENT, context);
+            }
         }
         self.journey = Some((journey, number));
         self

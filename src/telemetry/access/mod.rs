@@ -247,11 +247,11 @@ const SOON: u8 = 1;
 const NOW: u8 = 2;
 
 /// How many bytes of a worker's lines are many. Fewer at once cost more, each time some 20 µs, and more do not stay in the near cache.
-const PART: usize = 256 * 1024;
+const PART: usize = 512 * 1024;
 /// How long fewer gather. A timer that fires takes 60 µs in a virtual machine, a thread that another one wakes less than 10.
 const GATHER: Duration = Duration::from_millis(50);
 /// What memory for lines is kept when there are few.
-const KEPT: usize = 2 * PART;
+const KEPT: usize = PART;
 
 fn wake(orders: &Orders) {
     if let Some(writer) = &orders.writer {

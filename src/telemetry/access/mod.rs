@@ -5,6 +5,8 @@
 mod clock;
 mod escape;
 mod line;
+#[cfg(test)]
+mod line_tests;
 mod near;
 mod pen;
 mod sink;
@@ -220,8 +222,10 @@ impl AccessLog {
                 }
                 self.due.fetch_max(SOON, Relaxed);
             }
-            // Others gather behind the first.
-            thread::park_timeout(GATHER);
+            // Others gather behind the first, unless many have by now: that wakes only once.
+            if self.due.load(Relaxed) < NOW {
+                thread::park_timeout(GATHER);
+            }
         }
     }
 

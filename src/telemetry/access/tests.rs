@@ -113,7 +113,7 @@ async fn what_comes_after_a_while_is_written_too_and_much_at_once() {
     let log = AccessLog::new(2, &Metrics::new(2));
     log.set(&Place::File(path.clone()), Format::Json).unwrap();
     let (id, mut told) = ("x".repeat(128), 0);
-    // One alone, what one worker's part holds several times, and few on both, each once all before has been written.
+    // One alone, much more than is many, and few on both, each once all before has been written.
     for (worker, lines) in [(0, 1), (1, 8 * PART / 256), (0, 1), (0, 3), (1, 3)] {
         for _ in 0..lines {
             tell(&log, worker, &journey(Format::Json, &id));

@@ -1,6 +1,11 @@
 //! What becomes of lines: written whole, in order; counted where they are not.
 
-use std::fs;
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, Read},
+    process::Command,
+    sync::mpsc,
+};
 
 use http::{HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
@@ -25,6 +30,15 @@ fn ended() -> Ending {
 fn tell(log: &AccessLog, worker: usize, journey: &Journey) {
     log.add(worker, journey, ended());
     log.pass_on(worker);
+}
+
+/// Until the writer sleeps, and will until it is told.
+async fn asleep(log: &AccessLog) {
+    let begun = Instant::now();
+    while log.due.load(Relaxed) != NOTHING && begun.elapsed() < LONG {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(log.due.load(Relaxed), NOTHING);
 }
 
 fn ids(path: &std::path::Path) -> Vec<String> {
@@ -125,12 +139,37 @@ async fn what_comes_after_a_while_is_written_too_and_much_at_once() {
         }
         assert_eq!(ids(&path).len(), told);
     }
-    // Then the writer sleeps until it is told again.
-    let begun = Instant::now();
-    while log.due.load(Relaxed) != NOTHING && begun.elapsed() < LONG {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+    asleep(&log).await;
+    log.close(LONG).await;
+}
+
+#[tokio::test]
+async fn what_one_worker_adds_while_lines_of_another_are_written_is_not_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let log = AccessLog::new(2, &Metrics::new(2));
+    log.set(&Place::File(path.clone()), Format::Json).unwrap();
+    let (id, lines) = ("x".repeat(128), PART / 1024);
+    let (to, told) = mpsc::channel();
+    let late = log.clone();
+    thread::spawn(move || {
+        let mut pipe = BufReader::new(File::open(path).unwrap());
+        to.send(pipe.by_ref().lines().next().unwrap().unwrap()).unwrap();
+        // The writer has been at the first worker's, and waits for who reads.
+        pipe.fill_buf().unwrap();
+        tell(&late, 0, &journey(Format::Json, "late"));
+        pipe.lines().map_while(Result::ok).try_for_each(|line| to.send(line))
+    });
+    // It sleeps first, and nothing has it wake but lines.
+    tell(&log, 1, &journey(Format::Json, "first"));
+    assert!(told.recv_timeout(LONG).unwrap().contains("first"));
+    asleep(&log).await;
+    for _ in 0..lines {
+        tell(&log, 1, &journey(Format::Json, &id)); // more than a pipe holds, and not many
     }
-    assert_eq!(log.due.load(Relaxed), NOTHING);
+    let came: Vec<_> = (0..=lines).map(|_| told.recv_timeout(LONG).unwrap()).collect();
+    assert_eq!(came.iter().filter(|line| line.contains("late")).count(), 1);
     log.close(LONG).await;
 }
 
